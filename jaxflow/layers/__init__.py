@@ -1,0 +1,1 @@
+"""Flax blocks that two or more models share."""

@@ -1,0 +1,230 @@
+"""Convolution layers with explicit padding, whose parameters torch can fill.
+
+Arithmetic follows the dtype of the input: parameters are kept in float32 and cast at
+the door, so a bfloat16 image runs a bfloat16 network.
+"""
+
+import math
+
+import jax
+from flax import nnx
+
+from jaxflow import ops
+
+he_normal = nnx.initializers.variance_scaling(2.0, "fan_in", "truncated_normal")
+
+
+def _pair(value: int | tuple[int, ...], length: int = 2) -> tuple[int, ...]:
+    return (value,) * length if isinstance(value, int) else tuple(value)
+
+
+class Conv(nnx.Module):
+    """A 2-D convolution (cross-correlation): (*B, H, W, C_in) -> (*B, H', W', C_out).
+
+    H' = floor((H + 2 padding - dilation (kernel - 1) - 1) / stride) + 1; the border is
+    filled with zeros.
+
+    Args:
+        in_features: C_in.
+        out_features: C_out.
+        kernel_size: Height and width of the window.
+        strides: Step in y and x.
+        padding: Zeros added on both sides in y and x; None keeps the size at stride 1:
+            dilation (kernel - 1) / 2.
+        dilation: Spacing of the window in y and x.
+        groups: Number of groups that channels are split into.
+        use_bias: Whether to add one number a channel.
+        rngs: Source of the initial weights.
+    """
+
+    torch_names = {"weight": ("kernel", (2, 3, 1, 0)), "bias": ("bias", None)}
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        kernel_size: int | tuple[int, int] = 3,
+        *,
+        strides: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] | None = None,
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
+        use_bias: bool = True,
+        rngs: nnx.Rngs,
+    ):
+        self.strides = _pair(strides)
+        self.dilation = _pair(dilation)
+        window = _pair(kernel_size)
+        if padding is None:
+            padding = tuple(
+                d * (k - 1) // 2 for d, k in zip(self.dilation, window, strict=True)
+            )
+        self.padding = _pair(padding)
+        self.groups = groups
+        shape = (*window, in_features // groups, out_features)
+        self.kernel = nnx.Param(he_normal(rngs.params(), shape))
+        self.bias = (
+            nnx.Param(jax.numpy.zeros(out_features)) if use_bias else nnx.data(None)
+        )
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Convolves `x`, (*B, H, W, C_in)."""
+        y = ops.conv(
+            x,
+            self.kernel[...].astype(x.dtype),
+            strides=self.strides,
+            padding=self.padding,
+            dilation=self.dilation,
+            groups=self.groups,
+        )
+        return y if self.bias is None else y + self.bias[...].astype(x.dtype)
+
+
+class ConvTranspose(nnx.Module):
+    """The transpose of a strided `Conv`: (*B, H, W, C_in) -> (*B, H', W', C_out).
+
+    H' = (H - 1) stride - 2 padding + kernel: kernel 4, stride 2, padding 1 doubles.
+
+    Args:
+        in_features: C_in.
+        out_features: C_out.
+        kernel_size: Height and width of the window.
+        strides: Up-sampling factor in y and x.
+        padding: Rows and columns cut off on both sides of the full output.
+        groups: Number of groups that channels are split into.
+        use_bias: Whether to add one number a channel.
+        rngs: Source of the initial weights.
+    """
+
+    torch_names = {"weight": ("kernel", (2, 3, 0, 1)), "bias": ("bias", None)}
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        kernel_size: int | tuple[int, int] = 4,
+        *,
+        strides: int | tuple[int, int] = 2,
+        padding: int | tuple[int, int] = 1,
+        groups: int = 1,
+        use_bias: bool = True,
+        rngs: nnx.Rngs,
+    ):
+        self.strides = _pair(strides)
+        self.padding = _pair(padding)
+        self.groups = groups
+        window = _pair(kernel_size)
+        # An output pixel meets only 1/stride^2 of the window.
+        scale = math.sqrt(
+            2 * math.prod(self.strides) / (math.prod(window) * in_features / groups)
+        )
+        shape = (*window, in_features, out_features // groups)
+        self.kernel = nnx.Param(
+            nnx.initializers.truncated_normal(scale)(rngs.params(), shape)
+        )
+        self.bias = (
+            nnx.Param(jax.numpy.zeros(out_features)) if use_bias else nnx.data(None)
+        )
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Up-samples `x`, (*B, H, W, C_in)."""
+        y = ops.conv_transpose(
+            x,
+            self.kernel[...].astype(x.dtype),
+            strides=self.strides,
+            padding=self.padding,
+            groups=self.groups,
+        )
+        return y if self.bias is None else y + self.bias[...].astype(x.dtype)
+
+
+class Conv3d(nnx.Module):
+    """A 3-D convolution: (*B, T, H, W, C_in) -> (*B, T', H', W', C_out).
+
+    Args:
+        in_features: C_in.
+        out_features: C_out.
+        kernel_size: Window in t, y and x.
+        strides: Step in t, y and x.
+        padding: Zeros added on both sides in t, y and x; None keeps the size at
+            stride 1.
+        dilation: Spacing of the window in t, y and x.
+        groups: Number of groups that channels are split into.
+        use_bias: Whether to add one number a channel.
+        rngs: Source of the initial weights.
+    """
+
+    torch_names = {"weight": ("kernel", (2, 3, 4, 1, 0)), "bias": ("bias", None)}
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        kernel_size: int | tuple[int, int, int] = 3,
+        *,
+        strides: int | tuple[int, int, int] = 1,
+        padding: int | tuple[int, int, int] | None = None,
+        dilation: int | tuple[int, int, int] = 1,
+        groups: int = 1,
+        use_bias: bool = True,
+        rngs: nnx.Rngs,
+    ):
+        self.strides = _pair(strides, 3)
+        self.dilation = _pair(dilation, 3)
+        window = _pair(kernel_size, 3)
+        if padding is None:
+            padding = tuple(
+                d * (k - 1) // 2 for d, k in zip(self.dilation, window, strict=True)
+            )
+        self.padding = _pair(padding, 3)
+        self.groups = groups
+        shape = (*window, in_features // groups, out_features)
+        self.kernel = nnx.Param(he_normal(rngs.params(), shape))
+        self.bias = (
+            nnx.Param(jax.numpy.zeros(out_features)) if use_bias else nnx.data(None)
+        )
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Convolves `x`, (*B, T, H, W, C_in)."""
+        y = ops.conv3d(
+            x,
+            self.kernel[...].astype(x.dtype),
+            strides=self.strides,
+            padding=self.padding,
+            dilation=self.dilation,
+            groups=self.groups,
+        )
+        return y if self.bias is None else y + self.bias[...].astype(x.dtype)
+
+
+class Linear(nnx.Module):
+    """A matrix product over the last axis: (..., C_in) -> (..., C_out).
+
+    Args:
+        in_features: C_in.
+        out_features: C_out.
+        use_bias: Whether to add one number a channel.
+        rngs: Source of the initial weights.
+    """
+
+    torch_names = {"weight": ("kernel", (1, 0)), "bias": ("bias", None)}
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        use_bias: bool = True,
+        rngs: nnx.Rngs,
+    ):
+        self.kernel = nnx.Param(
+            nnx.initializers.lecun_normal()(rngs.params(), (in_features, out_features))
+        )
+        self.bias = (
+            nnx.Param(jax.numpy.zeros(out_features)) if use_bias else nnx.data(None)
+        )
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Multiplies `x`, (..., C_in), by the kernel."""
+        y = x @ self.kernel[...].astype(x.dtype)
+        return y if self.bias is None else y + self.bias[...].astype(x.dtype)

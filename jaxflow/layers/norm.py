@@ -1,0 +1,78 @@
+"""Normalisation layers that agree with torch's, running statistics included."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+
+
+class BatchNorm(nnx.Module):
+    """Batch normalisation over all axes but the last (Ioffe and Szegedy, 2015).
+
+        y = (x - mean) / sqrt(var + epsilon) * scale + bias
+
+    In training mode mean and var are those of the batch (two passes, in float32) and
+    the running ones move by `momentum` towards them; as in torch, the running
+    variance is the unbiased one. In evaluation mode the running ones are used. Under
+    `jax.jit` with a sharded batch the statistics are those of the global batch.
+
+    Args:
+        features: Channels.
+        momentum: Weight of the new batch in the running statistics.
+        epsilon: Added to the variance.
+    """
+
+    torch_names = {
+        "weight": ("scale", None),
+        "bias": ("bias", None),
+        "running_mean": ("mean", None),
+        "running_var": ("var", None),
+    }
+
+    def __init__(self, features: int, *, momentum: float = 0.1, epsilon: float = 1e-5):
+        self.momentum = momentum
+        self.epsilon = epsilon
+        self.use_running_average = False
+        self.scale = nnx.Param(jnp.ones(features))
+        self.bias = nnx.Param(jnp.zeros(features))
+        self.mean = nnx.BatchStat(jnp.zeros(features))
+        self.var = nnx.BatchStat(jnp.ones(features))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Normalises `x`, (..., C)."""
+        if self.use_running_average:
+            mean, var = self.mean[...], self.var[...]
+        else:
+            axes = tuple(range(x.ndim - 1))
+            mean = jnp.mean(x, axes, dtype=jnp.float32)
+            var = jnp.mean(jnp.square(x.astype(jnp.float32) - mean), axes)
+            count = math.prod(x.shape[:-1])
+            unbiased = var * (count / max(count - 1, 1))
+            self._update(self.mean, mean)
+            self._update(self.var, unbiased)
+        scale = self.scale[...] * lax.rsqrt(var + self.epsilon)
+        shift = self.bias[...] - mean * scale
+        return x * scale.astype(x.dtype) + shift.astype(x.dtype)
+
+    def _update(self, running: nnx.BatchStat, new: jax.Array) -> None:
+        """Moves a running statistic; its gradient is nobody's business."""
+        new = lax.stop_gradient(new)
+        running[...] = (1 - self.momentum) * running[...] + self.momentum * new
+
+
+def instance_norm(x: jax.Array, *, epsilon: float = 1e-5) -> jax.Array:
+    """Normalises each channel of each example over its pixels, in float32.
+
+    Args:
+        x: Features, (*B, H, W, C).
+        epsilon: Added to the variance.
+
+    Returns:
+        Features of mean 0 and variance 1 over H and W, in the dtype of `x`.
+    """
+    wide = x.astype(jnp.float32)
+    mean = jnp.mean(wide, axis=(-3, -2), keepdims=True)
+    var = jnp.mean(jnp.square(wide - mean), axis=(-3, -2), keepdims=True)
+    return ((wide - mean) * lax.rsqrt(var + epsilon)).astype(x.dtype)

@@ -1,0 +1,101 @@
+"""The model zoo.
+
+A model is one file. It defines `Model`, an `nnx.Module` built as
+``Model(config, rngs=rngs)``, and `VARIANTS`, a dict from public name to config. Its
+name appears nowhere else: the functions below find it by reading the files.
+"""
+
+import dataclasses
+import functools
+import importlib
+import pkgutil
+import types
+
+import jax
+from flax import nnx
+
+TASKS = ("flow", "video", "generation")
+
+
+def list_models(task: str | None = None) -> list[str]:
+    """Returns the name of every variant of every model, sorted.
+
+    Args:
+        task: "flow", "video" or "generation"; None lists all of them.
+
+    Raises:
+        ValueError: If there is no such task.
+    """
+    if task is not None and task not in TASKS:
+        raise ValueError(f"`task` must be one of {TASKS}; got {task!r}")
+    return sorted(
+        name
+        for name, module in _modules().items()
+        if task is None or task_of(module) == task
+    )
+
+
+def create(name: str, *, rngs: nnx.Rngs, **overrides) -> nnx.Module:
+    """Builds a model with fresh weights, in evaluation mode.
+
+    Args:
+        name: One of `list_models()`.
+        rngs: Source of the initial weights.
+        **overrides: Fields of the variant's config to replace.
+
+    Raises:
+        ValueError: If no model has that name, or its config has no such field.
+    """
+    module = find(name)
+    config = module.VARIANTS[name]
+    fields = [field.name for field in dataclasses.fields(config)]
+    for field in overrides:
+        if field not in fields:
+            raise ValueError(f"{name} has no config field {field!r}; it has {fields}")
+    model = module.Model(dataclasses.replace(config, **overrides), rngs=rngs)
+    model.eval()
+    return model
+
+
+def create_model(name: str, *, seed: int = 0, **overrides) -> nnx.Module:
+    """Builds a model with fresh weights, in evaluation mode.
+
+    Args:
+        name: One of `list_models()`.
+        seed: Seed of the initial weights. They are drawn with JAX's "rbg" generator,
+            whose numbers are the same on every machine of one kind (CPU, GPU or TPU).
+        **overrides: Fields of the variant's config to replace.
+
+    Raises:
+        ValueError: If no model has that name, or its config has no such field.
+    """
+    return create(name, rngs=nnx.Rngs(jax.random.key(seed, impl="rbg")), **overrides)
+
+
+def find(name: str) -> types.ModuleType:
+    """Returns the module that defines the variant called `name`.
+
+    Raises:
+        ValueError: If no model has that name.
+    """
+    if name not in _modules():
+        raise ValueError(f"no model is named {name!r}; there are {list_models()}")
+    return _modules()[name]
+
+
+def task_of(module: types.ModuleType) -> str:
+    """Returns the task of a model's module: the folder that its file is in."""
+    return module.__name__.split(".")[-2]
+
+
+@functools.cache
+def _modules() -> dict[str, types.ModuleType]:
+    """Maps each variant to the module that defines it."""
+    found = {}
+    for info in pkgutil.walk_packages(__path__, prefix=f"{__name__}."):
+        module = importlib.import_module(info.name)
+        for name in getattr(module, "VARIANTS", ()):
+            if name in found:
+                raise ValueError(f"{module} and {found[name]} both define {name!r}")
+            found[name] = module
+    return found

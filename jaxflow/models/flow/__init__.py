@@ -1,0 +1,1 @@
+"""Optical-flow networks, one file each."""

@@ -1,0 +1,1 @@
+"""Video-generation networks, one file each."""

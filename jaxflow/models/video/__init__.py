@@ -1,0 +1,1 @@
+"""Video-recognition networks, one file each."""

@@ -1,0 +1,1 @@
+"""Pure functions on arrays, built from `jax.lax`."""

@@ -1,0 +1,61 @@
+"""What a model file says about itself beside its code: plain data, no behaviour."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Literal
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Frames:
+    """How a flow network's official script brings two frames to a size it accepts.
+
+    Attributes:
+        multiple: Height and width that the network sees are multiples of this.
+        fit: "resize" stretches the frames up to the next multiple; "resize_nearest"
+            to the multiple of closest aspect; "pad" adds border pixels; "crop" cannot
+            change anything and is not offered.
+        method: For the resizes, the kernel: "half_pixel" and "align_corners" are the
+            two bilinear conventions; "opencv_uint8" is half-pixel in OpenCV's 8-bit
+            fixed point, after quantising the frame to 8 bits.
+        pad: For "pad", where the new rows and columns go: "both" sides, or "bottom"
+            (rows below, columns on both sides).
+        pad_mode: For "pad", what they hold: "edge" replicates, "constant" is 0.
+        flow_method: How the network's flow is brought back to the input's size.
+        minimum: Smallest height and width that the network can take, in pixels.
+    """
+
+    multiple: int = 64
+    fit: Literal["resize", "resize_nearest", "pad"] = "resize"
+    method: Literal["half_pixel", "align_corners", "opencv_uint8"] = "half_pixel"
+    pad: Literal["both", "bottom"] = "both"
+    pad_mode: Literal["edge", "constant"] = "edge"
+    flow_method: Literal["half_pixel", "align_corners", "nearest"] = "half_pixel"
+    minimum: tuple[int, int] = (1, 1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Weights:
+    """A published checkpoint, described well enough to find and to trust it.
+
+    Attributes:
+        file: File name as its authors distribute it.
+        source: Who publishes it and where to ask for it.
+        licence: Terms of the weights, which may differ from those of the code.
+        dialect: Name of the key table that reads it.
+        sha256: Checksum of the file, or the prefix that its name carries; "" if the
+            authors publish none.
+        num_params: Number of trained parameters.
+        colour: Channel order that the official script feeds.
+        metrics: What its authors claim, e.g. {"sintel_train_clean_epe": 2.55}.
+        citation: Paper.
+    """
+
+    file: str
+    source: str
+    licence: str
+    dialect: str
+    sha256: str = ""
+    num_params: int
+    colour: Literal["rgb", "bgr"] = "rgb"
+    metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    citation: str = ""

@@ -1,0 +1,36 @@
+"""Make JAX strict and its compilations cheap, before anything is traced."""
+
+import os
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_default_prng_impl", "rbg")
+# Parity with float32 peers needs float32 products on accelerators too.
+jax.config.update("jax_default_matmul_precision", "highest")
+
+_CACHE = pathlib.Path(__file__).parent.parent / ".jax_cache"
+jax.config.update("jax_compilation_cache_dir", str(_CACHE))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+_DEFAULT_DATA = pathlib.Path(__file__).parent.parent.parent / "shared"
+DATA = pathlib.Path(os.environ.get("JAXFLOW_TEST_DATA", _DEFAULT_DATA))
+
+
+@pytest.fixture(scope="session")
+def test_data():
+    """Folder of golden files and real samples; the test is skipped without it."""
+    if not (DATA / "golden").is_dir():
+        pytest.skip(f"no test data at {DATA}; set JAXFLOW_TEST_DATA")
+    return DATA
+
+
+@pytest.fixture
+def rng():
+    """A NumPy generator with a fixed seed."""
+    return np.random.default_rng(0)
