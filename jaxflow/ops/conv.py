@@ -1,0 +1,345 @@
+"""Convolution and pooling with explicit padding, on channels-last arrays.
+
+Sizes, strides and paddings are in the order of the array's axes: (y, x) or (t, y, x).
+Products are summed in float32 at least, and the result has the dtype of the input.
+"""
+
+import functools
+import math
+from collections.abc import Sequence
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+Size = int | Sequence[int]
+Padding = int | Sequence[int] | Sequence[tuple[int, int]]
+_Sides = tuple[tuple[int, int], ...]
+
+
+def conv(
+    x: jax.Array,
+    kernel: jax.Array,
+    *,
+    strides: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+) -> jax.Array:
+    """Convolves with a kernel that is not flipped, as neural networks do.
+
+        out[y, x] = sum_ab kernel[a, b] . x[s y + d a - p, s x + d b - p]
+
+    The border is filled with zeros.
+
+    Args:
+        x: The input, (*B, H, W, C_in).
+        kernel: (kernel height, kernel width, C_in / groups, C_out), in the dtype of
+            `x`.
+        strides: Step s between windows in y and x.
+        padding: Zeros p added in y and x: one number, one an axis, or a pair (before,
+            after) an axis.
+        dilation: Spacing d of the taps in y and x.
+        groups: Number of groups that channels are split into.
+
+    Returns:
+        (*B, H', W', C_out), H' = floor((H + 2 p - d (kernel - 1) - 1) / s) + 1.
+
+    Raises:
+        ValueError: If an axis is given too few or too many numbers.
+        AssertionError: If the channels of `x` and `kernel` do not fit.
+    """
+    chex.assert_rank(kernel, 4)
+    chex.assert_axis_dimension(x, -1, kernel.shape[2] * groups)
+    sides = _sides(padding, 2)
+    flat = x.reshape(-1, *x.shape[-3:])
+    y = _conv(flat, kernel, _each(strides, 2), sides, _each(dilation, 2), groups)
+    return y.reshape(*x.shape[:-3], *y.shape[1:])
+
+
+def conv_transpose(
+    x: jax.Array,
+    kernel: jax.Array,
+    *,
+    strides: Size = 2,
+    padding: Padding = 0,
+    groups: int = 1,
+) -> jax.Array:
+    """Applies the transpose of a strided `conv`: every input pixel stamps the kernel.
+
+        out[s y + a - p, s x + b - p] += x[y, x] . kernel[a, b]
+
+    Args:
+        x: The input, (*B, H, W, C_in).
+        kernel: (kernel height, kernel width, C_in, C_out / groups), not flipped, in the
+            dtype of `x`.
+        strides: Up-sampling factor s in y and x.
+        padding: Rows and columns p cut off the full output, given as for `conv`.
+        groups: Number of groups that channels are split into.
+
+    Returns:
+        (*B, H', W', C_out), H' = (H - 1) s - 2 p + kernel.
+
+    Raises:
+        ValueError: If an axis is given too few or too many numbers.
+        AssertionError: If the channels of `x` and `kernel` do not fit.
+    """
+    chex.assert_rank(kernel, 4)
+    chex.assert_axis_dimension(x, -1, kernel.shape[2])
+    *window, features, per_group = kernel.shape
+    grouped = kernel[::-1, ::-1].reshape(*window, groups, features // groups, per_group)
+    flipped = jnp.moveaxis(grouped, 2, 3).reshape(
+        *window, features // groups, groups * per_group
+    )
+    y = lax.conv_general_dilated(
+        x.reshape(-1, *x.shape[-3:]),
+        flipped,
+        window_strides=(1, 1),
+        padding=[
+            (size - 1 - before, size - 1 - after)
+            for size, (before, after) in zip(window, _sides(padding, 2), strict=True)
+        ],
+        lhs_dilation=_each(strides, 2),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+        preferred_element_type=_accumulator(x),
+    ).astype(x.dtype)
+    return y.reshape(*x.shape[:-3], *y.shape[1:])
+
+
+def conv3d(
+    x: jax.Array,
+    kernel: jax.Array,
+    *,
+    strides: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+) -> jax.Array:
+    """Convolves over time and space with a kernel that is not flipped.
+
+    The equation is that of `conv` with a third axis. On a CPU it runs as a sum of
+    2-D convolutions of frames.
+
+    Args:
+        x: The input, (*B, T, H, W, C_in).
+        kernel: (kernel t, kernel y, kernel x, C_in / groups, C_out), in the dtype of
+            `x`.
+        strides: Step between windows in t, y and x.
+        padding: Zeros added in t, y and x: one number, one an axis, or a pair (before,
+            after) an axis.
+        dilation: Spacing of the taps in t, y and x.
+        groups: Number of groups that channels are split into.
+
+    Returns:
+        (*B, T', H', W', C_out); sizes as for `conv`.
+
+    Raises:
+        ValueError: If an axis is given too few or too many numbers.
+        AssertionError: If the channels of `x` and `kernel` do not fit.
+    """
+    chex.assert_rank(kernel, 5)
+    chex.assert_axis_dimension(x, -1, kernel.shape[3] * groups)
+    settings = {
+        "strides": _each(strides, 3),
+        "sides": _sides(padding, 3),
+        "dilation": _each(dilation, 3),
+        "groups": groups,
+    }
+    flat = x.reshape(-1, *x.shape[-4:])
+    y = lax.platform_dependent(
+        flat,
+        kernel,
+        cpu=functools.partial(_conv3d_of_frames, **settings),
+        default=functools.partial(_conv3d_direct, **settings),
+    )
+    return y.reshape(*x.shape[:-4], *y.shape[1:])
+
+
+def max_pool(
+    x: jax.Array,
+    window: Size,
+    *,
+    strides: Size | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+) -> jax.Array:
+    """Takes the largest value of each window and channel.
+
+    Padding never wins: it counts as minus infinity.
+
+    Args:
+        x: (*B, H, W, C), or (*B, T, H, W, C) for a window of three numbers.
+        window: Size in y and x, or in t, y and x; one number means y and x.
+        strides: Step between windows; the window's size by default.
+        padding: Margin, given as for `conv` and `conv3d`.
+        ceil_mode: Whether a last, partial window is kept where it starts inside the
+            input or the leading margin.
+
+    Returns:
+        The pooled array, in the dtype of `x`.
+
+    Raises:
+        ValueError: If an axis is given too few or too many numbers.
+    """
+    window, strides, sides = _pooling(x, window, strides, padding, ceil_mode)
+    lowest = -jnp.inf if jnp.issubdtype(x.dtype, jnp.floating) else None
+    if lowest is None:
+        lowest = jnp.iinfo(x.dtype).min
+    return _reduce_windows(x, lowest, lax.max, window, strides, sides)
+
+
+def avg_pool(
+    x: jax.Array,
+    window: Size,
+    *,
+    strides: Size | None = None,
+    padding: Padding = 0,
+    count_include_pad: bool = True,
+    ceil_mode: bool = False,
+) -> jax.Array:
+    """Averages each window, channel by channel.
+
+    Args:
+        x: (*B, H, W, C), or (*B, T, H, W, C) for a window of three numbers.
+        window: Size in y and x, or in t, y and x; one number means y and x.
+        strides: Step between windows; the window's size by default.
+        padding: Margin of zeros, given as for `conv` and `conv3d`.
+        count_include_pad: Whether the zeros of the margin count in the mean.
+        ceil_mode: Whether a last, partial window is kept where it starts inside the
+            input or the leading margin. What it adds beyond the margin never counts.
+
+    Returns:
+        The pooled array, in the dtype of `x`.
+
+    Raises:
+        ValueError: If an axis is given too few or too many numbers.
+    """
+    margins = _sides(padding, 2 if isinstance(window, int) else len(window))
+    window, strides, sides = _pooling(x, window, strides, padding, ceil_mode)
+    summed = _reduce_windows(
+        x.astype(_accumulator(x)), 0.0, lax.add, window, strides, sides
+    )
+    axes = len(window)
+    count = np.ones([1] * axes)
+    for axis in range(axes):
+        size = x.shape[axis - axes - 1]
+        before, after = margins[axis] if count_include_pad else (0, 0)
+        start = np.arange(summed.shape[axis - axes - 1]) * strides[axis]
+        start = start - sides[axis][0]
+        stop = np.minimum(start + window[axis], size + after)
+        covered = stop - np.maximum(start, -before)
+        count = count * np.expand_dims(
+            covered, [other for other in range(axes) if other != axis]
+        )
+    return (summed / jnp.asarray(count[..., None], summed.dtype)).astype(x.dtype)
+
+
+def _each(value: Size, axes: int) -> tuple[int, ...]:
+    """Spells out one number for each axis."""
+    if isinstance(value, int):
+        return (value,) * axes
+    if len(value) != axes:
+        raise ValueError(
+            f"expected one number or {axes}, one for each axis; got {value}"
+        )
+    return tuple(value)
+
+
+def _sides(padding: Padding, axes: int) -> _Sides:
+    """Spells out (before, after) for each axis."""
+    if isinstance(padding, int):
+        return ((padding, padding),) * axes
+    if len(padding) != axes:
+        raise ValueError(
+            f"`padding` must be one number, or have {axes} entries; got {padding}"
+        )
+    return tuple((p, p) if isinstance(p, int) else (p[0], p[1]) for p in padding)
+
+
+def _accumulator(x: jax.Array) -> jnp.dtype:
+    return jnp.promote_types(x.dtype, jnp.float32)
+
+
+def _conv(x, kernel, strides, sides, dilation, groups):
+    """Convolves one batch axis."""
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        strides,
+        sides,
+        rhs_dilation=dilation,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+        preferred_element_type=_accumulator(x),
+    ).astype(x.dtype)
+
+
+def _conv3d_direct(x, kernel, *, strides, sides, dilation, groups):
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        strides,
+        sides,
+        rhs_dilation=dilation,
+        dimension_numbers=("NDHWC", "DHWIO", "NDHWC"),
+        feature_group_count=groups,
+        preferred_element_type=_accumulator(x),
+    ).astype(x.dtype)
+
+
+def _conv3d_of_frames(x, kernel, *, strides, sides, dilation, groups):
+    """Sums 2-D convolutions of the frames that each tap in time meets."""
+    x = jnp.pad(x, ((0, 0), sides[0], (0, 0), (0, 0), (0, 0)))
+    reach = dilation[0] * (kernel.shape[0] - 1)
+    steps = (x.shape[1] - reach - 1) // strides[0] + 1
+
+    def frames(tap):
+        first = dilation[0] * tap
+        met = x[:, first : first + strides[0] * (steps - 1) + 1 : strides[0]]
+        return met.reshape(-1, *x.shape[2:])
+
+    pointwise = groups == 1 and kernel.shape[1:3] == (1, 1)
+    if pointwise and not any(sum(sides[1:], ())):
+        x = x[:, :, :: strides[1], :: strides[2]]
+        product = functools.partial(jnp.matmul, preferred_element_type=_accumulator(x))
+        y = sum(product(frames(t), kernel[t, 0, 0]) for t in range(kernel.shape[0]))
+        y = y.astype(x.dtype)
+    else:
+        y = sum(
+            _conv(frames(t), kernel[t], strides[1:], sides[1:], dilation[1:], groups)
+            for t in range(kernel.shape[0])
+        )
+    return y.reshape(x.shape[0], steps, *y.shape[1:])
+
+
+def _pooling(x, window, strides, padding, ceil_mode):
+    """Returns window, strides and sides; the last side grows under `ceil_mode`."""
+    axes = 2 if isinstance(window, int) else len(window)
+    window = _each(window, axes)
+    strides = window if strides is None else _each(strides, axes)
+    sides = []
+    for axis, (before, after) in enumerate(_sides(padding, axes)):
+        size = x.shape[axis - axes - 1]
+        step = strides[axis]
+        spare = size + before + after - window[axis]
+        if ceil_mode and spare % step:
+            last = math.ceil(spare / step) * step
+            if last < size + before:
+                after += last - spare
+        sides.append((before, after))
+    return window, strides, tuple(sides)
+
+
+def _reduce_windows(x, initial, operation, window, strides, sides):
+    leading = x.ndim - len(window) - 1
+    return lax.reduce_window(
+        x,
+        jnp.asarray(initial, x.dtype),
+        operation,
+        (1,) * leading + window + (1,),
+        (1,) * leading + strides + (1,),
+        ((0, 0),) * leading + sides + ((0, 0),),
+    )
