@@ -1,0 +1,179 @@
+"""Tests for jaxflow.losses."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxflow import losses
+
+LOSSES = {
+    "end_point": lambda a, b, m: losses.end_point(a, b, m),
+    "robust": lambda a, b, m: losses.end_point(a, b, m, penalty=losses.robust),
+    "multi_scale": lambda a, b, m: losses.multi_scale(
+        [a[:, ::2, ::2] / 2, a], b, m, weights=(0.3, 0.1)
+    ),
+    "sequence": lambda a, b, m: losses.sequence([a, a], b, m),
+    "photometric": lambda a, b, m: losses.photometric(b, a, m),
+    "census": lambda a, b, m: losses.census(b, a, m, radius=1),
+    "smoothness": lambda a, b, m: losses.smoothness(a, b, m),
+    "smoothness2": lambda a, b, m: losses.smoothness(a, b, m, order=2),
+}
+
+
+def fields(rng, *shape):
+    return [jnp.asarray(rng.normal(size=shape), jnp.float32) for _ in range(2)]
+
+
+def test_multi_scale_is_the_equation_of_the_paper_written_in_loops(rng):
+    target = rng.normal(0, 5, (2, 8, 16, 2)).astype(np.float32)
+    predictions = [rng.normal(0, 2, (2, h, 2 * h, 2)) for h in (2, 4)]
+    expected = 0.0
+    for weight, prediction in zip((0.32, 0.08), predictions, strict=True):
+        rows = prediction.shape[1]
+        factor = 8 // rows
+        for b in range(2):
+            for y in range(rows):
+                for x in range(2 * rows):
+                    cell = target[b, y * factor :, x * factor :][:factor, :factor]
+                    error = prediction[b, y, x] * factor - cell.mean((0, 1))
+                    expected += weight * np.hypot(*(error / 20)) / 2
+    actual = losses.multi_scale(
+        [jnp.asarray(p, jnp.float32) for p in predictions],
+        jnp.asarray(target),
+        weights=(0.32, 0.08),
+    )
+    # Forty float32 terms of order 1.
+    np.testing.assert_allclose(actual, expected, rtol=1e-5)
+
+
+def test_weights_default_to_those_of_the_paper_and_must_match_the_levels():
+    target = jnp.ones((1, 64, 64, 2))
+    levels = [jnp.zeros((1, 64 >> n, 64 >> n, 2)) for n in (6, 5, 4, 3, 2)]
+    cells = (1, 4, 16, 64, 256)
+    expected = sum(w * n for w, n in zip(losses.PWC_WEIGHTS, cells, strict=True))
+    actual = losses.multi_scale(levels, target)
+    np.testing.assert_allclose(actual, expected * np.sqrt(2) / 20, rtol=1e-5)
+    with pytest.raises(ValueError, match="one number for each of 2 predictions; got 5"):
+        losses.multi_scale(levels[:2], target)
+
+
+def test_robust_and_charbonnier_are_their_formulas():
+    error = jnp.array([[3.0, -4.0]])
+    np.testing.assert_allclose(losses.norm(error), [5.0])
+    np.testing.assert_allclose(losses.robust(error), [7.01**0.4], rtol=1e-6)
+    np.testing.assert_allclose(
+        losses.charbonnier(error, epsilon=0.5, exponent=0.45),
+        [9.25**0.45 + 16.25**0.45],
+        rtol=1e-6,
+    )
+
+
+def test_sequence_weights_late_iterations_and_drops_large_motion():
+    target = jnp.zeros((1, 2, 2, 2)).at[0, 0, 0, 0].set(500.0)
+    predictions = [jnp.full((1, 2, 2, 2), value) for value in (1.0, 2.0, 3.0)]
+    # Three of four pixels count, the mean is over four: as in RAFT's train.py.
+    expected = 0.75 * (0.8**2 * 1 + 0.8 * 2 + 3)
+    actual = losses.sequence(predictions, target)
+    np.testing.assert_allclose(actual, expected, rtol=1e-6)
+    np.testing.assert_allclose(losses.sequence(jnp.stack(predictions), target), actual)
+
+
+def test_census_ignores_brightness_and_photometric_does_not(rng):
+    image = jnp.asarray(rng.uniform(0, 1, (1, 12, 14, 3)), jnp.float32)
+    brighter = image + 0.1
+    floor = 1e-3  # charbonnier(0)
+    np.testing.assert_allclose(losses.census(image, brighter), floor, rtol=1e-2)
+    assert losses.photometric(image, brighter) > 0.29
+    assert losses.census(image, image[:, ::-1]) > 10
+
+
+def test_smoothness_is_zero_for_what_its_order_allows():
+    x = jnp.broadcast_to(jnp.arange(8.0)[None, None, :, None], (1, 6, 8, 2))
+    image = jnp.zeros((1, 6, 8, 3))
+    smooth = {
+        order: losses.smoothness(
+            x, image, order=order, penalty=lambda e: jnp.abs(e).sum(-1)
+        )
+        for order in (1, 2)
+    }
+    np.testing.assert_allclose([smooth[1], smooth[2]], [1.0, 0.0])
+    with pytest.raises(ValueError, match="`order` must be 1 or 2; got 3"):
+        losses.smoothness(x, image, order=3)
+
+
+def test_smoothness_is_released_at_edges_of_the_image():
+    step = jnp.where(jnp.arange(8) < 4, 0.0, 1.0)[None, None, :, None]
+    flow = jnp.broadcast_to(step, (1, 6, 8, 2))
+    image = jnp.broadcast_to(step, (1, 6, 8, 3))
+    flat, edged = (losses.smoothness(flow, i) for i in (jnp.zeros_like(image), image))
+    assert edged < 0.02 * flat
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_what_is_masked_changes_neither_loss_nor_gradient(name, rng):
+    prediction, target = fields(rng, 2, 8, 8, 2)
+    mask = jnp.ones((2, 8, 8), bool).at[:, 2:4, 2:6].set(False)
+    value = jax.value_and_grad(LOSSES[name])
+    clean = value(prediction, target, mask)
+    hidden = ~mask[..., None]
+    if name == "multi_scale":  # its predictions live on other grids than the mask
+        spoilt = value(prediction, jnp.where(hidden, jnp.nan, target), mask)
+    elif name in ("census", "smoothness", "smoothness2"):
+        spoilt = value(jnp.where(hidden, jnp.nan, prediction), target, mask)
+    else:
+        spoilt = value(
+            jnp.where(hidden, jnp.nan, prediction),
+            jnp.where(hidden, jnp.nan, target),
+            mask,
+        )
+    np.testing.assert_array_equal(clean[0], spoilt[0])
+    np.testing.assert_array_equal(clean[1], spoilt[1])
+    assert np.isfinite(clean[1]).all() and np.abs(clean[1]).max() > 0
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_gradient_is_finite_at_zero_error_and_with_nothing_known(name):
+    zeros = jnp.zeros((1, 8, 8, 2))
+    for mask in (None, jnp.zeros((1, 8, 8), bool)):
+        loss, slope = jax.jit(jax.value_and_grad(LOSSES[name]))(zeros, zeros, mask)
+        assert np.isfinite(loss) and np.isfinite(slope).all()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_gradient_matches_finite_differences(name, rng):
+    prediction, target = fields(rng, 1, 8, 8, 2)
+    direction = jnp.asarray(rng.normal(size=prediction.shape), jnp.float32)
+
+    def along(t):
+        return LOSSES[name](prediction + t * direction, target, None)
+
+    step = 1e-3
+    slope = (along(step) - along(-step)) / (2 * step)
+    # Float32 differences: seven digits less three of the step; |e| has kinks.
+    np.testing.assert_allclose(jax.grad(along)(0.0), slope, rtol=5e-2, atol=5e-3)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_half_precision_predictions_give_a_float32_loss(dtype, rng):
+    prediction, target = fields(rng, 1, 8, 8, 2)
+    for loss in LOSSES.values():
+        half = loss(prediction.astype(dtype), target.astype(dtype), None)
+        assert half.dtype == jnp.float32
+        np.testing.assert_allclose(half, loss(prediction, target, None), rtol=5e-2)
+
+
+def test_area_average_handles_sizes_that_do_not_divide(rng):
+    field = jnp.asarray(rng.normal(size=(1, 7, 10, 2)), jnp.float32)
+    coarse, known = losses.area_average(field, jnp.ones((1, 7, 10)), (3, 4))
+    assert coarse.shape == (1, 3, 4, 2) and known.all()
+    # Cells of equal area: the mean of the cells is the mean of the field.
+    np.testing.assert_allclose(coarse.mean((1, 2)), field.mean((1, 2)), atol=1e-6)
+
+
+def test_a_cell_counts_if_half_of_it_is_known():
+    field = jnp.arange(8.0).reshape(1, 2, 4, 1)
+    mask = jnp.array([[[1, 0, 0, 0], [1, 0, 0, 1]]])
+    coarse, known = losses.area_average(field, mask, (1, 2))
+    np.testing.assert_array_equal(known[0, 0], [1, 0])
+    np.testing.assert_allclose(coarse[0, 0, :, 0], [2.0, 7.0], rtol=1e-6)
