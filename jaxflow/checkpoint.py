@@ -1,0 +1,370 @@
+"""Checkpoints: of a model, of a whole training run, and published ones.
+
+On disk there are only nested dictionaries of arrays, written by Orbax, and beside them
+a JSON file with the shape and type of every array and one SHA-256 of their contents:
+readable without this library, and a flipped bit does not go unnoticed. A training run
+keeps its newest two checkpoints and its best one.
+"""
+
+import hashlib
+import os
+import pathlib
+import shutil
+import types
+import warnings
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from flax import nnx
+from orbax.checkpoint import checkpoint_managers
+
+from jaxflow import models, spec
+
+PathLike = str | os.PathLike[str]
+
+
+class Checkpoints:
+    """The checkpoints of one training run, in one folder; use it in a `with` block.
+
+    Saving is asynchronous: it copies the state to the host and returns. Leaving the
+    block waits for it.
+
+    Args:
+        directory: The folder; it is made if need be.
+        best: Name of the metric, lower is better, whose best step is kept.
+        keep: How many of the newest steps are kept; the last but one is what a run
+            falls back to when the last is damaged.
+    """
+
+    def __init__(self, directory: PathLike, *, best: str = "loss", keep: int = 2):
+        self.directory = pathlib.Path(directory).absolute()
+        policies = checkpoint_managers.AnyPreservationPolicy(
+            [
+                checkpoint_managers.LatestN(keep),
+                checkpoint_managers.BestN(
+                    get_metric_fn=lambda metrics: metrics[best],
+                    reverse=True,
+                    n=1,
+                    keep_checkpoints_without_metrics=False,
+                ),
+            ]
+        )
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=policies,
+            best_fn=lambda metrics: metrics[best],
+            best_mode="min",
+            cleanup_tmp_directories=True,
+        )
+        self._manager = ocp.CheckpointManager(self.directory, options=options)
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: types.TracebackType | None,
+    ) -> None:
+        self._manager.close()
+
+    def save(
+        self,
+        step: int,
+        state: Any,
+        *,
+        data: dict | None = None,
+        metrics: dict[str, float] | None = None,
+    ) -> None:
+        """Saves a training state.
+
+        Args:
+            step: Its number; later than every step saved before.
+            state: Tree of arrays and random keys.
+            data: Position in the data, as plain JSON values.
+            metrics: What `best` chooses from.
+
+        Raises:
+            RuntimeError: If Orbax declines, e.g. because a later step is there.
+        """
+        saved = self._manager.save(step, args=_contents(state, data), metrics=metrics)
+        if not saved:
+            raise RuntimeError(
+                f"step {step} was not saved: {self.directory} already holds steps "
+                f"{self.steps()}; remove the later ones or choose another folder"
+            )
+
+    def restore(self, target: Any) -> tuple[Any, dict] | None:
+        """Returns the newest sound checkpoint, or None if there is none at all.
+
+        A damaged one (truncated, incomplete, failing its checksum) is moved aside
+        into `damaged/`, with a warning, and the one before it is tried.
+
+        Args:
+            target: A state of the same structure; its values are not used, its
+                devices and shardings are.
+
+        Returns:
+            The state and the `data` saved with it.
+
+        Raises:
+            ValueError: If the checkpoint is sound but not of `target`'s structure, or
+                if there are checkpoints and every one is damaged.
+        """
+        damaged: dict[int, Exception] = {}
+        for step in reversed(self.steps()):
+            path = self.directory / str(step)
+            try:
+                arrays, meta = _read(path)
+            except Exception as error:  # whatever the storage layer meets in ruins
+                damaged[step] = error
+                continue
+            state = _like(target, arrays, str(path))
+            self._set_aside(damaged)
+            return state, meta["data"]
+        if damaged:
+            raise ValueError(
+                f"every checkpoint in {self.directory} is damaged: steps "
+                f"{sorted(damaged)}; remove the folder to start again"
+            )
+        return None
+
+    def wait(self) -> None:
+        """Waits until everything saved so far is on disk."""
+        self._manager.wait_until_finished()
+
+    def steps(self) -> list[int]:
+        """Returns the steps that are kept, oldest first."""
+        return sorted(self._manager.all_steps())
+
+    def best_step(self) -> int | None:
+        """Returns the step with the best metric, or None if none has one."""
+        return self._manager.best_step()
+
+    def _set_aside(self, damaged: dict[int, Exception]) -> None:
+        """Moves steps away: Orbax saves only what is later than all it can see."""
+        for step, error in damaged.items():
+            path = self.directory / str(step)
+            reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
+            warnings.warn(
+                f"checkpoint {path} is damaged ({reason}); falling back to the one "
+                "before it",
+                stacklevel=3,
+            )
+            shelf = self.directory / "damaged"
+            shelf.mkdir(exist_ok=True)
+            shutil.rmtree(shelf / str(step), ignore_errors=True)
+            path.rename(shelf / str(step))
+        if damaged:
+            self._manager.reload()
+
+
+def save(directory: PathLike, model: nnx.Module) -> None:
+    """Saves a model's parameters and running statistics; replaces what was there.
+
+    Args:
+        directory: Folder to write.
+        model: The model.
+    """
+    path = pathlib.Path(directory).absolute()
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as writer:
+        writer.save(path, args=_contents(weights_of(model), None), force=True)
+
+
+def restore(directory: PathLike, model: nnx.Module) -> None:
+    """Fills a model from what `save` or a training run wrote.
+
+    Args:
+        directory: Folder written by `save`, one step of a training run, or the run's
+            whole folder, of which the newest step is taken.
+        model: A model of the same architecture.
+
+    Raises:
+        FileNotFoundError: If there is no checkpoint in `directory`.
+        ValueError: If it is damaged or does not fit; the message says where.
+    """
+    path = _find(pathlib.Path(directory).absolute())
+    try:
+        arrays, _ = _read(path)
+    except Exception as error:  # whatever the storage layer meets in ruins
+        raise ValueError(f"checkpoint {path} is damaged: {error}") from error
+    wanted = {k: v for k, v in arrays.items() if k.split("/")[0] in ("params", "stats")}
+    fill(model, _like(weights_of(model), wanted, str(path)))
+
+
+def weights_of(model: nnx.Module) -> dict[str, dict]:
+    """Returns a model's arrays as {"params": nested dict, "stats": nested dict}."""
+    _, params, stats, _ = nnx.split(model, nnx.Param, nnx.BatchStat, ...)
+    return {"params": nnx.to_pure_dict(params), "stats": nnx.to_pure_dict(stats)}
+
+
+def fill(model: nnx.Module, weights: dict[str, dict]) -> None:
+    """Writes what `weights_of` returned into a model.
+
+    Args:
+        model: A model of the same architecture.
+        weights: Its arrays.
+    """
+    for kind, values in ((nnx.Param, "params"), (nnx.BatchStat, "stats")):
+        state = nnx.state(model, kind)
+        nnx.replace_by_pure_dict(state, weights[values])
+        nnx.update(model, state)
+
+
+def pretrained(
+    name: str, *, cache: PathLike | None = None
+) -> tuple[pathlib.Path, spec.Weights]:
+    """Finds a published checkpoint on this machine and verifies its checksum.
+
+    Nothing is downloaded: the terms of most published weights are for their authors
+    to put to you.
+
+    Args:
+        name: "variant/data", e.g. "pwcnet/chairs".
+        cache: Folder that holds the file under its authors' name; None for
+            `$JAXFLOW_CACHE`, or else `~/.cache/jaxflow`.
+
+    Returns:
+        Path of the file, and its description, licence included.
+
+    Raises:
+        ValueError: If no weights have that name, or the file is not the published one.
+        FileNotFoundError: If the file is not there; the message says who offers it.
+    """
+    known = published()
+    if name not in known:
+        raise ValueError(f"no weights are named {name!r}; there are {sorted(known)}")
+    weights = known[name]
+    path = _cache(cache) / weights.file
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{name}: put {weights.file} into {path.parent} (its authors offer it: "
+            f"{weights.source}; licence: {weights.licence})"
+        )
+    if weights.sha256:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if not found.startswith(weights.sha256):
+            raise ValueError(
+                f"{path} is not {name}: its SHA-256 is {found}, published is "
+                f"{weights.sha256}"
+            )
+    return path, weights
+
+
+def published() -> dict[str, spec.Weights]:
+    """Returns every published checkpoint that a model of ours can read, by name."""
+    modules = {models.find(name) for name in models.list_models()}
+    return {
+        name: weights
+        for module in modules
+        for name, weights in getattr(module, "WEIGHTS", {}).items()
+    }
+
+
+def _cache(folder: PathLike | None) -> pathlib.Path:
+    default = pathlib.Path.home() / ".cache" / "jaxflow"
+    return pathlib.Path(folder or os.environ.get("JAXFLOW_CACHE") or default)
+
+
+def _contents(tree: Any, data: dict | None) -> ocp.args.Composite:
+    """Returns what Orbax is to write: nested arrays, and what identifies them."""
+    arrays = _flatten(tree)
+    nested: dict[str, Any] = {}
+    for name, array in arrays.items():
+        *folders, leaf = name.split("/")
+        place = nested
+        for folder in folders:
+            place = place.setdefault(folder, {})
+        place[leaf] = array
+    leaves = {name: [list(a.shape), str(a.dtype)] for name, a in arrays.items()}
+    meta = {"leaves": leaves, "sha256": _checksum(arrays), "data": data or {}}
+    return ocp.args.Composite(
+        state=ocp.args.StandardSave(nested), meta=ocp.args.JsonSave(meta)
+    )
+
+
+def _read(path: pathlib.Path) -> tuple[dict[str, np.ndarray], dict]:
+    """Returns the arrays of one checkpoint by path, and its JSON; verifies both."""
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
+        meta = reader.restore(
+            path, args=ocp.args.Composite(meta=ocp.args.JsonRestore())
+        )["meta"]
+        target: dict[str, Any] = {}
+        for name, (shape, dtype) in meta["leaves"].items():
+            *folders, leaf = name.split("/")
+            place = target
+            for folder in folders:
+                place = place.setdefault(folder, {})
+            place[leaf] = np.empty(shape, jnp.dtype(dtype))
+        nested = reader.restore(
+            path, args=ocp.args.Composite(state=ocp.args.StandardRestore(target))
+        )["state"]
+    arrays = _flatten(nested)
+    if _checksum(arrays) != meta["sha256"]:
+        raise ValueError("its contents do not match their checksum")
+    return arrays, meta
+
+
+def _flatten(tree: Any) -> dict[str, np.ndarray]:
+    """Returns {path: array on the host}; a random key becomes its raw data."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {_name(path): np.array(_raw(leaf)) for path, leaf in leaves}
+
+
+def _like(target: Any, arrays: dict[str, np.ndarray], where: str) -> Any:
+    """Puts arrays by path into the structure, and onto the devices, of `target`."""
+    leaves, tree = jax.tree_util.tree_flatten_with_path(target)
+    expected = {_name(path): _raw(leaf) for path, leaf in leaves}
+    faults = [f"{name} is missing" for name in expected if name not in arrays]
+    faults += [f"{name} is not wanted" for name in arrays if name not in expected]
+    for name, leaf in expected.items():
+        wanted = f"{leaf.dtype}{leaf.shape}"
+        found = arrays.get(name, leaf)
+        if f"{found.dtype}{found.shape}" != wanted:
+            faults.append(f"{name} is {found.dtype}{found.shape}, not {wanted}")
+    if faults:
+        more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
+        raise ValueError(f"{where} does not fit: {'; '.join(faults[:5])}{more}")
+    return tree.unflatten([_place(arrays[_name(path)], leaf) for path, leaf in leaves])
+
+
+def _place(array: np.ndarray, leaf: Any) -> Any:
+    """Puts an array where `leaf` is; wraps it if `leaf` is a random key."""
+    placed: Any = array
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        placed = jax.random.wrap_key_data(array, impl=jax.random.key_impl(leaf))
+    return jax.device_put(placed, getattr(leaf, "sharding", None))
+
+
+def _raw(leaf: Any) -> Any:
+    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return jax.random.key_data(leaf) if is_key else leaf
+
+
+def _name(path: tuple) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _checksum(arrays: dict[str, np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _find(path: pathlib.Path) -> pathlib.Path:
+    """Returns the folder of one checkpoint: `path`, or its newest step."""
+    if (path / "state").is_dir():
+        return path
+    for folder in (path, path / "checkpoints"):
+        if folder.is_dir():
+            steps = [int(p.name) for p in folder.iterdir() if p.name.isdecimal()]
+            if steps:
+                return folder / str(max(steps))
+    raise FileNotFoundError(f"there is no checkpoint in {path}")
