@@ -1,8 +1,11 @@
-"""What a model file says about itself beside its code: plain data, no behaviour."""
+"""What a model file says about itself beside its code, and the check that follows."""
 
 import dataclasses
 from collections.abc import Mapping
 from typing import Literal
+
+import jax
+import jax.numpy as jnp
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,3 +62,35 @@ class Weights:
     colour: Literal["rgb", "bgr"] = "rgb"
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
     citation: str = ""
+
+
+def check_pair(image1: jax.Array, image2: jax.Array, frames: Frames) -> None:
+    """Verifies what a flow network is given, at trace time.
+
+    Args:
+        image1: Frame 1; must be (B, H, W, 3) and floating.
+        image2: Frame 2; must be alike.
+        frames: Whose `multiple` and `minimum` the size must obey.
+
+    Raises:
+        ValueError: If a shape, a size or a type is not what the network takes.
+    """
+    if image1.shape != image2.shape or image1.dtype != image2.dtype:
+        raise ValueError(
+            "`image1` and `image2` must be alike; got "
+            f"{image1.dtype}{image1.shape} and {image2.dtype}{image2.shape}"
+        )
+    if image1.ndim != 4 or image1.shape[-1] != 3:
+        raise ValueError(f"`image1` must be (B, H, W, 3); got {image1.shape}")
+    if not jnp.issubdtype(image1.dtype, jnp.floating):
+        raise ValueError(f"`image1` must be floating, in [0, 1]; got {image1.dtype}")
+    size = image1.shape[-3:-1]
+    if any(
+        n % frames.multiple or n < least
+        for n, least in zip(size, frames.minimum, strict=True)
+    ):
+        raise ValueError(
+            f"`image1` must have height and width of at least {frames.minimum} that "
+            f"are multiples of {frames.multiple}; got {size}: resize or pad it, or "
+            "call jaxflow.estimate_flow, which does"
+        )

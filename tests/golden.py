@@ -1,0 +1,26 @@
+"""What several test files need to read the golden files."""
+
+import importlib.util
+import json
+
+import numpy as np
+
+
+def load(folder, name):
+    """Returns a golden file's arrays and its procedural state dict."""
+    info = json.loads((folder / f"{name}.json").read_text())
+    with np.load(folder / f"{name}.npz") as file:
+        arrays = dict(file)
+    return arrays, _procedural(folder.parent).procedural_state_dict(info)
+
+
+def nhwc(array):
+    """Moves the channels of a torch tensor to the end."""
+    return np.moveaxis(array, 1, -1)
+
+
+def _procedural(folder):
+    spec = importlib.util.spec_from_file_location("procedural", folder / "procedural.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
