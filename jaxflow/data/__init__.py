@@ -1,0 +1,1 @@
+"""Data: on-device generators, readers of real data sets, augmentation."""
