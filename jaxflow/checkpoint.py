@@ -122,7 +122,8 @@ class Checkpoints:
             except Exception as error:  # whatever the storage layer meets in ruins
                 damaged[step] = error
                 continue
-            state = _like(target, arrays, str(path))
+            _check_fits(_flatten(target), arrays, str(path))
+            state = _unflatten(target, arrays)
             self._set_aside(damaged)
             return state, meta["data"]
         if damaged:
@@ -170,8 +171,10 @@ def save(directory: PathLike, model: nnx.Module) -> None:
         model: The model.
     """
     path = pathlib.Path(directory).absolute()
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as writer:
-        writer.save(path, args=_contents(weights_of(model), None), force=True)
+    weights = weights_of(model)
+    arrays = _flatten(weights["params"]) | _flatten(weights["stats"])
+    with ocp.StandardCheckpointer() as writer:
+        writer.save(path, _nest(arrays), force=True, custom_metadata=_identity(arrays))
 
 
 def restore(directory: PathLike, model: nnx.Module) -> None:
@@ -191,8 +194,23 @@ def restore(directory: PathLike, model: nnx.Module) -> None:
         arrays, _ = _read(path)
     except Exception as error:  # whatever the storage layer meets in ruins
         raise ValueError(f"checkpoint {path} is damaged: {error}") from error
-    wanted = {k: v for k, v in arrays.items() if k.split("/")[0] in ("params", "stats")}
-    fill(model, _like(weights_of(model), wanted, str(path)))
+    if (path / "state").is_dir():
+        parts = (name.partition("/") for name in arrays)
+        arrays = {
+            rest: arrays[f"{part}/{rest}"]
+            for part, _, rest in parts
+            if part in ("params", "stats")
+        }
+    weights = weights_of(model)
+    known = {part: _flatten(tree) for part, tree in weights.items()}
+    _check_fits(known["params"] | known["stats"], arrays, str(path))
+    fill(
+        model,
+        {
+            part: _unflatten(tree, {name: arrays[name] for name in known[part]})
+            for part, tree in weights.items()
+        },
+    )
 
 
 def weights_of(model: nnx.Module) -> dict[str, dict]:
@@ -273,38 +291,39 @@ def _cache(folder: PathLike | None) -> pathlib.Path:
 def _contents(tree: Any, data: dict | None) -> ocp.args.Composite:
     """Returns what Orbax is to write: nested arrays, and what identifies them."""
     arrays = _flatten(tree)
-    nested: dict[str, Any] = {}
-    for name, array in arrays.items():
-        *folders, leaf = name.split("/")
-        place = nested
-        for folder in folders:
-            place = place.setdefault(folder, {})
-        place[leaf] = array
-    leaves = {name: [list(a.shape), str(a.dtype)] for name, a in arrays.items()}
-    meta = {"leaves": leaves, "sha256": _checksum(arrays), "data": data or {}}
     return ocp.args.Composite(
-        state=ocp.args.StandardSave(nested), meta=ocp.args.JsonSave(meta)
+        state=ocp.args.StandardSave(_nest(arrays)),
+        meta=ocp.args.JsonSave({**_identity(arrays), "data": data or {}}),
     )
+
+
+def _identity(arrays: dict[str, np.ndarray]) -> dict:
+    """Returns the shape and type of each array, and a checksum of all contents."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    leaves = {name: [list(a.shape), str(a.dtype)] for name, a in arrays.items()}
+    return {"leaves": leaves, "sha256": digest.hexdigest()}
 
 
 def _read(path: pathlib.Path) -> tuple[dict[str, np.ndarray], dict]:
     """Returns the arrays of one checkpoint by path, and its JSON; verifies both."""
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
-        meta = reader.restore(
-            path, args=ocp.args.Composite(meta=ocp.args.JsonRestore())
-        )["meta"]
-        target: dict[str, Any] = {}
-        for name, (shape, dtype) in meta["leaves"].items():
-            *folders, leaf = name.split("/")
-            place = target
-            for folder in folders:
-                place = place.setdefault(folder, {})
-            place[leaf] = np.empty(shape, jnp.dtype(dtype))
-        nested = reader.restore(
-            path, args=ocp.args.Composite(state=ocp.args.StandardRestore(target))
-        )["state"]
-    arrays = _flatten(nested)
-    if _checksum(arrays) != meta["sha256"]:
+    folder, meta = path, {}
+    if (path / "state").is_dir():
+        folder = path / "state"
+        with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
+            meta = reader.restore(path / "meta")
+    with ocp.StandardCheckpointer() as reader:
+        if folder == path:
+            meta = reader.metadata(path).custom_metadata
+        target = {
+            name: np.empty(shape, jnp.dtype(dtype))
+            for name, (shape, dtype) in meta["leaves"].items()
+        }
+        arrays = _flatten(reader.restore(folder, _nest(target)))
+    if _identity(arrays)["sha256"] != meta["sha256"]:
         raise ValueError("its contents do not match their checksum")
     return arrays, meta
 
@@ -315,28 +334,44 @@ def _flatten(tree: Any) -> dict[str, np.ndarray]:
     return {_name(path): np.array(_raw(leaf)) for path, leaf in leaves}
 
 
-def _like(target: Any, arrays: dict[str, np.ndarray], where: str) -> Any:
+def _unflatten(target: Any, arrays: dict[str, np.ndarray]) -> Any:
     """Puts arrays by path into the structure, and onto the devices, of `target`."""
     leaves, tree = jax.tree_util.tree_flatten_with_path(target)
-    expected = {_name(path): _raw(leaf) for path, leaf in leaves}
-    faults = [f"{name} is missing" for name in expected if name not in arrays]
-    faults += [f"{name} is not wanted" for name in arrays if name not in expected]
-    for name, leaf in expected.items():
-        wanted = f"{leaf.dtype}{leaf.shape}"
-        found = arrays.get(name, leaf)
-        if f"{found.dtype}{found.shape}" != wanted:
-            faults.append(f"{name} is {found.dtype}{found.shape}, not {wanted}")
+    return tree.unflatten([_place(arrays[_name(path)], leaf) for path, leaf in leaves])
+
+
+def _nest(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Turns {"a/b": x} into {"a": {"b": x}}."""
+    nested: dict[str, Any] = {}
+    for name, array in arrays.items():
+        *folders, leaf = name.split("/")
+        place = nested
+        for folder in folders:
+            place = place.setdefault(folder, {})
+        place[leaf] = array
+    return nested
+
+
+def _check_fits(
+    expected: dict[str, np.ndarray], found: dict[str, np.ndarray], where: str
+) -> None:
+    """Raises one ValueError that lists what is missing, unwanted or misshapen."""
+    faults = [f"{name} is missing" for name in expected if name not in found]
+    faults += [f"{name} is not wanted" for name in found if name not in expected]
+    for name in expected.keys() & found.keys():
+        have, want = (f"{x[name].dtype}{x[name].shape}" for x in (found, expected))
+        if have != want:
+            faults.append(f"{name} is {have}, not {want}")
     if faults:
         more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
         raise ValueError(f"{where} does not fit: {'; '.join(faults[:5])}{more}")
-    return tree.unflatten([_place(arrays[_name(path)], leaf) for path, leaf in leaves])
 
 
 def _place(array: np.ndarray, leaf: Any) -> Any:
     """Puts an array where `leaf` is; wraps it if `leaf` is a random key."""
-    placed: Any = array
+    placed: Any = jnp.asarray(array)
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        placed = jax.random.wrap_key_data(array, impl=jax.random.key_impl(leaf))
+        placed = jax.random.wrap_key_data(placed, impl=jax.random.key_impl(leaf))
     return jax.device_put(placed, getattr(leaf, "sharding", None))
 
 
@@ -349,18 +384,9 @@ def _name(path: tuple) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def _checksum(arrays: dict[str, np.ndarray]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(arrays):
-        array = arrays[name]
-        digest.update(f"{name} {array.dtype} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
-
-
 def _find(path: pathlib.Path) -> pathlib.Path:
     """Returns the folder of one checkpoint: `path`, or its newest step."""
-    if (path / "state").is_dir():
+    if (path / "_CHECKPOINT_METADATA").exists() or (path / "state").is_dir():
         return path
     for folder in (path, path / "checkpoints"):
         if folder.is_dir():

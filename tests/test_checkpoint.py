@@ -52,7 +52,7 @@ def assert_equal(actual, expected):
 def flip_bytes(folder: pathlib.Path):
     """Inverts eight bytes in the middle of the largest file: an undetected bit rot."""
     largest = max(
-        (p for p in (folder / "state").rglob("*") if p.is_file()),
+        (p for p in folder.rglob("*") if p.is_file()),
         key=lambda p: p.stat().st_size,
     )
     content = bytearray(largest.read_bytes())

@@ -1,0 +1,215 @@
+"""Tests for jaxflow.train."""
+
+import json
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from jaxflow import train
+from jaxflow.layers import conv, norm
+
+
+class Net(nnx.Module):
+    """Two convolutions, with statistics and dropout for training to carry."""
+
+    def __init__(self, *, rngs):
+        # A bias before normalisation has no gradient but rounding, which Adam scales.
+        self.blocks = nnx.data(
+            [conv.Conv(3, 4, use_bias=False, rngs=rngs), conv.Conv(4, 2, rngs=rngs)]
+        )
+        self.norm = norm.BatchNorm(4)
+        self.dropout = nnx.Dropout(0.2, rngs=rngs)
+        self.deterministic = True
+
+    def __call__(self, x):
+        x = jax.nn.relu(self.norm(self.blocks[0](x)))
+        return self.blocks[1](self.dropout(x))
+
+
+class Batches:
+    """An iterator with a position, as Grain's are."""
+
+    def __init__(self, batch_size=8, bad_step=None):
+        self.batch_size, self.bad_step, self.count = batch_size, bad_step, 0
+
+    def __next__(self):
+        rng = np.random.default_rng(self.count)
+        self.count += 1
+        x = rng.normal(size=(self.batch_size, 6, 7, 3)).astype(np.float32)
+        if self.count == self.bad_step:
+            x[0, 0, 0, 0] = np.nan
+        return {"x": x, "y": x[..., :2] * 2}
+
+    def get_state(self):
+        return {"count": self.count}
+
+    def set_state(self, state):
+        self.count = state["count"]
+
+
+def loss(model, batch):
+    error = model(batch["x"]) - batch["y"]
+    return jnp.mean(error**2), {"worst": jnp.max(jnp.abs(error))}
+
+
+def draw(key, batch_size=8):
+    x = jax.random.normal(key, (batch_size, 6, 7, 3))
+    return {"x": x, "y": x[..., :2] * 2}
+
+
+OPTIMISER = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-2))
+
+
+def setup(draw=None, devices=1):
+    model = Net(rngs=nnx.Rngs(0))
+    mesh = train.data_mesh(jax.devices()[:devices])
+    step = train.make_step(model, loss, OPTIMISER, draw=draw, mesh=mesh)
+    return model, step, train.init(model, OPTIMISER, seed=1)
+
+
+def leaves(state):
+    arrays = [*jax.tree.leaves(state[:-1]), jax.random.key_data(state.key)]
+    return [np.asarray(array) for array in arrays]
+
+
+def assert_same(a, b, **tolerance):
+    for x, y in zip(leaves(a), leaves(b), strict=True):
+        np.testing.assert_allclose(x, y, **(tolerance or {"rtol": 0, "atol": 0}))
+
+
+def rows(folder):
+    return [json.loads(row) for row in (folder / "metrics.jsonl").open()]
+
+
+@pytest.mark.parametrize("draw", [None, draw], ids=["given", "drawn"])
+def test_eight_devices_take_the_same_step_as_one(draw):
+    results = []
+    for devices in (1, 8):
+        _, step, state = setup(draw, devices)
+        batches = None if draw else Batches()
+        results.append(train.fit(step, state, batches, steps=1, progress=False))
+    # Sums over the batch are taken in another order; one AdamW step at 1e-2.
+    assert_same(*results, rtol=0, atol=1e-5)
+
+
+def test_the_loss_falls_and_the_model_is_filled_and_in_evaluation_mode():
+    model, step, state = setup(draw)
+    before = np.asarray(model.blocks[0].kernel[...])
+    x, y = (draw(jax.random.key(9))[name] for name in "xy")
+    state = train.fit(step, state, steps=150, progress=False)
+    np.testing.assert_array_equal(model.blocks[0].kernel[...], before)
+    train.finish(model, state)
+    np.testing.assert_array_equal(model(x), model(x))  # no dropout
+    assert jnp.mean((model(x) - y) ** 2) < 0.5 * jnp.mean(y**2)
+    assert np.abs(model.norm.mean[...]).max() > 0
+    train.finish(model, state)  # the state is still there
+
+
+@pytest.mark.parametrize("draw", [None, draw], ids=["given", "drawn"])
+def test_a_resumed_run_is_the_same_run_bit_for_bit(tmp_path, draw):
+    def run(folder, steps):
+        _, step, state = setup(draw)
+        batches = None if draw else Batches()
+        return train.fit(
+            step, state, batches, steps=steps, workdir=folder, log_every=2,
+            save_every=3, progress=False,
+        )  # fmt: skip
+
+    whole = run(tmp_path / "whole", 7)
+    run(tmp_path / "parts", 3)
+    parts = run(tmp_path / "parts", 7)
+    assert_same(whole, parts)
+    assert_same(whole, run(tmp_path / "parts", 7))  # nothing is left to do
+    names = ("step", "loss", "worst", "grad_norm")
+    logged = [
+        [[row[name] for name in names] for row in rows(tmp_path / folder)]
+        for folder in ("whole", "parts")
+    ]
+    assert logged[0] == logged[1]
+
+
+def test_rows_logged_after_the_checkpoint_are_forgotten_on_resuming(tmp_path):
+    _, step, state = setup(draw)
+    fit = {"workdir": tmp_path, "log_every": 1, "progress": False}
+    train.fit(step, state, steps=2, **fit)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 3, "loss": 123.0}\n')  # then the power failed
+    _, step, state = setup(draw)
+    train.fit(step, state, steps=4, **fit)
+    assert [row["step"] for row in rows(tmp_path)] == [1, 2, 3, 4]
+    assert rows(tmp_path)[2]["loss"] != 123.0
+    assert list((tmp_path / "tensorboard").iterdir())
+
+
+@pytest.mark.parametrize("log_every", [1, 4])
+def test_a_loss_that_is_not_finite_stops_and_names_the_step(tmp_path, log_every):
+    _, step, state = setup()
+    with pytest.raises(FloatingPointError, match="loss is nan at step 3; training"):
+        train.fit(
+            step, state, Batches(bad_step=3), steps=8, workdir=tmp_path,
+            log_every=log_every, save_every=4, progress=False,
+        )  # fmt: skip
+    assert not (tmp_path / "checkpoints" / "4").exists()
+
+
+def test_the_best_checkpoint_is_chosen_by_the_evaluation(tmp_path):
+    _, step, state = setup(draw)
+
+    def evaluate(state):
+        return {"epe": abs(int(state.step) - 2.0)}
+
+    train.fit(
+        step, state, steps=5, workdir=tmp_path, save_every=1, evaluate=evaluate,
+        best="epe", progress=False,
+    )  # fmt: skip
+    kept = {int(path.name) for path in (tmp_path / "checkpoints").iterdir()}
+    assert kept == {2, 4, 5}
+    assert [row["epe"] for row in rows(tmp_path)] == [1.0, 0.0, 1.0, 2.0, 3.0]
+
+
+def test_the_state_is_donated():
+    _, step, state = setup(draw)
+    after, _ = step.run(state)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params))
+    assert math.isfinite(float(jax.tree.leaves(after.params)[0].sum()))
+
+
+def test_what_cannot_be_trained_is_refused_at_the_door(tmp_path):
+    _, step, state = setup(devices=8)
+    with pytest.raises(ValueError, match="batch of 6 does not divide over 8 devices"):
+        train.fit(step, state, Batches(batch_size=6), steps=1, progress=False)
+    with pytest.raises(ValueError, match="`batches` must be given"):
+        train.fit(step, state, steps=1)
+    _, drawing, state = setup(lambda key: draw(key, 6), devices=8)
+    with pytest.raises(ValueError, match="batch of 6 does not divide over 8 devices"):
+        train.fit(drawing, state, steps=1, progress=False)
+    plain = (next(Batches()) for _ in range(9))
+    _, step, state = setup()
+    train.fit(step, state, plain, steps=1, workdir=tmp_path, progress=False)
+    _, step, state = setup()
+    with pytest.raises(ValueError, match="cannot return to where the checkpoint"):
+        train.fit(step, state, plain, steps=2, workdir=tmp_path, progress=False)
+
+
+def test_a_grain_iterator_resumes_where_it_was(tmp_path):
+    grain = pytest.importorskip("grain")
+
+    def batches():
+        samples = [next(Batches(batch_size=1)) for _ in range(40)]
+        samples = [{k: v[0] + i for k, v in s.items()} for i, s in enumerate(samples)]
+        dataset = grain.MapDataset.source(samples).seed(5).shuffle().repeat()
+        return iter(dataset.batch(8).to_iter_dataset())
+
+    def run(folder, steps):
+        _, step, state = setup()
+        return train.fit(
+            step, state, batches(), steps=steps, workdir=folder, progress=False
+        )
+
+    run(tmp_path / "parts", 2)
+    assert_same(run(tmp_path / "whole", 5), run(tmp_path / "parts", 5))
