@@ -1,0 +1,222 @@
+"""What the networks of the FlowNet family share.
+
+Fischer et al., "FlowNet: Learning Optical Flow with Convolutional Networks" (2015);
+Ilg et al., "FlowNet 2.0" (2017). Inside these networks flow is in units of `DIV_FLOW`
+pixels of the full-size frame, at every level.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxflow import ops
+from jaxflow.layers import conv, norm
+
+DIV_FLOW = 20.0
+DECONV_FEATURES = {5: 512, 4: 256, 3: 128, 2: 64}
+
+
+def leaky_relu(x: jax.Array) -> jax.Array:
+    """Returns x where it is positive and 0.1 x elsewhere."""
+    return nnx.leaky_relu(x, 0.1)
+
+
+def scaled(features: int, width: float) -> int:
+    """Returns the channels of a network `width` times as wide."""
+    return round(features * width)
+
+
+class ConvBlock(nnx.Module):
+    """Convolution, batch normalisation if wanted, LeakyReLU(0.1).
+
+    Args:
+        in_features: Channels in.
+        out_features: Channels out.
+        kernel_size: Side of the window; the padding is half of it.
+        strides: Step in y and x.
+        batch_norm: Whether to normalise; the convolution then has no bias.
+        rngs: Source of the initial weights.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        kernel_size: int = 3,
+        *,
+        strides: int = 1,
+        batch_norm: bool = False,
+        rngs: nnx.Rngs,
+    ):
+        self.conv = conv.Conv(
+            in_features,
+            out_features,
+            kernel_size,
+            strides=strides,
+            use_bias=not batch_norm,
+            rngs=rngs,
+        )
+        self.norm = norm.BatchNorm(out_features) if batch_norm else nnx.data(None)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps (B, H, W, C_in) to (B, H / strides, W / strides, C_out)."""
+        x = self.conv(x)
+        return leaky_relu(x if self.norm is None else self.norm(x))
+
+
+class UpBlock(nnx.Module):
+    """A transposed convolution that doubles the size, and LeakyReLU(0.1).
+
+    Args:
+        in_features: Channels in.
+        out_features: Channels out.
+        rngs: Source of the initial weights.
+    """
+
+    def __init__(self, in_features: int, out_features: int, *, rngs: nnx.Rngs):
+        self.conv = conv.ConvTranspose(in_features, out_features, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps (B, H, W, C_in) to (B, 2H, 2W, C_out)."""
+        return leaky_relu(self.conv(x))
+
+
+class Decoder(nnx.Module):
+    """The refinement of FlowNet: predicts flow from coarse to fine (2015, Fig. 3).
+
+    At each level the features of the encoder, the up-sampled features and the
+    up-sampled flow are concatenated:
+
+        flow_l  = predict_l(inter_l(x_l))
+        x_(l-1) = [skip_(l-1), lrelu(deconv(x_l)), up(flow_l)]
+
+    Args:
+        bottom_features: Channels of the coarsest features.
+        skip_features: Level -> channels of the encoder's features there, from the
+            second-coarsest level down.
+        deconv_features: Level -> channels of the up-sampled features there.
+        inter_features: Level -> channels of the extra convolution before the
+            prediction (FlowNetSD and fusion); {} for none.
+        upsample_bias: Whether the up-sampling of flow has a bias.
+        rngs: Source of the initial weights.
+    """
+
+    def __init__(
+        self,
+        bottom_features: int,
+        skip_features: dict[int, int],
+        deconv_features: dict[int, int],
+        *,
+        inter_features: dict[int, int],
+        upsample_bias: bool,
+        rngs: nnx.Rngs,
+    ):
+        self.levels = tuple(skip_features)
+        self.has_inter = bool(inter_features)
+        features = bottom_features
+        top = self.levels[0] + 1
+        setattr(self, f"predict_flow{top}", conv.Conv(features, 2, rngs=rngs))
+        for level in self.levels:
+            up = deconv_features[level]
+            setattr(self, f"deconv{level}", UpBlock(features, up, rngs=rngs))
+            setattr(
+                self,
+                f"upsampled_flow{level + 1}_to_{level}",
+                conv.ConvTranspose(2, 2, use_bias=upsample_bias, rngs=rngs),
+            )
+            features = skip_features[level] + up + 2
+            predict_from = features
+            if inter_features:
+                predict_from = inter_features[level]
+                inter = conv.Conv(features, predict_from, rngs=rngs)
+                setattr(self, f"inter_conv{level}", inter)
+            setattr(self, f"predict_flow{level}", conv.Conv(predict_from, 2, rngs=rngs))
+
+    def __call__(self, bottom: jax.Array, skips: dict[int, jax.Array]) -> list:
+        """Predicts flow from the coarsest features and the encoder's others.
+
+        Args:
+            bottom: Coarsest features, (B, h, w, bottom_features).
+            skips: Level -> features of the encoder, each twice the size of the last.
+
+        Returns:
+            Flow of every level, coarse to fine, in units of `DIV_FLOW` full-size pixels.
+        """
+        x = bottom
+        flows = [getattr(self, f"predict_flow{self.levels[0] + 1}")(x)]
+        for level in self.levels:
+            up_flow = getattr(self, f"upsampled_flow{level + 1}_to_{level}")(flows[-1])
+            up = getattr(self, f"deconv{level}")(x)
+            x = jnp.concatenate([skips[level], up, up_flow], axis=-1)
+            features = getattr(self, f"inter_conv{level}")(x) if self.has_inter else x
+            flows.append(getattr(self, f"predict_flow{level}")(features))
+        return flows
+
+
+def normalise(image1: jax.Array, image2: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Subtracts from both frames each channel's mean over all their pixels.
+
+    Args:
+        image1: Frame 1, (B, H, W, 3).
+        image2: Frame 2, alike.
+
+    Returns:
+        Both frames, centred; the mean is one for a pair and a channel.
+    """
+    mean = 0.5 * (
+        jnp.mean(image1, axis=(-3, -2), keepdims=True, dtype=jnp.float32)
+        + jnp.mean(image2, axis=(-3, -2), keepdims=True, dtype=jnp.float32)
+    )
+    mean = mean.astype(image1.dtype)
+    return image1 - mean, image2 - mean
+
+
+def in_own_pixels(flows: list[jax.Array], height: int, width: int) -> list[jax.Array]:
+    """Rescales flow in units of `DIV_FLOW` full-size pixels to pixels of its own grid.
+
+    Args:
+        flows: Flows at several sizes, each (B, h, w, 2).
+        height: Rows of the full-size frame.
+        width: Columns of the full-size frame.
+
+    Returns:
+        The same flows; u is multiplied by 20 w / width and v by 20 h / height.
+    """
+    return [
+        flow
+        * jnp.array(
+            [DIV_FLOW * flow.shape[-2] / width, DIV_FLOW * flow.shape[-3] / height],
+            flow.dtype,
+        )
+        for flow in flows
+    ]
+
+
+def upsample(flow: jax.Array, *, method: str = "bilinear") -> jax.Array:
+    """Brings a quarter-size field to full size without touching its values.
+
+    Args:
+        flow: Field, (B, H / 4, W / 4, C).
+        method: "bilinear" (half-pixel) or "nearest", as the stage's official code has.
+
+    Returns:
+        The field, (B, H, W, C).
+    """
+    height, width = flow.shape[-3:-1]
+    return ops.resize(flow, (4 * height, 4 * width), method=method)
+
+
+def brightness_error(image1: jax.Array, warped2: jax.Array) -> jax.Array:
+    """Returns the norm over channels of the difference: (B, H, W, 1).
+
+    The gradient is 0, not NaN, where the two are equal.
+    """
+    return channel_norm(image1 - warped2)
+
+
+def channel_norm(x: jax.Array) -> jax.Array:
+    """Returns the Euclidean norm over channels, (B, H, W, 1); its slope at 0 is 0."""
+    squared = jnp.sum(jnp.square(x.astype(jnp.float32)), axis=-1, keepdims=True)
+    positive = squared > 0
+    root = jnp.sqrt(jnp.where(positive, squared, 1.0))
+    return jnp.where(positive, root, 0.0).astype(x.dtype)

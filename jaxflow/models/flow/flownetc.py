@@ -1,0 +1,170 @@
+"""FlowNetC: two streams that meet in a correlation layer.
+
+Fischer, Dosovitskiy, Ilg et al., "FlowNet: Learning Optical Flow with Convolutional
+Networks" (ICCV 2015), Sec. 3; as re-trained for Ilg et al., "FlowNet 2.0" (CVPR 2017).
+
+    FlowNetCorr, Fig. 2     Model
+    correlation, Eq. 1      ops.local_correlation: 21 x 21 displacements, step 2
+    refinement, Fig. 3      layers.flownet.Decoder
+
+Weights: NVIDIA/flownet2-pytorch converted those of the FlowNet 2.0 authors, which are for
+research only; open-mmlab/mmflow re-trained its own (Apache-2.0).
+
+Deviations: none. Correlation is the mean over channels, as in the official code.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxflow import ops, spec
+from jaxflow.layers import flownet
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Numbers of a FlowNetC.
+
+    Attributes:
+        width: Factor on every channel count, but not on the correlation's.
+        batch_norm: Whether the encoder is normalised.
+        radius: Half the side of the correlation's window, in steps.
+        step: Distance between the displacements that are compared, in 1/8-size pixels.
+    """
+
+    width: float = 1.0
+    batch_norm: bool = False
+    radius: int = 10
+    step: int = 2
+
+
+# name: (kernel, stride, channels in the full-width network), in order.
+SIAMESE = {"conv1": (7, 2, 64), "conv2": (5, 2, 128), "conv3": (5, 2, 256)}
+MERGED = {
+    "conv3_1": (3, 1, 256),
+    "conv4": (3, 2, 512),
+    "conv4_1": (3, 1, 512),
+    "conv5": (3, 2, 512),
+    "conv5_1": (3, 1, 512),
+    "conv6": (3, 2, 1024),
+    "conv6_1": (3, 1, 1024),
+}
+SKIPS = {5: "conv5_1", 4: "conv4_1", 3: "conv3_1", 2: "conv2"}
+REDIRECTED_FEATURES = 32
+
+
+class Model(nnx.Module):
+    """FlowNetC.
+
+    In evaluation mode it returns full-size flow (the finest prediction, bilinearly
+    up-sampled by 4); in training mode the predictions of levels 6 to 2, each in pixels
+    of its own grid.
+    """
+
+    def __init__(self, config: Config, *, rngs: nnx.Rngs):
+        self.config = config
+        self.frames = spec.Frames(multiple=64, fit="resize")
+        self.deterministic = True
+        widths = {
+            name: flownet.scaled(full, config.width)
+            for name, (_, _, full) in (SIAMESE | MERGED).items()
+        }
+        self._add_blocks(SIAMESE, 3, widths, rngs=rngs)
+        redirected = flownet.scaled(REDIRECTED_FEATURES, config.width)
+        self.conv_redir = flownet.ConvBlock(
+            widths["conv3"], redirected, 1, batch_norm=config.batch_norm, rngs=rngs
+        )
+        displacements = (2 * config.radius + 1) ** 2
+        self._add_blocks(MERGED, redirected + displacements, widths, rngs=rngs)
+        self.decoder = flownet.Decoder(
+            widths["conv6_1"],
+            {level: widths[name] for level, name in SKIPS.items()},
+            {
+                level: flownet.scaled(full, config.width)
+                for level, full in flownet.DECONV_FEATURES.items()
+            },
+            inter_features={},
+            upsample_bias=True,
+            rngs=rngs,
+        )
+
+    def _add_blocks(self, table, features, widths, *, rngs):
+        for name, (kernel_size, strides, _) in table.items():
+            block = flownet.ConvBlock(
+                features,
+                widths[name],
+                kernel_size,
+                strides=strides,
+                batch_norm=self.config.batch_norm,
+                rngs=rngs,
+            )
+            setattr(self, name, block)
+            features = widths[name]
+
+    def __call__(self, image1: jax.Array, image2: jax.Array):
+        """Estimates flow from `image1` to `image2`, both (B, H, W, 3) in [0, 1]."""
+        height, width = image1.shape[-3:-1]
+        flows = self.flows(*flownet.normalise(image1, image2))
+        if not self.deterministic:
+            return flownet.in_own_pixels(flows, height, width)
+        return flownet.upsample(flownet.DIV_FLOW * flows[-1])
+
+    def flows(self, x1: jax.Array, x2: jax.Array) -> list[jax.Array]:
+        """Predicts flow from two normalised frames.
+
+        Args:
+            x1: Frame 1, (B, H, W, 3).
+            x2: Frame 2, alike.
+
+        Returns:
+            Flow at 1/64, 1/32, 1/16, 1/8 and 1/4 of the size, in units of 20 pixels.
+        """
+        batch = x1.shape[0]
+        features = {}
+        x = jnp.concatenate([x1, x2])
+        for name in SIAMESE:
+            x = features[name] = getattr(self, name)(x)
+        features["conv2"] = features["conv2"][:batch]
+        f1, f2 = x[:batch], x[batch:]
+        cost = ops.local_correlation(
+            f1, f2, radius=self.config.radius, dilation=self.config.step
+        )
+        x = jnp.concatenate(
+            [self.conv_redir(f1), flownet.leaky_relu(cost.astype(f1.dtype))], axis=-1
+        )
+        for name in MERGED:
+            x = features[name] = getattr(self, name)(x)
+        skips = {level: features[name] for level, name in SKIPS.items()}
+        return self.decoder(x, skips)
+
+
+TINY = Config(width=1 / 16, radius=2)
+
+VARIANTS = {
+    "flownetc": Config(),
+    "flownetc_bn": Config(batch_norm=True),
+    "flownet2c_small": Config(width=3 / 8),
+}
+
+WEIGHTS = {
+    "flownetc/flownet2": spec.Weights(
+        file="FlowNet2-C_checkpoint.pth.tar",
+        source="https://github.com/NVIDIA/flownet2-pytorch",
+        licence="research only (FlowNet 2.0 authors)",
+        dialect="nvidia",
+        num_params=39_175_298,
+        citation="Ilg et al., FlowNet 2.0, CVPR 2017",
+    ),
+}
+
+KEYS = {
+    "nvidia": (
+        (r"(conv\w+)\.0\.(weight|bias)", r"\1.conv.\2"),
+        (r"(conv\w+)\.1\.(weight|bias|running_mean|running_var)", r"\1.norm.\2"),
+        (r"conv\w+\.1\.num_batches_tracked", None),
+        (r"(deconv\d)\.0\.(weight|bias)", r"decoder.\1.conv.\2"),
+        (r"(predict_flow\d|upsampled_flow\d_to_\d)\.(weight|bias)", r"decoder.\1.\2"),
+    ),
+}
