@@ -4,14 +4,69 @@ Arithmetic follows the dtype of the input: parameters are kept in float32 and ca
 the door, so a bfloat16 image runs a bfloat16 network.
 """
 
+import functools
 import math
+from typing import ClassVar
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from jaxflow import ops
 
-he_normal = nnx.initializers.variance_scaling(2.0, "fan_in", "truncated_normal")
+# Standard deviation of a standard normal that is cut off at -2 and 2.
+_TRUNCATED_STD = 0.87962566103423978
+# Numbers are drawn in pieces of these lengths: XLA compiles the generator once for
+# each, and not, at a fifth of a second, for each shape of a weight.
+_PIECES = (2**12, 2**16, 2**18, 2**20)
+
+
+def truncated_normal(
+    key: jax.Array, shape: tuple[int, ...], *, std: float
+) -> jax.Array:
+    """Draws weights from a normal distribution cut off at two standard deviations.
+
+    Args:
+        key: Random key.
+        shape: Shape of the weight.
+        std: Standard deviation of the result.
+
+    Returns:
+        The weight, float32; a function of `key`, size and `std` alone.
+    """
+    size = math.prod(shape)
+    piece = next((length for length in _PIECES if length >= size), _PIECES[-1])
+    keys = [key, *(jax.random.fold_in(key, i) for i in range(1, -(-size // piece)))]
+    pieces = [_draw(key, piece) for key in keys]
+    if not isinstance(pieces[0], jax.core.Tracer):
+        # Slicing and scaling by NumPy spares three more compilations a shape.
+        pieces = [np.asarray(draw) for draw in pieces]
+    library = np if isinstance(pieces[0], np.ndarray) else jnp
+    flat = library.concatenate(pieces)[:size] * np.float32(std / _TRUNCATED_STD)
+    return jax.device_put(flat.reshape(shape))
+
+
+def he_normal(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Draws a kernel (*window, C_in, C_out) so that ReLU keeps the variance.
+
+    He et al., "Delving deep into rectifiers" (2015): std = sqrt(2 / fan-in).
+
+    Args:
+        key: Random key.
+        shape: Shape of the kernel.
+    """
+    return truncated_normal(key, shape, std=math.sqrt(2 / math.prod(shape[:-1])))
+
+
+def zeros(features: int) -> jax.Array:
+    """Returns zeros, without compiling anything for their number."""
+    return jax.device_put(np.zeros(features, np.float32))
+
+
+@functools.partial(jax.jit, static_argnames="length")
+def _draw(key: jax.Array, length: int) -> jax.Array:
+    return jax.random.truncated_normal(key, -2, 2, (length,))
 
 
 def _pair(value: int | tuple[int, ...], length: int = 2) -> tuple[int, ...]:
@@ -37,7 +92,7 @@ class Conv(nnx.Module):
         rngs: Source of the initial weights.
     """
 
-    torch_names = {"weight": ("kernel", (2, 3, 1, 0)), "bias": ("bias", None)}
+    torch_names: ClassVar = {"weight": ("kernel", (2, 3, 1, 0)), "bias": ("bias", None)}
 
     def __init__(
         self,
@@ -63,9 +118,7 @@ class Conv(nnx.Module):
         self.groups = groups
         shape = (*window, in_features // groups, out_features)
         self.kernel = nnx.Param(he_normal(rngs.params(), shape))
-        self.bias = (
-            nnx.Param(jax.numpy.zeros(out_features)) if use_bias else nnx.data(None)
-        )
+        self.bias = nnx.Param(zeros(out_features)) if use_bias else nnx.data(None)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Convolves `x`, (*B, H, W, C_in)."""
@@ -96,7 +149,7 @@ class ConvTranspose(nnx.Module):
         rngs: Source of the initial weights.
     """
 
-    torch_names = {"weight": ("kernel", (2, 3, 0, 1)), "bias": ("bias", None)}
+    torch_names: ClassVar = {"weight": ("kernel", (2, 3, 0, 1)), "bias": ("bias", None)}
 
     def __init__(
         self,
@@ -119,12 +172,8 @@ class ConvTranspose(nnx.Module):
             2 * math.prod(self.strides) / (math.prod(window) * in_features / groups)
         )
         shape = (*window, in_features, out_features // groups)
-        self.kernel = nnx.Param(
-            nnx.initializers.truncated_normal(scale)(rngs.params(), shape)
-        )
-        self.bias = (
-            nnx.Param(jax.numpy.zeros(out_features)) if use_bias else nnx.data(None)
-        )
+        self.kernel = nnx.Param(truncated_normal(rngs.params(), shape, std=scale))
+        self.bias = nnx.Param(zeros(out_features)) if use_bias else nnx.data(None)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Up-samples `x`, (*B, H, W, C_in)."""
@@ -154,7 +203,10 @@ class Conv3d(nnx.Module):
         rngs: Source of the initial weights.
     """
 
-    torch_names = {"weight": ("kernel", (2, 3, 4, 1, 0)), "bias": ("bias", None)}
+    torch_names: ClassVar = {
+        "weight": ("kernel", (2, 3, 4, 1, 0)),
+        "bias": ("bias", None),
+    }
 
     def __init__(
         self,
@@ -180,9 +232,7 @@ class Conv3d(nnx.Module):
         self.groups = groups
         shape = (*window, in_features // groups, out_features)
         self.kernel = nnx.Param(he_normal(rngs.params(), shape))
-        self.bias = (
-            nnx.Param(jax.numpy.zeros(out_features)) if use_bias else nnx.data(None)
-        )
+        self.bias = nnx.Param(zeros(out_features)) if use_bias else nnx.data(None)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Convolves `x`, (*B, T, H, W, C_in)."""
@@ -207,7 +257,7 @@ class Linear(nnx.Module):
         rngs: Source of the initial weights.
     """
 
-    torch_names = {"weight": ("kernel", (1, 0)), "bias": ("bias", None)}
+    torch_names: ClassVar = {"weight": ("kernel", (1, 0)), "bias": ("bias", None)}
 
     def __init__(
         self,
@@ -217,12 +267,10 @@ class Linear(nnx.Module):
         use_bias: bool = True,
         rngs: nnx.Rngs,
     ):
-        self.kernel = nnx.Param(
-            nnx.initializers.lecun_normal()(rngs.params(), (in_features, out_features))
-        )
-        self.bias = (
-            nnx.Param(jax.numpy.zeros(out_features)) if use_bias else nnx.data(None)
-        )
+        std = math.sqrt(1 / in_features)
+        shape = (in_features, out_features)
+        self.kernel = nnx.Param(truncated_normal(rngs.params(), shape, std=std))
+        self.bias = nnx.Param(zeros(out_features)) if use_bias else nnx.data(None)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Multiplies `x`, (..., C_in), by the kernel."""

@@ -1,9 +1,11 @@
 """Normalisation layers that agree with torch's, running statistics included."""
 
 import math
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import lax
 
@@ -24,7 +26,7 @@ class BatchNorm(nnx.Module):
         epsilon: Added to the variance.
     """
 
-    torch_names = {
+    torch_names: ClassVar = {
         "weight": ("scale", None),
         "bias": ("bias", None),
         "running_mean": ("mean", None),
@@ -35,10 +37,10 @@ class BatchNorm(nnx.Module):
         self.momentum = momentum
         self.epsilon = epsilon
         self.use_running_average = False
-        self.scale = nnx.Param(jnp.ones(features))
-        self.bias = nnx.Param(jnp.zeros(features))
-        self.mean = nnx.BatchStat(jnp.zeros(features))
-        self.var = nnx.BatchStat(jnp.ones(features))
+        self.scale = nnx.Param(_constant(1, features))
+        self.bias = nnx.Param(_constant(0, features))
+        self.mean = nnx.BatchStat(_constant(0, features))
+        self.var = nnx.BatchStat(_constant(1, features))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Normalises `x`, (..., C)."""
@@ -76,3 +78,8 @@ def instance_norm(x: jax.Array, *, epsilon: float = 1e-5) -> jax.Array:
     mean = jnp.mean(wide, axis=(-3, -2), keepdims=True)
     var = jnp.mean(jnp.square(wide - mean), axis=(-3, -2), keepdims=True)
     return ((wide - mean) * lax.rsqrt(var + epsilon)).astype(x.dtype)
+
+
+def _constant(value: int, features: int) -> jax.Array:
+    """Returns a vector, without compiling anything for its length."""
+    return jax.device_put(np.full(features, value, np.float32))
