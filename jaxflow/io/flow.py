@@ -1,0 +1,64 @@
+"""Flow files of any kind, told apart by their extension."""
+
+import numpy as np
+
+from jaxflow.io import files, flo, kitti, pfm
+
+_READERS = {
+    ".flo": flo.read_flo,
+    ".png": kitti.read_kitti,
+    ".pfm": pfm.read_pfm_flow,
+}
+_WRITERS = {
+    ".flo": flo.write_flo,
+    ".png": kitti.write_kitti,
+    ".pfm": pfm.write_pfm_flow,
+}
+
+
+def read_flow(path: files.Path) -> tuple[np.ndarray, np.ndarray]:
+    """Reads optical flow from a `.flo`, `.png` (KITTI) or `.pfm` file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The flow, (H, W, 2) float32: (u, v) in pixels, 0 where it is unknown; and
+        where it is known, (H, W) bool.
+
+    Raises:
+        ValueError: If the file is damaged or foreign, or its extension is none of
+            the three. The message names the file and the fault.
+        OSError: If the file cannot be opened.
+    """
+    return _pick(_READERS, path)(path)
+
+
+def write_flow(
+    path: files.Path, flow: np.ndarray, *, valid: np.ndarray | None = None
+) -> None:
+    """Writes optical flow to a `.flo`, `.png` (KITTI) or `.pfm` file, atomically.
+
+    `.flo` and `.pfm` keep float32 to the last bit; `.png` rounds to 1/64 pixel and
+    clips to +-512.
+
+    Args:
+        path: The file; it is replaced if it is there.
+        flow: (H, W, 2), in pixels. What is not finite, or beyond 1e9, is unknown.
+        valid: Where the flow is known, (H, W); None takes all of it.
+
+    Raises:
+        ValueError: If the shapes or the extension are wrong.
+        OSError: If the file cannot be written.
+    """
+    _pick(_WRITERS, path)(path, flow, valid=valid)
+
+
+def _pick(table, path: files.Path):
+    """Returns the entry for the extension of `path`."""
+    suffix = files.suffix(path)
+    if suffix not in table:
+        raise files.fault(
+            path, f"flow files end in {', '.join(table)}; this one in {suffix!r}"
+        )
+    return table[suffix]
