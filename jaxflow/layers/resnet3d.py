@@ -1,0 +1,459 @@
+"""Parts of three-dimensional residual networks, and how others name their weights.
+
+The bottleneck networks of PySlowFast and pytorchvideo (C2D, I3D, Slow, SlowFast) are
+one `Pathway` or two and a `Head`. Arrays are (B, T, H, W, C).
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxflow import _checks, ops
+from jaxflow.layers import conv, non_local, norm
+
+DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
+"""Blocks in res2 to res5 of a bottleneck network of 50 or 101 layers."""
+
+HEAD_MODES = ("logit_mean", "softmax_mean")
+HeadMode = Literal["logit_mean", "softmax_mean"]
+Size = int | tuple[int, int, int]
+
+
+def normalise(clip: jax.Array) -> jax.Array:
+    """Brings a clip in [0, 1] to the range that the Kinetics networks of FAIR see."""
+    return (clip - 0.45) / 0.225
+
+
+def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
+    """Zeroes a share `rate` of `x` and scales up the rest; None as key keeps all."""
+    if key is None or rate == 0:
+        return x
+    keep = jax.random.bernoulli(key, 1 - rate, x.shape)
+    return jnp.where(keep, x / (1 - rate), 0).astype(x.dtype)
+
+
+class ConvNorm(nnx.Module):
+    """A 3-D convolution without bias, batch normalisation, and ReLU if wanted.
+
+    Args:
+        in_features: Channels of the input.
+        out_features: Channels of the output.
+        kernel_size: Window in t, y and x.
+        strides: Step in t, y and x.
+        padding: Zeros on both sides in t, y and x; None keeps the size at stride 1.
+        dilation: Spacing of the window.
+        epsilon: Added to the variance.
+        momentum: Weight of a new batch in the running statistics.
+        relu: Whether a ReLU follows.
+        rngs: Source of the initial weights.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        kernel_size: Size,
+        *,
+        strides: Size = 1,
+        padding: Size | None = None,
+        dilation: Size = 1,
+        epsilon: float = 1e-5,
+        momentum: float = 0.1,
+        relu: bool = True,
+        rngs: nnx.Rngs,
+    ):
+        self.relu = relu
+        self.conv = conv.Conv3d(
+            in_features,
+            out_features,
+            kernel_size,
+            strides=strides,
+            padding=padding,
+            dilation=dilation,
+            use_bias=False,
+            rngs=rngs,
+        )
+        self.norm = norm.BatchNorm(out_features, epsilon=epsilon, momentum=momentum)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Filters `x`, (B, T, H, W, C_in)."""
+        x = self.norm(self.conv(x))
+        return jax.nn.relu(x) if self.relu else x
+
+
+class Bottleneck(nnx.Module):
+    """T x 1 x 1, 1 x 3 x 3 and 1 x 1 x 1 convolutions, plus the input.
+
+    Args:
+        in_features: Channels of the input.
+        inner_features: Channels of the first two convolutions.
+        out_features: Channels of the output.
+        window: Size T in time of the first convolution.
+        stride: Step in y and x, of the 3 x 3 convolution.
+        zero_init: Whether the last normalisation starts at scale 0.
+        rngs: Source of the initial weights.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        inner_features: int,
+        out_features: int,
+        *,
+        window: int,
+        stride: int = 1,
+        zero_init: bool = True,
+        rngs: nnx.Rngs,
+    ):
+        step = (1, stride, stride)
+        self.a = ConvNorm(in_features, inner_features, (window, 1, 1), rngs=rngs)
+        self.b = ConvNorm(
+            inner_features, inner_features, (1, 3, 3), strides=step, rngs=rngs
+        )
+        self.c = ConvNorm(inner_features, out_features, 1, relu=False, rngs=rngs)
+        if zero_init:
+            self.c.norm.scale[...] = jnp.zeros(out_features)
+        self.shortcut = (
+            ConvNorm(in_features, out_features, 1, strides=step, relu=False, rngs=rngs)
+            if stride != 1 or in_features != out_features
+            else nnx.data(None)
+        )
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Transforms `x`, (B, T, H, W, C_in)."""
+        residual = x if self.shortcut is None else self.shortcut(x)
+        return jax.nn.relu(residual + self.c(self.b(self.a(x))))
+
+
+class Stage(nnx.Module):
+    """Bottlenecks of one size, with non-local blocks behind some of them.
+
+    Args:
+        in_features: Channels of the input.
+        inner_features: Channels inside the bottlenecks; the output has 4 times more.
+        windows: Size in time of each bottleneck: as many as there are bottlenecks.
+        stride: Step in y and x of the first.
+        non_local_after: Indices of bottlenecks that a non-local block follows.
+        form: Form of the non-local blocks.
+        pool: Max-pool inside the non-local blocks.
+        zero_init: Whether residual branches start at 0.
+        rngs: Source of the initial weights.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        inner_features: int,
+        windows: Sequence[int],
+        *,
+        stride: int,
+        non_local_after: Sequence[int] = (),
+        form: non_local.Form = "embedded_gaussian",
+        pool: tuple[int, int, int] = (1, 2, 2),
+        zero_init: bool = True,
+        rngs: nnx.Rngs,
+    ):
+        out_features = 4 * inner_features
+        self.blocks = nnx.data(
+            [
+                Bottleneck(
+                    in_features if index == 0 else out_features,
+                    inner_features,
+                    out_features,
+                    window=window,
+                    stride=stride if index == 0 else 1,
+                    zero_init=zero_init,
+                    rngs=rngs,
+                )
+                for index, window in enumerate(windows)
+            ]
+        )
+        for index in non_local_after:
+            block = non_local.NonLocal(
+                out_features,
+                out_features // 2,
+                form=form,
+                pool=pool,
+                zero_init=zero_init,
+                rngs=rngs,
+            )
+            setattr(self, f"non_local{index}", block)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Transforms `x`, (B, T, H, W, C)."""
+        for index, block in enumerate(self.blocks):
+            x = block(x)
+            attention = getattr(self, f"non_local{index}", None)
+            x = x if attention is None else attention(x)
+        return x
+
+
+class Pathway(nnx.Module):
+    """A stem and four stages; callers step through them.
+
+    Args:
+        in_features: Channels of the input.
+        width: Channels behind the stem.
+        stem_window: Size in time of the stem's 7 x 7 convolution.
+        windows: For res2 to res5, the size in time of each bottleneck.
+        extra_features: Channels that callers append before res2, res3, res4 and res5.
+        non_local_after: For res2 to res5, bottlenecks that a non-local block follows.
+        form: Form of the non-local blocks.
+        pool: Max-pool inside the non-local blocks.
+        zero_init: Whether residual branches start at 0.
+        rngs: Source of the initial weights.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        *,
+        width: int = 64,
+        stem_window: int = 1,
+        windows: Sequence[Sequence[int]],
+        extra_features: Sequence[int] = (0, 0, 0, 0),
+        non_local_after: Sequence[Sequence[int]] = ((), (), (), ()),
+        form: non_local.Form = "embedded_gaussian",
+        pool: tuple[int, int, int] = (1, 2, 2),
+        zero_init: bool = True,
+        rngs: nnx.Rngs,
+    ):
+        self.stem = ConvNorm(
+            in_features, width, (stem_window, 7, 7), strides=(1, 2, 2), rngs=rngs
+        )
+        features = width
+        for index in range(4):
+            stage = Stage(
+                features + extra_features[index],
+                width * 2**index,
+                windows[index],
+                stride=1 if index == 0 else 2,
+                non_local_after=non_local_after[index],
+                form=form,
+                pool=pool,
+                zero_init=zero_init,
+                rngs=rngs,
+            )
+            setattr(self, f"res{index + 2}", stage)
+            features = width * 2 ** (index + 2)
+
+    def start(self, x: jax.Array) -> jax.Array:
+        """Applies the stem and its max-pool: a quarter of the height and width."""
+        x = self.stem(x)
+        return ops.max_pool(x, (1, 3, 3), strides=(1, 2, 2), padding=(0, 1, 1))
+
+    def stage(self, number: int, x: jax.Array) -> jax.Array:
+        """Applies res2, res3, res4 or res5."""
+        return getattr(self, f"res{number}")(x)
+
+
+class Head(nnx.Module):
+    """Average-pools, projects to classes at every position, and averages those.
+
+    The window spans all of time and `window` x `window` positions (a smaller map,
+    all of it) and moves by 1. In evaluation, "softmax_mean" turns the scores of each
+    position into probabilities first, as PySlowFast does; "logit_mean" averages the
+    logits, as pytorchvideo does. They are equal where the map is one window. In
+    training both give the mean logits. Scores are float32.
+
+    Args:
+        features: Channels of all maps together.
+        num_classes: Number of classes.
+        window: Side of the pooling window.
+        mode: "logit_mean" or "softmax_mean".
+        dropout_rate: Share of the pooled features zeroed in training.
+        rngs: Source of the initial weights.
+
+    Raises:
+        ValueError: If there is no such mode.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        num_classes: int,
+        *,
+        window: int,
+        mode: HeadMode,
+        dropout_rate: float,
+        rngs: nnx.Rngs,
+    ):
+        _checks.one_of("head_mode", mode, HEAD_MODES)
+        self.window = window
+        self.mode = mode
+        self.dropout_rate = dropout_rate
+        self.deterministic = True
+        self.projection = conv.Linear(features, num_classes, rngs=rngs)
+        self.projection.kernel[...] = 0.01 * jax.random.normal(
+            rngs.params(), (features, num_classes)
+        )
+
+    def __call__(self, *maps: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """Scores one or more maps, each (B, T, H, W, C), whose channels are joined.
+
+        Args:
+            *maps: Features. Where one has fewer positions than the others, its mean
+                counts at each of theirs.
+            key: Random key of the dropout; None drops nothing.
+
+        Returns:
+            (B, num_classes).
+        """
+        pooled = [self._pool(each) for each in maps]
+        largest = max((each.shape[1:4] for each in pooled), key=math.prod)
+        pooled = [
+            each
+            if each.shape[1:4] == largest
+            else jnp.broadcast_to(
+                jnp.mean(each, axis=(1, 2, 3), keepdims=True),
+                (each.shape[0], *largest, each.shape[-1]),
+            )
+            for each in pooled
+        ]
+        x = jnp.concatenate(pooled, axis=-1)
+        if not self.deterministic:
+            x = dropout(x, self.dropout_rate, key)
+        scores = self.projection(x).astype(jnp.float32)
+        if self.mode == "softmax_mean" and self.deterministic:
+            scores = jax.nn.softmax(scores, axis=-1)
+        return jnp.mean(scores, axis=(1, 2, 3))
+
+    def _pool(self, x: jax.Array) -> jax.Array:
+        time, height, width = x.shape[1:4]
+        window = (time, min(self.window, height), min(self.window, width))
+        return ops.avg_pool(x, window, strides=1)
+
+
+# Key tables of the three dialects in which these networks are published. A model calls
+# its lateral connections `laterals.0` to `laterals.3`.
+
+_TORCH_NORM = "weight|bias|running_mean|running_var"
+_CAFFE2_NORM = {
+    "s": "weight",
+    "b": "bias",
+    "rm": "running_mean",
+    "riv": "running_var",
+}
+
+
+def pyslowfast_keys(*pathways: str) -> tuple[tuple[str, str | None], ...]:
+    """Returns the key table of PySlowFast's `.pyth` files, for pathways in order."""
+    rows = [(r"head\.projection\.(weight|bias)", r"head.projection.\1")]
+    for number, name in enumerate(pathways):
+        block = rf"s(\d)\.pathway{number}_res(\d+)"
+        ours = rf"{name}.res\1.blocks.\2"
+        attention = rf"s(\d)\.pathway{number}_nonlocal(\d+)"
+        rows += [
+            (rf"s1\.pathway{number}_stem\.conv\.weight", f"{name}.stem.conv.weight"),
+            (
+                rf"s1\.pathway{number}_stem\.bn\.({_TORCH_NORM})",
+                rf"{name}.stem.norm.\1",
+            ),
+            (rf"{block}\.branch1\.weight", rf"{ours}.shortcut.conv.weight"),
+            (rf"{block}\.branch1_bn\.({_TORCH_NORM})", rf"{ours}.shortcut.norm.\3"),
+            (rf"{block}\.branch2\.([abc])\.weight", rf"{ours}.\3.conv.weight"),
+            (rf"{block}\.branch2\.([abc])_bn\.({_TORCH_NORM})", rf"{ours}.\3.norm.\4"),
+            (
+                rf"{attention}\.conv_(theta|phi|g|out)\.(weight|bias)",
+                rf"{name}.res\1.non_local\2.\3.\4",
+            ),
+            (
+                rf"{attention}\.bn\.({_TORCH_NORM})",
+                rf"{name}.res\1.non_local\2.norm.\3",
+            ),
+        ]
+    for index in range(4):
+        rows += [
+            (rf"s{index + 1}_fuse\.conv_f2s\.weight", f"laterals.{index}.conv.weight"),
+            (rf"s{index + 1}_fuse\.bn\.({_TORCH_NORM})", rf"laterals.{index}.norm.\1"),
+        ]
+    return tuple(rows)
+
+
+def pytorchvideo_keys(
+    *pathways: str, stages: Sequence[int] = (1, 2, 3, 4), projection: int
+) -> tuple[tuple[str, str | None], ...]:
+    """Returns the key table of pytorchvideo's `.pyth` files.
+
+    Args:
+        *pathways: Our names of the pathways in order; one name is a single pathway,
+            which pytorchvideo numbers differently.
+        stages: Numbers of the foreign blocks that are res2 to res5.
+        projection: Number of the foreign block that is the head.
+    """
+    rows = [(rf"blocks\.{projection}\.proj\.(weight|bias)", r"head.projection.\1")]
+    for number, name in enumerate(pathways):
+        inner = rf"multipathway_blocks\.{number}\." if len(pathways) > 1 else ""
+        stem = rf"blocks\.0\.{inner}"
+        rows += [
+            (rf"{stem}conv\.weight", f"{name}.stem.conv.weight"),
+            (rf"{stem}norm\.({_TORCH_NORM})", rf"{name}.stem.norm.\1"),
+        ]
+        for index, foreign in enumerate(stages):
+            block = rf"blocks\.{foreign}\.{inner}res_blocks\.(\d+)"
+            ours = rf"{name}.res{index + 2}.blocks.\1"
+            rows += [
+                (rf"{block}\.branch1_conv\.weight", rf"{ours}.shortcut.conv.weight"),
+                (
+                    rf"{block}\.branch1_norm\.({_TORCH_NORM})",
+                    rf"{ours}.shortcut.norm.\2",
+                ),
+                (rf"{block}\.branch2\.conv_([abc])\.weight", rf"{ours}.\2.conv.weight"),
+                (
+                    rf"{block}\.branch2\.norm_([abc])\.({_TORCH_NORM})",
+                    rf"{ours}.\2.norm.\3",
+                ),
+            ]
+    for index in range(4):
+        fusion = rf"blocks\.{index}\.multipathway_fusion"
+        rows += [
+            (
+                rf"{fusion}\.conv_fast_to_slow\.weight",
+                f"laterals.{index}.conv.weight",
+            ),
+            (rf"{fusion}\.norm\.({_TORCH_NORM})", rf"laterals.{index}.norm.\1"),
+        ]
+    # PySlowFast saves pytorchvideo's models with one prefix more.
+    return tuple((rf"(?:model\.)?{pattern}", path) for pattern, path in rows)
+
+
+def caffe2_keys(*pathways: str) -> tuple[tuple[str, str | None], ...]:
+    """Returns the key table of the Caffe2 `.pkl` files, for pathways in order."""
+    leaves = {"w": "weight", "b": "bias"}
+    rows: list[tuple[str, str | None]] = [
+        (rf"pred_{short}", f"head.projection.{leaf}") for short, leaf in leaves.items()
+    ]
+
+    def convolution(foreign, ours):
+        rows.append((rf"{foreign}_w", f"{ours}.conv.weight"))
+        normalisation(rf"{foreign}_bn", f"{ours}.norm")
+
+    def normalisation(foreign, ours):
+        rows.extend(
+            (rf"{foreign}_{short}", f"{ours}.{leaf}")
+            for short, leaf in _CAFFE2_NORM.items()
+        )
+
+    for prefix, name in zip(("", "t_"), pathways, strict=False):
+        rows.append((rf"{prefix}conv1_w", f"{name}.stem.conv.weight"))
+        normalisation(rf"{prefix}res_conv1_bn", f"{name}.stem.norm")
+        block, ours = rf"{prefix}res(\d)_(\d+)", rf"{name}.res\1.blocks.\2"
+        convolution(rf"{block}_branch1", rf"{ours}.shortcut")
+        convolution(rf"{block}_branch2([abc])", rf"{ours}.\3")
+    attention, ours = r"nonlocal_conv(\d)_(\d+)", rf"{pathways[0]}.res\1.non_local\2"
+    rows += [
+        (rf"{attention}_(theta|phi|g|out)_{short}", rf"{ours}.\3.{leaf}")
+        for short, leaf in leaves.items()
+    ]
+    normalisation(rf"{attention}_bn", f"{ours}.norm")
+    convolution("t_pool1_subsample", "laterals.0")
+    for index in (1, 2, 3):
+        foreign = rf"t_res{index + 1}_\d+_branch2c_bn_subsample"
+        convolution(foreign, f"laterals.{index}")
+    # What the solver leaves behind.
+    rows.append((r".*(?:momentum|model_iter|^lr$|_lr).*|lr", None))
+    return tuple(rows)

@@ -1,0 +1,216 @@
+"""One-pathway 3-D ResNets: Slow-only, Fast-only, C2D, I3D, with or without non-local.
+
+Wang, Girshick, Gupta, He, "Non-local Neural Networks" (CVPR 2018), Table 1 (C2D, I3D)
+and Sec. 3; Feichtenhofer, Fan, Malik, He, "SlowFast Networks for Video Recognition"
+(ICCV 2019), Sec. 4.2 (Slow-only, Fast-only).
+
+    bottleneck, stages      layers.resnet3d
+    non-local block         layers.non_local
+    the network             Model
+
+They differ in the temporal windows of the convolutions, in the max-pool over time
+behind res2 (C2D and I3D), and in width (Fast-only). Weights: PySlowFast and
+pytorchvideo (Apache-2.0), trained on Kinetics-400.
+
+Deviations: none. The head pools over the whole time of a clip, which may have any
+length; the original code fixes it.
+"""
+
+import dataclasses
+
+import jax
+from flax import nnx
+
+from jaxflow import ops, spec
+from jaxflow.layers import non_local, resnet3d
+
+Windows = tuple[tuple[int, ...], ...]
+Indices = tuple[tuple[int, ...], ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Numbers of a one-pathway 3-D ResNet.
+
+    Attributes:
+        num_classes: Number of classes.
+        crop_size: Side of the training clips; the head's window is a 32nd of it.
+        head_mode: "logit_mean" returns logits; "softmax_mean" returns, in evaluation,
+            probabilities averaged over positions.
+        num_frames: Frames of the clips it is published for.
+        frame_stride: Steps between those frames, at 30 frames a second.
+        blocks: Bottlenecks in res2 to res5.
+        width: Channels behind the stem.
+        stem_window: Size in time of the stem.
+        windows: For res2 to res5, sizes in time of the bottlenecks, cycled.
+        temporal_pool: Whether res2 is followed by a max-pool over pairs of frames.
+        non_local_after: For res2 to res5, bottlenecks that a non-local block follows.
+        non_local_form: Which non-local function.
+        non_local_pool: Max-pool inside the non-local blocks.
+        dropout_rate: Before the classifier.
+        zero_init: Whether residual branches start at 0.
+    """
+
+    num_classes: int = 400
+    crop_size: int = 224
+    head_mode: resnet3d.HeadMode = "logit_mean"
+    num_frames: int = 8
+    frame_stride: int = 8
+    blocks: tuple[int, ...] = resnet3d.DEPTHS[50]
+    width: int = 64
+    stem_window: int = 1
+    windows: Windows = ((1,), (1,), (3,), (3,))
+    temporal_pool: bool = False
+    non_local_after: Indices = ((), (), (), ())
+    non_local_form: non_local.Form = "embedded_gaussian"
+    non_local_pool: tuple[int, int, int] = (1, 2, 2)
+    dropout_rate: float = 0.5
+    zero_init: bool = True
+
+
+class Model(nnx.Module):
+    """A 3-D ResNet of bottlenecks: a clip to one score a class."""
+
+    def __init__(self, config: Config, *, rngs: nnx.Rngs):
+        self.config = config
+        self.deterministic = True
+        self.slow = resnet3d.Pathway(
+            3,
+            width=config.width,
+            stem_window=config.stem_window,
+            windows=[
+                [cycle[index % len(cycle)] for index in range(blocks)]
+                for cycle, blocks in zip(config.windows, config.blocks, strict=True)
+            ],
+            non_local_after=config.non_local_after,
+            form=config.non_local_form,
+            pool=config.non_local_pool,
+            zero_init=config.zero_init,
+            rngs=rngs,
+        )
+        self.head = resnet3d.Head(
+            32 * config.width,
+            config.num_classes,
+            window=config.crop_size // 32,
+            mode=config.head_mode,
+            dropout_rate=config.dropout_rate,
+            rngs=rngs,
+        )
+
+    def __call__(self, clip: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
+        """Classifies a clip.
+
+        Args:
+            clip: (B, T, H, W, 3), RGB in [0, 1].
+            key: Random key of the dropout in training; None drops nothing.
+
+        Returns:
+            (B, num_classes) logits, float32; probabilities in evaluation if
+            `config.head_mode` is "softmax_mean".
+        """
+        return self.head(self.features(clip), key=key)
+
+    def features(self, clip: jax.Array) -> jax.Array:
+        """Returns the last stage's map, (B, T', H', W', C)."""
+        x = self.slow.start(resnet3d.normalise(clip))
+        x = self.slow.stage(2, x)
+        if self.config.temporal_pool and x.shape[1] > 1:
+            x = ops.max_pool(x, (2, 1, 1))
+        for number in (3, 4, 5):
+            x = self.slow.stage(number, x)
+        return x
+
+
+TINY = Config(
+    num_classes=5,
+    crop_size=32,
+    num_frames=4,
+    blocks=(1, 1, 1, 1),
+    width=4,
+    temporal_pool=True,
+    non_local_after=((), (0,), (), ()),
+    zero_init=False,
+)
+
+_R101 = resnet3d.DEPTHS[101]
+_I3D = ((3,), (3, 1), (3, 1), (1, 3))
+_NON_LOCAL_R50 = ((), (1, 3), (1, 3, 5), ())
+
+VARIANTS = {
+    "slow_r50": Config(),
+    "slow_4x16_r50": Config(num_frames=4, frame_stride=16),
+    # Temporal windows only in as many blocks as ResNet-50 has.
+    "slow_16x8_r101_50_50": Config(
+        num_frames=16,
+        blocks=_R101,
+        windows=((1,), (1,), (3,) * 6 + (1,) * 17, (3,)),
+    ),
+    "slow_nln_r50": Config(
+        non_local_after=_NON_LOCAL_R50, non_local_form="dot_product"
+    ),
+    "fast_r50": Config(
+        num_frames=32, frame_stride=2, width=8, stem_window=5, windows=((3,),) * 4
+    ),
+    "c2d_r50": Config(windows=((1,),) * 4, temporal_pool=True),
+    "c2d_nopool_r50": Config(windows=((1,),) * 4),
+    "i3d_r50": Config(stem_window=5, windows=_I3D, temporal_pool=True),
+    "i3d_nopool_r50": Config(stem_window=5, windows=_I3D),
+    "i3d_nln_r50": Config(
+        stem_window=5,
+        windows=_I3D,
+        temporal_pool=True,
+        non_local_after=_NON_LOCAL_R50,
+    ),
+}
+
+
+def _weights(file, dialect, num_params, top1, source):
+    return spec.Weights(
+        file=file,
+        source=source,
+        licence="Apache-2.0",
+        dialect=dialect,
+        num_params=num_params,
+        metrics={"kinetics400_top1": top1},
+        citation="Feichtenhofer et al., SlowFast, ICCV 2019",
+    )
+
+
+_PYSLOWFAST = "https://github.com/facebookresearch/SlowFast (MODEL_ZOO.md)"
+_PYTORCHVIDEO = "https://github.com/facebookresearch/pytorchvideo (model zoo)"
+WEIGHTS = {
+    "slow_r50/kinetics400": _weights(
+        "SLOW_8x8_R50.pyth", "pytorchvideo", 32_454_096, 74.58, _PYTORCHVIDEO
+    ),
+    "slow_r50/kinetics400_caffe2": _weights(
+        "SLOWONLY_8x8_R50.pkl", "caffe2", 32_454_096, 74.8, _PYSLOWFAST
+    ),
+    "slow_4x16_r50/kinetics400_caffe2": _weights(
+        "SLOWONLY_4x16_R50.pkl", "caffe2", 32_454_096, 72.7, _PYSLOWFAST
+    ),
+    "c2d_r50/kinetics400": _weights(
+        "C2D_8x8_R50.pyth", "pytorchvideo_pool", 24_327_632, 71.46, _PYTORCHVIDEO
+    ),
+    "c2d_nopool_r50/kinetics400_caffe2": _weights(
+        "C2D_NOPOOL_8x8_R50.pkl", "caffe2", 24_327_632, 67.2, _PYSLOWFAST
+    ),
+    "i3d_r50/kinetics400": _weights(
+        "I3D_8x8_R50.pyth", "pytorchvideo_pool", 28_043_472, 73.27, _PYTORCHVIDEO
+    ),
+    "i3d_r50/kinetics400_caffe2": _weights(
+        "I3D_8x8_R50.pkl", "caffe2", 28_043_472, 73.5, _PYSLOWFAST
+    ),
+    "i3d_nln_r50/kinetics400_caffe2": _weights(
+        "I3D_NLN_8x8_R50.pkl", "caffe2", 35_401_936, 74.0, _PYSLOWFAST
+    ),
+}
+
+KEYS = {
+    "pyslowfast": resnet3d.pyslowfast_keys("slow"),
+    "pytorchvideo": resnet3d.pytorchvideo_keys("slow", projection=5),
+    # The pool behind res2 is a block of its own there, in C2D and I3D.
+    "pytorchvideo_pool": resnet3d.pytorchvideo_keys(
+        "slow", stages=(1, 3, 4, 5), projection=6
+    ),
+    "caffe2": resnet3d.caffe2_keys("slow"),
+}

@@ -1,0 +1,75 @@
+"""Golden files of video networks: outputs of official code under procedural weights."""
+
+import importlib.util
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from jaxflow import convert, models
+
+
+class Golden:
+    """One golden file: `info` (its JSON), `arrays` (its NPZ) and its weights."""
+
+    def __init__(self, folder, name):
+        self.info = json.loads((folder / f"{name}.json").read_text())
+        self.arrays = np.load(folder / f"{name}.npz")
+        self._folder = folder
+
+    def clip(self):
+        return jnp.asarray(self.arrays["clip"].astype(np.float32) / 255)
+
+    def state_dict(self):
+        module = importlib.util.spec_from_file_location(
+            "procedural", self._folder / "procedural.py"
+        )
+        procedural = importlib.util.module_from_spec(module)
+        module.loader.exec_module(procedural)
+        return procedural.procedural_state_dict(
+            self.info["entries"], self.info["gain"]
+        )
+
+
+def blank(name, **overrides):
+    """Builds a model whose weights are zero: initial weights are slow to draw."""
+    model = nnx.eval_shape(lambda: models.create_model(name, **overrides))
+    state = nnx.state(model)
+    nnx.update(model, jax.tree.map(lambda v: np.zeros(v.shape, v.dtype), state))
+    nnx.update(model, jax.tree.map(jnp.asarray, nnx.state(model)))
+    return model
+
+
+@pytest.fixture
+def golden(test_data):
+    """Opens a golden file by name."""
+    return lambda name: Golden(test_data / "golden" / "video", name)
+
+
+@pytest.fixture
+def build():
+    """Builds a model by name, filled from a state dict."""
+
+    def build(name, state_dict, *, dialect=None, **overrides):
+        model = blank(name, **overrides)
+        return convert.convert_state_dict(model, state_dict, dialect=dialect)
+
+    return build
+
+
+@pytest.fixture
+def run():
+    """Runs a model under one `jax.jit`."""
+
+    def run(model, *inputs, method="__call__"):
+        graph, state = nnx.split(model)
+
+        def call(state, *inputs):
+            return getattr(nnx.merge(graph, state, copy=True), method)(*inputs)
+
+        return jax.jit(call)(state, *inputs)
+
+    return run
