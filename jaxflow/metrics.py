@@ -1,0 +1,270 @@
+"""How far an estimated flow is from the true one.
+
+Flow is (*B, H, W, 2): (u, v) in pixels. `valid` is (*B, H, W) and says which pixels
+count; None counts all of them. Every mean is over the counted pixels of one example:
+the result is float32 with the batch axes of `flow`, and NaN for an example without a
+counted pixel. What stands at a pixel that does not count, NaN included, is without
+effect. bfloat16 and float16 are computed in float32.
+"""
+
+import itertools
+
+import chex
+import jax
+import jax.numpy as jnp
+
+SPEEDS = (10.0, 40.0)
+
+
+def epe_map(flow: jax.Array, target: jax.Array) -> jax.Array:
+    """Returns the endpoint error of every pixel, |flow - target|, in pixels.
+
+    Args:
+        flow: Estimate, (*B, H, W, 2).
+        target: Truth, (*B, H, W, 2).
+
+    Returns:
+        (*B, H, W) float32.
+    """
+    chex.assert_equal_shape([flow, target])
+    chex.assert_shape(flow, (..., None, None, 2))
+    difference = jnp.asarray(flow, jnp.float32) - jnp.asarray(target, jnp.float32)
+    return jnp.hypot(difference[..., 0], difference[..., 1])
+
+
+def masked_mean(values: jax.Array, valid: jax.Array | None = None) -> jax.Array:
+    """Averages over the counted pixels of each example.
+
+    Args:
+        values: (*B, H, W).
+        valid: Which pixels count, (*B, H, W); None counts all.
+
+    Returns:
+        (*B,) float32; NaN where no pixel counts.
+    """
+    values = jnp.asarray(values, jnp.float32)
+    if valid is None:
+        return values.mean((-2, -1))
+    chex.assert_equal_shape([values, valid])
+    counted = jnp.asarray(valid, bool)
+    total = jnp.where(counted, values, 0).sum((-2, -1))
+    return total / counted.sum((-2, -1)).astype(jnp.float32)
+
+
+def epe(
+    flow: jax.Array, target: jax.Array, *, valid: jax.Array | None = None
+) -> jax.Array:
+    """Averages the endpoint error (Otte and Nagel, 1994).
+
+    Args:
+        flow: Estimate, (*B, H, W, 2).
+        target: Truth, (*B, H, W, 2).
+        valid: Which pixels count, (*B, H, W); None counts all.
+
+    Returns:
+        (*B,), in pixels.
+    """
+    return masked_mean(epe_map(flow, target), valid)
+
+
+def within(
+    flow: jax.Array,
+    target: jax.Array,
+    *,
+    threshold: float = 1.0,
+    valid: jax.Array | None = None,
+) -> jax.Array:
+    """Returns the fraction of pixels whose endpoint error is below a threshold.
+
+    The usual "1px", "3px" and "5px".
+
+    Args:
+        flow: Estimate, (*B, H, W, 2).
+        target: Truth, (*B, H, W, 2).
+        threshold: In pixels.
+        valid: Which pixels count, (*B, H, W); None counts all.
+
+    Returns:
+        (*B,), from 0 to 1.
+    """
+    return masked_mean(epe_map(flow, target) < threshold, valid)
+
+
+def outliers(
+    flow: jax.Array,
+    target: jax.Array,
+    *,
+    threshold: float = 3.0,
+    relative: float = 0.05,
+) -> jax.Array:
+    """Marks the outliers of KITTI 2015: error > 3 px and > 5 % of the true length.
+
+    Args:
+        flow: Estimate, (*B, H, W, 2).
+        target: Truth, (*B, H, W, 2).
+        threshold: Absolute bound, in pixels.
+        relative: Bound as a fraction of the true length; 0 leaves the absolute one,
+            which is the outlier of KITTI 2012.
+
+    Returns:
+        (*B, H, W) bool.
+    """
+    error = epe_map(flow, target)
+    length = _length(target)
+    return (error > threshold) & (error > relative * length)
+
+
+def fl_all(
+    flow: jax.Array, target: jax.Array, *, valid: jax.Array | None = None
+) -> jax.Array:
+    """Returns the percentage of outliers, KITTI's Fl (Menze and Geiger, 2015).
+
+    Fl-bg and Fl-fg are the same, with `valid` cut to the background or foreground.
+
+    Args:
+        flow: Estimate, (*B, H, W, 2).
+        target: Truth, (*B, H, W, 2).
+        valid: Which pixels count, (*B, H, W); None counts all.
+
+    Returns:
+        (*B,), in percent.
+    """
+    return 100 * masked_mean(outliers(flow, target), valid)
+
+
+def wauc(
+    flow: jax.Array, target: jax.Array, *, valid: jax.Array | None = None
+) -> jax.Array:
+    """Returns the weighted area under the curve of errors from 0 to 5 px.
+
+        100 sum_i w_i fraction(error <= i / 20) / sum_i w_i,   w_i = 1 - (i - 1) / 100
+
+    over i = 1 ... 100 (Richter et al., "Playing for Benchmarks", 2017).
+
+    Args:
+        flow: Estimate, (*B, H, W, 2).
+        target: Truth, (*B, H, W, 2).
+        valid: Which pixels count, (*B, H, W); None counts all.
+
+    Returns:
+        (*B,), from 0 to 100, which is perfect.
+    """
+    error = epe_map(flow, target)
+    steps = jnp.arange(1, 101, dtype=jnp.float32)
+    weights = 1 - (steps - 1) / 100
+    # A pixel scores the weights of all steps it lies below: a suffix sum.
+    suffix = jnp.append(jnp.cumsum(weights[::-1])[::-1], 0) / weights.sum()
+    first = jnp.searchsorted(steps / 20, error)
+    return 100 * masked_mean(suffix[first], valid)
+
+
+def angular_error(
+    flow: jax.Array, target: jax.Array, *, valid: jax.Array | None = None
+) -> jax.Array:
+    """Averages the angle between (u, v, 1) and its true value (Barron et al., 1994).
+
+    Args:
+        flow: Estimate, (*B, H, W, 2).
+        target: Truth, (*B, H, W, 2).
+        valid: Which pixels count, (*B, H, W); None counts all.
+
+    Returns:
+        (*B,), in degrees.
+    """
+    chex.assert_equal_shape([flow, target])
+    chex.assert_shape(flow, (..., None, None, 2))
+    flow, target = jnp.asarray(flow, jnp.float32), jnp.asarray(target, jnp.float32)
+    (u, v), (s, t) = jnp.moveaxis(flow, -1, 0), jnp.moveaxis(target, -1, 0)
+    # The arc cosine loses half of the digits of a small angle; the arc tangent none.
+    cross = jnp.hypot(jnp.hypot(u - s, v - t), u * t - v * s)
+    angle = jnp.arctan2(cross, u * s + v * t + 1)
+    return masked_mean(jnp.rad2deg(angle), valid)
+
+
+def epe_by_speed(
+    flow: jax.Array,
+    target: jax.Array,
+    *,
+    edges: tuple[float, ...] = SPEEDS,
+    valid: jax.Array | None = None,
+) -> jax.Array:
+    """Averages the endpoint error by true speed: Sintel's s0-10, s10-40 and s40+.
+
+    Args:
+        flow: Estimate, (*B, H, W, 2).
+        target: Truth, (*B, H, W, 2).
+        edges: Speeds that part the bins, rising, in pixels. A bin holds its lower
+            edge.
+        valid: Which pixels count, (*B, H, W); None counts all.
+
+    Returns:
+        (*B, len(edges) + 1), in pixels; NaN for an empty bin.
+    """
+    error, speed = epe_map(flow, target), _length(target)
+    counted = jnp.ones_like(speed, bool) if valid is None else jnp.asarray(valid, bool)
+    bounds = (0.0, *edges, jnp.inf)
+    bins = [
+        masked_mean(error, counted & (low <= speed) & (speed < high))
+        for low, high in itertools.pairwise(bounds)
+    ]
+    return jnp.stack(bins, axis=-1)
+
+
+def epe_by_occlusion(
+    flow: jax.Array,
+    target: jax.Array,
+    occluded: jax.Array,
+    *,
+    valid: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    """Averages the endpoint error apart where frame 2 shows the point and where not.
+
+    Args:
+        flow: Estimate, (*B, H, W, 2).
+        target: Truth, (*B, H, W, 2).
+        occluded: Where the point of frame 1 is hidden in frame 2, (*B, H, W).
+        valid: Which pixels count, (*B, H, W); None counts all.
+
+    Returns:
+        The means over visible ("matched", "noc") and over occluded ("unmatched")
+        pixels, (*B,) each, in pixels.
+    """
+    error, hidden = epe_map(flow, target), jnp.asarray(occluded, bool)
+    counted = jnp.ones_like(hidden) if valid is None else jnp.asarray(valid, bool)
+    return masked_mean(error, counted & ~hidden), masked_mean(error, counted & hidden)
+
+
+def summary(
+    flow: jax.Array, target: jax.Array, *, valid: jax.Array | None = None
+) -> dict[str, jax.Array]:
+    """Computes the usual table of one estimate.
+
+    Args:
+        flow: Estimate, (*B, H, W, 2).
+        target: Truth, (*B, H, W, 2).
+        valid: Which pixels count, (*B, H, W); None counts all.
+
+    Returns:
+        "epe" in pixels; "1px", "3px" and "5px", fractions; "fl_all" in percent;
+        "wauc" from 0 to 100; "angular" in degrees; "s0-10", "s10-40" and "s40+" in
+        pixels. Each is (*B,).
+    """
+    slow, middle, fast = jnp.moveaxis(epe_by_speed(flow, target, valid=valid), -1, 0)
+    return {
+        "epe": epe(flow, target, valid=valid),
+        "1px": within(flow, target, threshold=1.0, valid=valid),
+        "3px": within(flow, target, threshold=3.0, valid=valid),
+        "5px": within(flow, target, threshold=5.0, valid=valid),
+        "fl_all": fl_all(flow, target, valid=valid),
+        "wauc": wauc(flow, target, valid=valid),
+        "angular": angular_error(flow, target, valid=valid),
+        "s0-10": slow,
+        "s10-40": middle,
+        "s40+": fast,
+    }
+
+
+def _length(flow: jax.Array) -> jax.Array:
+    """Returns the length of every vector, in float32."""
+    flow = jnp.asarray(flow, jnp.float32)
+    return jnp.hypot(flow[..., 0], flow[..., 1])
