@@ -12,6 +12,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from jaxflow import _checks
 
@@ -227,16 +228,25 @@ def convex_upsample(flow: jax.Array, mask: jax.Array, *, factor: int = 8) -> jax
     *batch, height, width, channels = flow.shape
     chex.assert_shape(mask, (*flow.shape[:-1], 9 * factor**2))
     wide = jnp.float64 if flow.dtype == jnp.float64 else jnp.float32
-    logits = mask.astype(wide).reshape(*flow.shape[:-1], 9, factor, factor)
-    weights = jax.nn.softmax(logits, axis=-3)
+    logits = mask.astype(wide).reshape(*flow.shape[:-1], 9, factor**2)
+    peak = lax.stop_gradient(jnp.max(logits, axis=-2, keepdims=True))
+    weights = jnp.exp(logits - peak)
+    total = sum(weights[..., k, :] for k in range(9))
     no_pads = [(0, 0)] * len(batch)
     padded = jnp.pad(factor * flow.astype(wide), [*no_pads, (1, 1), (1, 1), (0, 0)])
-    fine = jnp.zeros((), wide)
-    for k, (dy, dx) in enumerate(np.ndindex(3, 3)):
-        neighbour = padded[..., dy : dy + height, dx : dx + width, :]
-        # (*B, H, i, W, j, C): ready to be read as (*B, H factor, W factor, C).
-        weight = jnp.swapaxes(weights[..., k, :, :], -3, -2)
-        fine += weight[..., None] * neighbour[..., :, None, :, None, :]
+    # Channel by channel: XLA vectorises over the factor^2 fine pixels, not over two
+    # components.
+    fine = []
+    for c in range(channels):
+        blend = jnp.zeros((), wide)
+        for k, (dy, dx) in enumerate(np.ndindex(3, 3)):
+            neighbour = padded[..., dy : dy + height, dx : dx + width, c]
+            blend += weights[..., k, :] * neighbour[..., None]
+        fine.append(blend / total)
+    fine = jnp.stack(fine, axis=-1)
+    fine = fine.reshape(*flow.shape[:-1], factor, factor, channels)
+    # (*B, H, i, W, j, C) reads as (*B, H factor, W factor, C).
+    fine = jnp.swapaxes(fine, -4, -3)
     return fine.reshape(*batch, height * factor, width * factor, channels).astype(
         flow.dtype
     )

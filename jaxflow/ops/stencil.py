@@ -9,6 +9,7 @@ pixel. `border` says what lies beyond the image, in the words of `numpy.pad`:
     "zeros"      000|abc|000   cv2.BORDER_CONSTANT      scipy "constant"
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Literal
 
@@ -68,9 +69,6 @@ def separable_filter(
     chex.assert_type(image, float)
     out = image.astype(jnp.float64 if image.dtype == jnp.float64 else jnp.float32)
     out = _correlate(out, kernel_y, -3, border)
-    if len(kernel_y) > 3 and len(kernel_x) > 3:
-        # Fused with the second pass, the first would be recomputed for every tap.
-        out = lax.optimization_barrier(out)
     return _correlate(out, kernel_x, -2, border).astype(image.dtype)
 
 
@@ -95,7 +93,8 @@ def spatial_gradient(
         border: What lies beyond the image; see the head of this module.
 
     Returns:
-        The derivatives along x and along y, each (*B, H, W, C), in the dtype of `image`.
+        The derivatives along x and along y, each (*B, H, W, C), in the dtype of the
+        image.
 
     Raises:
         ValueError: If `kernel` or `border` is unknown.
@@ -186,10 +185,13 @@ def structure_tensor(
     Raises:
         ValueError: If `kernel` or `border` is unknown, or `sigma` not positive.
     """
-    ix, iy = spatial_gradient(image, kernel=kernel, border=border)
+    # Else the derivatives would be computed again for each product and channel.
+    ix, iy = lax.optimization_barrier(
+        spatial_gradient(image, kernel=kernel, border=border)
+    )
     wide = jnp.float64 if image.dtype == jnp.float64 else jnp.float32
     ix, iy = ix.astype(wide), iy.astype(wide)
-    products = [jnp.sum(product, axis=-1) for product in (ix * ix, ix * iy, iy * iy)]
+    products = [_sum_channels(a * b) for a, b in ((ix, ix), (ix, iy), (iy, iy))]
     if window is None:
         _checks.positive("sigma", sigma)
         weights = gaussian_kernel(sigma, radius=int(4 * sigma + 0.5))
@@ -217,23 +219,67 @@ def gaussian_kernel(sigma: float | jax.Array, *, radius: int) -> np.ndarray | ja
     return weights / weights.sum()
 
 
+def _sum_channels(x: jax.Array) -> jax.Array:
+    """Sums the last axis: a short one by slices, 20 times faster on a CPU."""
+    channels = x.shape[-1]
+    if channels > 8:
+        return jnp.sum(x, axis=-1)
+    return functools.reduce(jnp.add, [x[..., c] for c in range(channels)])
+
+
 def _correlate(
     x: jax.Array, kernel: Sequence[float] | np.ndarray | jax.Array, axis: int, border
 ) -> jax.Array:
     """Correlates one axis with a kernel."""
-    count, extent = len(kernel), x.shape[axis]
+    count = len(kernel)
     if count % 2 == 0:
         raise ValueError(f"a kernel must have an odd number of weights; got {count}")
+    if count > 1:
+        x = _pad(x, count // 2, axis, _PAD_MODES[border])
+    if count > 3:
+        # Fused into the sum, what computes `x` would run once per tap.
+        x = lax.optimization_barrier(x)
+    if isinstance(kernel, jax.Array):
+        return _slide(x, kernel, axis)
+    kernel = np.asarray(kernel, np.float64)
+
+    @jax.custom_jvp
+    def slide(x):
+        return _slide(x, kernel, axis)
+
+    @slide.defjvp
+    def _(primals, tangents):
+        # Written as the transpose of the adjoint, so that reverse mode runs the
+        # adjoint: one fused sum, where JAX would add up an array per tap.
+        out = slide(*primals)
+
+        def adjoint(g):
+            padded = _pad(g, count - 1, axis, "constant")
+            if count > 3:
+                padded = lax.optimization_barrier(padded)
+            return _slide(padded, kernel[::-1], axis)
+
+        return out, *jax.linear_transpose(adjoint, out)(*tangents)
+
+    return slide(x)
+
+
+def _pad(x: jax.Array, width: int, axis: int, mode: str) -> jax.Array:
+    """Pads both ends of one axis."""
     pads = [(0, 0)] * x.ndim
-    pads[axis] = (count // 2, count // 2)
-    padded = jnp.pad(x, pads, mode=_PAD_MODES[border]) if count > 1 else x
+    pads[axis] = (width, width)
+    return jnp.pad(x, pads, mode=mode)
+
+
+def _slide(x: jax.Array, kernel: np.ndarray | jax.Array, axis: int) -> jax.Array:
+    """Correlates one axis with a kernel, wherever it lies inside."""
+    extent = x.shape[axis] - len(kernel) + 1
     out = jnp.zeros((), x.dtype)
-    for k in range(count):
-        weight = kernel[k]
-        if isinstance(weight, jax.Array) or weight != 0:
-            shifted = lax.slice_in_dim(padded, k, k + extent, axis=axis)
-            out += jnp.asarray(weight, x.dtype) * shifted
-    return jnp.broadcast_to(out, x.shape)
+    for k in range(len(kernel)):
+        if isinstance(kernel, jax.Array) or kernel[k] != 0:
+            shifted = lax.slice_in_dim(x, k, k + extent, axis=axis)
+            out += jnp.asarray(kernel[k], x.dtype) * shifted
+    return out
 
 
 def _backward_difference(p: jax.Array, axis: int) -> jax.Array:

@@ -4,12 +4,14 @@ Arrays are channels-last. Points and flow are (x, y) in pixels, x to the right a
 y down; (0, 0) is the centre of the top-left pixel.
 """
 
+import functools
 import math
 from typing import Literal
 
 import chex
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from jaxflow import _checks
 
@@ -212,20 +214,115 @@ def _widen(x: jax.Array) -> jax.Array:
     return x.astype(jnp.float64 if x.dtype == jnp.float64 else jnp.float32)
 
 
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
 def _bilinear(image: jax.Array, points: jax.Array, padding: Padding) -> jax.Array:
     """Samples (H, W, C) at (N, 2)."""
-    height, width = image.shape[:2]
+    corners, (right, below) = _corners(image, points, padding)
+    (top_left, top_right), (bottom_left, bottom_right) = corners
+    right, below = right[:, None], below[:, None]
+    above = (1 - right) * top_left + right * top_right
+    under = (1 - right) * bottom_left + right * bottom_right
+    return ((1 - below) * above + below * under).astype(image.dtype)
+
+
+@_bilinear.defjvp
+def _bilinear_jvp(padding, primals, tangents):
+    """Differentiates so that reverse mode is fast; see the two terms."""
+    image, points = primals
+    along_image = _bilinear_in_image(*tangents[:1], points, padding)
+    along_points = _bilinear_in_points(image, points, tangents[1], padding)
+    return _bilinear(image, points, padding), along_image + along_points
+
+
+@functools.partial(jax.checkpoint, static_argnums=(2,))
+def _bilinear_in_image(
+    image: jax.Array, points: jax.Array, padding: Padding
+) -> jax.Array:
+    """The same samples, reading 2 x 2 windows of a padded image.
+
+    Slower than `_bilinear`, but its transpose scatters a window at a time instead of a
+    pixel at a time, which is 2 to 4 times faster on a CPU.
+    """
+    height, width, channels = image.shape
+    x, y = _clip(points, (height, width), padding)
+    left, top = jnp.floor(x), jnp.floor(y)
+    right, below = x - left, y - top
+    touches = (left >= -1) & (left < width) & (top >= -1) & (top < height)
+    weights = jnp.stack(
+        [
+            jnp.stack([(1 - below) * (1 - right), (1 - below) * right], axis=-1),
+            jnp.stack([below * (1 - right), below * right], axis=-1),
+        ],
+        axis=-2,
+    )
+    starts = jnp.stack([_integers(top, -1, height), _integers(left, -1, width)], -1) + 1
+    windows = lax.gather(
+        jnp.pad(image, ((1, 2), (1, 2), (0, 0))),
+        starts,
+        lax.GatherDimensionNumbers(
+            offset_dims=(1, 2, 3), collapsed_slice_dims=(), start_index_map=(0, 1)
+        ),
+        slice_sizes=(2, 2, channels),
+        mode="promise_in_bounds",
+    ).astype(points.dtype)
+    blend = jnp.sum(weights[..., None] * windows, axis=(1, 2))
+    return jnp.where(touches[:, None], blend, 0).astype(image.dtype)
+
+
+@functools.partial(jax.checkpoint, static_argnums=(3,))
+def _bilinear_in_points(
+    image: jax.Array, points: jax.Array, velocity: jax.Array, padding: Padding
+) -> jax.Array:
+    """How the samples change as the points move by `velocity`, (N, 2)."""
+    corners, (right, below) = _corners(image, points, padding)
+    (top_left, top_right), (bottom_left, bottom_right) = corners
+    right, below = right[:, None], below[:, None]
+    along_x = (1 - below) * (top_right - top_left)
+    along_x += below * (bottom_right - bottom_left)
+    along_y = (1 - right) * (bottom_left - top_left)
+    along_y += right * (bottom_right - top_right)
+    # Else the transpose, a sum over channels, would read the corners one by one.
+    along_x, along_y = lax.optimization_barrier((along_x, along_y))
+    if padding == "border":
+        last = jnp.array([image.shape[1] - 1, image.shape[0] - 1], points.dtype)
+        velocity = jnp.where((points < 0) | (points > last), 0, velocity)
+    change = _times_channels(velocity[:, 0], along_x)
+    change += _times_channels(velocity[:, 1], along_y)
+    return change.astype(image.dtype)
+
+
+def _times_channels(rate: jax.Array, values: jax.Array) -> jax.Array:
+    """Multiplies (N,) into (N, C).
+
+    Few channels are multiplied one by one: the transpose then adds slices, where XLA
+    sums a short last axis 20 times slower on a CPU.
+    """
+    channels = values.shape[-1]
+    if channels > 8:
+        return rate[:, None] * values
+    return jnp.stack([rate * values[:, c] for c in range(channels)], axis=-1)
+
+
+def _corners(
+    image: jax.Array, points: jax.Array, padding: Padding
+) -> tuple[list[list[jax.Array]], tuple[jax.Array, jax.Array]]:
+    """Reads the 2 x 2 pixels around points, and the points' place among them."""
+    x, y = _clip(points, image.shape[:2], padding)
+    left, top = jnp.floor(x), jnp.floor(y)
+    corners = [
+        [_read(image, left + i, top + j, padding) for i in (0, 1)] for j in (0, 1)
+    ]
+    return corners, (x - left, y - top)
+
+
+def _clip(
+    points: jax.Array, size: tuple[int, ...], padding: Padding
+) -> tuple[jax.Array, jax.Array]:
+    """Splits points into x and y, moved to the nearest edge under "border"."""
     x, y = points[:, 0], points[:, 1]
     if padding == "border":
-        x, y = jnp.clip(x, 0, width - 1), jnp.clip(y, 0, height - 1)
-    left, top = jnp.floor(x), jnp.floor(y)
-    right, below = (x - left)[:, None], (y - top)[:, None]
-
-    def row(j):
-        first = _read(image, left, j, padding)
-        return (1 - right) * first + right * _read(image, left + 1, j, padding)
-
-    return ((1 - below) * row(top) + below * row(top + 1)).astype(image.dtype)
+        x, y = jnp.clip(x, 0, size[1] - 1), jnp.clip(y, 0, size[0] - 1)
+    return x, y
 
 
 def _bicubic(
@@ -259,9 +356,7 @@ def _read(image: jax.Array, x: jax.Array, y: jax.Array, padding: Padding) -> jax
     """Reads pixels of (H, W, C) at integral (N,) positions, in the dtype of `x`."""
     height, width, channels = image.shape
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    # Clipped as integers too: what a NaN becomes as an integer is not defined.
-    column = jnp.clip(jnp.clip(x, 0, width - 1).astype(jnp.int32), 0, width - 1)
-    row = jnp.clip(jnp.clip(y, 0, height - 1).astype(jnp.int32), 0, height - 1)
+    column, row = _integers(x, 0, width - 1), _integers(y, 0, height - 1)
     pixels = image.reshape(-1, channels)
     # The promise spares a second clip, or fill, per value read.
     values = pixels.at[row * width + column].get(mode="promise_in_bounds")
@@ -269,3 +364,9 @@ def _read(image: jax.Array, x: jax.Array, y: jax.Array, padding: Padding) -> jax
     if padding == "border":
         return values
     return jnp.where(inside[:, None], values, 0)
+
+
+def _integers(x: jax.Array, low: int, high: int) -> jax.Array:
+    """Rounds down and clips; a NaN becomes any integer from `low` to `high`."""
+    # Clipped twice: large floats and NaN have no integer of their own.
+    return jnp.clip(jnp.clip(x, low, high).astype(jnp.int32), low, high)
