@@ -297,7 +297,7 @@ def _read_zip(path: files.Path) -> Any:
 def _read_pickles(path: files.Path, data: bytes) -> Any:
     if data[257:262] == b"ustar":
         raise _Refusal("is a tar archive of torch 0.1; save it again with a newer one")
-    if data[:1] != b"\x80" and data[:1] not in b"(}]c":
+    if data[:1] not in (b"\x80", b"(", b"}", b"]", b"c"):
         raise _Refusal("is neither a torch checkpoint nor a pickle")
     stream = io.BytesIO(data)
     first = _Unpickler(stream).load()
