@@ -260,7 +260,7 @@ def _sides(padding: Padding, axes: int) -> _Sides:
 
 
 def _accumulator(x: jax.Array) -> jnp.dtype:
-    return jnp.promote_types(x.dtype, jnp.float32)
+    return jnp.dtype(jnp.float64 if x.dtype == jnp.float64 else jnp.float32)
 
 
 def _conv(x, kernel, strides, sides, dilation, groups):
