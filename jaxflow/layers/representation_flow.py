@@ -94,7 +94,7 @@ def normalise(
     """
     _checks.one_of("over", over, ("tensor", "sample"))
     axes = None if over == "tensor" else tuple(range(1, x.ndim))
-    x = x.astype(jnp.float32)
+    x = x.astype(jnp.float64 if x.dtype == jnp.float64 else jnp.float32)
     low = jnp.min(x, axis=axes, keepdims=True)
     high = jnp.max(x, axis=axes, keepdims=True)
     span = high - low
@@ -327,9 +327,8 @@ def _taps(variant: Variant) -> dict[str, jax.Array]:
 def _iterate(first, second, kernels, theta, lam, tau, iterations, variant, border):
     """Runs Algorithm 1 with the given filters."""
     dtype = first.dtype
-    first, second = (
-        x.astype(jnp.promote_types(dtype, jnp.float32)) for x in (first, second)
-    )
+    wide = jnp.float64 if dtype == jnp.float64 else jnp.float32
+    first, second = first.astype(wide), second.astype(wide)
     gx, gy = _image_gradient(first, second, kernels, variant, border)
     square = gx**2 + gy**2 + _TINY
     constant = second - first

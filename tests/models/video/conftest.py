@@ -29,9 +29,7 @@ class Golden:
         )
         procedural = importlib.util.module_from_spec(module)
         module.loader.exec_module(procedural)
-        return procedural.procedural_state_dict(
-            self.info["entries"], self.info["gain"]
-        )
+        return procedural.procedural_state_dict(self.info["entries"], self.info["gain"])
 
 
 def blank(name, **overrides):
@@ -62,14 +60,17 @@ def build():
 
 @pytest.fixture
 def run():
-    """Runs a model under one `jax.jit`."""
+    """Calls `function(model, *inputs)`, by default the model, under one `jax.jit`."""
 
-    def run(model, *inputs, method="__call__"):
+    def run(model, *inputs, function=lambda model, *inputs: model(*inputs)):
         graph, state = nnx.split(model)
 
         def call(state, *inputs):
-            return getattr(nnx.merge(graph, state, copy=True), method)(*inputs)
+            return function(nnx.merge(graph, state, copy=True), *inputs)
 
-        return jax.jit(call)(state, *inputs)
+        # Compiling is most of the time of a test that runs a deep network once.
+        lowered = jax.jit(call).lower(state, *inputs)
+        quick = lowered.compile(compiler_options={"xla_backend_optimization_level": 0})
+        return quick(state, *inputs)
 
     return run
