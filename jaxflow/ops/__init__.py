@@ -11,6 +11,12 @@ from jaxflow.ops.correlation import correlation_volume as correlation_volume
 from jaxflow.ops.correlation import local_correlation as local_correlation
 from jaxflow.ops.correlation import lookup as lookup
 from jaxflow.ops.correlation import lookup_on_demand as lookup_on_demand
+from jaxflow.ops.flowfield import compose as compose
+from jaxflow.ops.flowfield import (
+    forward_backward_occlusion as forward_backward_occlusion,
+)
+from jaxflow.ops.flowfield import forward_interpolate as forward_interpolate
+from jaxflow.ops.flowfield import invert as invert
 from jaxflow.ops.pyramid import gaussian_blur as gaussian_blur
 from jaxflow.ops.pyramid import gaussian_pyramid as gaussian_pyramid
 from jaxflow.ops.pyramid import pyramid_down as pyramid_down
@@ -20,6 +26,9 @@ from jaxflow.ops.resize import resize as resize
 from jaxflow.ops.resize import resize_flow as resize_flow
 from jaxflow.ops.resize import resize_opencv_uint8 as resize_opencv_uint8
 from jaxflow.ops.resize import unpad as unpad
+from jaxflow.ops.splat import average_splat as average_splat
+from jaxflow.ops.splat import forward_splat as forward_splat
+from jaxflow.ops.splat import softmax_splat as softmax_splat
 from jaxflow.ops.stencil import divergence as divergence
 from jaxflow.ops.stencil import gaussian_kernel as gaussian_kernel
 from jaxflow.ops.stencil import laplacian as laplacian

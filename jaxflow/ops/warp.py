@@ -37,8 +37,8 @@ def bilinear_sample(
 
     Differentiable in both arguments. The slope in `points` is that of the cell to the
     right and below where a point falls on a pixel centre, and 0 outside the image
-    under "border". A NaN point gives NaN and spoils no other; a NaN pixel spoils the
-    samples of the four cells around it.
+    under "border". A NaN point gives NaN and spoils no other, nor the gradient
+    of `image`; a NaN pixel spoils the samples of the four cells around it.
 
     Args:
         image: Values to sample, (*B, H, W, C), floating.
@@ -187,6 +187,31 @@ def bicubic_sample(
     )
 
 
+def cells(points: jax.Array, size: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
+    """Finds the 2 x 2 pixels around each point, in an image with a frame of zeros.
+
+    Args:
+        points: (N, 2): (x, y) in pixels.
+        size: (height, width) of the image, without the frame.
+
+    Returns:
+        The row and column of each window's first pixel, (N, 2), in an image padded by
+        one before and two after; and its bilinear weights, (N, 2, 2), by row and
+        column. A point a pixel or more outside, or NaN, gets a window in the frame or
+        at the edge, with weights of 0.
+    """
+    height, width = size
+    x, y = points[:, 0], points[:, 1]
+    left, top = jnp.floor(x), jnp.floor(y)
+    touches = (left >= -1) & (left < width) & (top >= -1) & (top < height)
+    starts = jnp.stack([_integers(top, -1, height), _integers(left, -1, width)], -1) + 1
+    # A point elsewhere is put on a pixel first, so that no NaN enters a gradient.
+    right, below = jnp.where(touches, x - left, 0), jnp.where(touches, y - top, 0)
+    across = jnp.stack([1 - right, right], axis=-1)
+    down = jnp.stack([1 - below, below], axis=-1) * touches[:, None].astype(x.dtype)
+    return starts, down[:, :, None] * across[:, None, :]
+
+
 def _flatten(
     image: jax.Array, points: jax.Array
 ) -> tuple[jax.Array, jax.Array, tuple[int, ...]]:
@@ -243,30 +268,19 @@ def _bilinear_in_image(
     Slower than `_bilinear`, but its transpose scatters a window at a time instead of a
     pixel at a time, which is 2 to 4 times faster on a CPU.
     """
-    height, width, channels = image.shape
-    x, y = _clip(points, (height, width), padding)
-    left, top = jnp.floor(x), jnp.floor(y)
-    right, below = x - left, y - top
-    touches = (left >= -1) & (left < width) & (top >= -1) & (top < height)
-    weights = jnp.stack(
-        [
-            jnp.stack([(1 - below) * (1 - right), (1 - below) * right], axis=-1),
-            jnp.stack([below * (1 - right), below * right], axis=-1),
-        ],
-        axis=-2,
-    )
-    starts = jnp.stack([_integers(top, -1, height), _integers(left, -1, width)], -1) + 1
+    size = image.shape[:2]
+    starts, weights = cells(jnp.stack(_clip(points, size, padding), axis=-1), size)
     windows = lax.gather(
         jnp.pad(image, ((1, 2), (1, 2), (0, 0))),
         starts,
         lax.GatherDimensionNumbers(
             offset_dims=(1, 2, 3), collapsed_slice_dims=(), start_index_map=(0, 1)
         ),
-        slice_sizes=(2, 2, channels),
+        slice_sizes=(2, 2, image.shape[2]),
         mode="promise_in_bounds",
-    ).astype(points.dtype)
-    blend = jnp.sum(weights[..., None] * windows, axis=(1, 2))
-    return jnp.where(touches[:, None], blend, 0).astype(image.dtype)
+    )
+    blend = weights[..., None] * windows.astype(points.dtype)
+    return jnp.sum(blend, axis=(1, 2)).astype(image.dtype)
 
 
 @functools.partial(jax.checkpoint, static_argnums=(3,))

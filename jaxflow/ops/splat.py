@@ -1,0 +1,121 @@
+"""Forward warping: pixels thrown along their flow.
+
+Arrays are channels-last; flow is (u, v) in pixels, from the frame of the values.
+"""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxflow.ops import warp
+
+
+def forward_splat(
+    values: jax.Array, flow: jax.Array, *, weights: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array]:
+    """Adds every pixel to the four around where it lands, with bilinear weights.
+
+        sum[j, i] = sum_yx w[y, x] values[y, x] k(x + u - i) k(y + v - j)
+        weight[j, i] = sum_yx w[y, x] k(x + u - i) k(y + v - j),  k(d) = max(0, 1 - |d|)
+
+    What lands outside is lost, and a pixel with a NaN flow lands nowhere; a NaN value
+    spoils the four pixels it lands on. The sum is the adjoint of `backward_warp` with
+    zeros outside. Differentiable in all three arguments.
+
+    Args:
+        values: (*B, H, W, C), floating.
+        flow: From the frame of `values` to the new one, (*B, H, W, 2): (u, v) in
+            pixels.
+        weights: How much each pixel counts, (*B, H, W); None for 1.
+
+    Returns:
+        The sum, (*B, H, W, C), added up in at least float32, in the dtype of `values`;
+        and the weight, (*B, H, W), in at least float32.
+    """
+    chex.assert_type([values, flow], float)
+    *batch, height, width, channels = values.shape
+    chex.assert_shape(flow, (*values.shape[:-1], 2))
+    wide = jnp.float64 if values.dtype == jnp.float64 else jnp.float32
+    if weights is None:
+        weights = jnp.ones(values.shape[:-1], wide)
+    chex.assert_shape(weights, values.shape[:-1])
+    points = flow.astype(wide) + warp.pixel_grid(height, width).astype(wide)
+    weights = weights.astype(wide)[..., None]
+    counted = jnp.concatenate([weights * values.astype(wide), weights], axis=-1)
+    examples, pixels = (-1, height * width, channels + 1), (-1, height * width, 2)
+    splat = functools.partial(_splat, size=(height, width))
+    total = jax.vmap(splat)(counted.reshape(examples), points.reshape(pixels))
+    total = total.reshape(*batch, height, width, channels + 1)
+    return total[..., :-1].astype(values.dtype), total[..., -1]
+
+
+def average_splat(
+    values: jax.Array, flow: jax.Array, *, weights: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array]:
+    """Averages the pixels that land on each pixel.
+
+    Args:
+        values: (*B, H, W, C), floating.
+        flow: (*B, H, W, 2): (u, v) in pixels; see `forward_splat`.
+        weights: How much each pixel counts, (*B, H, W), not negative; None for 1.
+
+    Returns:
+        The average, (*B, H, W, C), 0 where nothing lands; and where something does,
+        booleans (*B, H, W).
+    """
+    wide = jnp.float64 if values.dtype == jnp.float64 else jnp.float32
+    total, weight = forward_splat(values.astype(wide), flow, weights=weights)
+    covered = weight > 0
+    # The inner `where` keeps 0/0 out of the gradient.
+    average = total / jnp.where(covered, weight, 1)[..., None]
+    return jnp.where(covered[..., None], average, 0).astype(values.dtype), covered
+
+
+def softmax_splat(
+    values: jax.Array, flow: jax.Array, importance: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Averages the pixels that land on each pixel, weighed by exp(importance).
+
+    Niklaus and Liu, "Softmax Splatting for Video Frame Interpolation" (2020). Where
+    two pixels meet, the more important one (the nearer, say) wins. A constant added to
+    `importance` changes nothing; pixels 87 below the maximum of their image count as
+    absent.
+
+    Args:
+        values: (*B, H, W, C), floating.
+        flow: (*B, H, W, 2): (u, v) in pixels; see `forward_splat`.
+        importance: Logits, (*B, H, W).
+
+    Returns:
+        As `average_splat`.
+    """
+    chex.assert_shape(importance, values.shape[:-1])
+    wide = jnp.float64 if values.dtype == jnp.float64 else jnp.float32
+    logits = importance.astype(wide)
+    peak = lax.stop_gradient(jnp.max(logits, axis=(-2, -1), keepdims=True))
+    return average_splat(values, flow, weights=jnp.exp(logits - peak))
+
+
+def _splat(values: jax.Array, points: jax.Array, size: tuple[int, int]) -> jax.Array:
+    """Adds (N, C) values at (N, 2) points of an (H, W, C) image of zeros."""
+    height, width = size
+    starts, weights = warp.cells(points, size)
+    # Without a place there is no contribution, not even of a NaN or infinite value.
+    placed = jnp.any(weights > 0, axis=(1, 2))
+    values = jnp.where(placed[:, None], values, 0)
+    canvas = jnp.zeros((height + 3, width + 3, values.shape[1]), values.dtype)
+    canvas = lax.scatter_add(
+        canvas,
+        starts,
+        weights[..., None] * values[:, None, None, :],
+        lax.ScatterDimensionNumbers(
+            update_window_dims=(1, 2, 3),
+            inserted_window_dims=(),
+            scatter_dims_to_operand_dims=(0, 1),
+        ),
+        mode="promise_in_bounds",
+    )
+    return canvas[1 : height + 1, 1 : width + 1]
