@@ -4,6 +4,7 @@ Points and displacements are (x, y) in pixels of the feature map. Products are s
 in float32 at least, and results have the dtype of the first feature map.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -12,7 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-_TILE = 32
+# Columns a matrix product: wide tiles waste products, narrow ones time between them.
+_TILE = 16
 
 
 def local_correlation(
@@ -28,9 +30,10 @@ def local_correlation(
 
     Dosovitskiy et al., "FlowNet" (2015), Eq. 1, for patches of one pixel:
 
-        out[y, x, (i + r) (2 r + 1) + j + r] = mean_c f1[s y, s x] f2[s y + d i, s x + d j]
+        out[y, x, i, j] = mean_c f1[s y, s x] f2[s y + d i, s x + d j]
 
-    for i and j from -r to r. Map 2 is zero outside.
+    for i and j from -r to r. Map 2 is zero outside. Reverse-mode derivatives of any
+    order exist, forward-mode ones do not.
 
     Args:
         features1: Map 1, (*B, H, W, C).
@@ -251,38 +254,140 @@ def _correlate_dilated(one, two, radius, dilation):
 
 
 def _correlate(one, two, radius):
-    """Sums products over channels for all displacements, tile of columns by tile."""
+    """Sums products over channels, (B, H, W, C) -> (B, H, W, (2 r + 1)^2) float32.
+
+    A matrix product compares a tile of columns with all columns within its reach; of
+    each row of that product, only a band is wanted.
+    """
     batch, height, width, features = one.shape
-    diameter = 2 * radius + 1
-    tile = min(_TILE, width)
-    tiles = -(-width // tile)
+    tiles = -(-width // _TILE)
+    tile = -(-width // tiles)
+    met = -(-(tile + 2 * radius) // tile)
     spare = tiles * tile - width
-    reach = tile + 2 * radius
     one = jnp.pad(one, ((0, 0), (0, 0), (0, spare), (0, 0)))
     one = one.reshape(batch, height, tiles, tile, features)
-    two = jnp.pad(two, ((0, 0), (radius, radius), (radius, radius + spare), (0, 0)))
-    two = jnp.stack(
-        [two[:, :, k * tile : k * tile + reach] for k in range(tiles)], axis=2
+    right = (tiles + met - 1) * tile - radius - width
+    two = jnp.pad(two, ((0, 0), (radius, radius), (radius, right), (0, 0)))
+    two = two.reshape(batch, height + 2 * radius, -1, tile, features)
+    two = jnp.concatenate([two[:, :, k : k + tiles] for k in range(met)], axis=3)
+    out = _correlate_tiles(one, two[:, :, :, : tile + 2 * radius])
+    return out.reshape(batch, height, tiles * tile, -1)[:, :, :width]
+
+
+@jax.custom_vjp
+def _correlate_tiles(one, two):
+    """(B, H, N, T, C) with (B, H + 2 r, N, T + 2 r, C) -> (B, H, N, T, (2 r + 1)^2)."""
+    return lax.platform_dependent(
+        one, two, cpu=_rows_in_turn, default=_displacements_in_turn
     )
 
-    def row(i):
-        product = lax.dot_general(
-            one,
-            lax.dynamic_slice_in_dim(two, i, height, axis=1),
-            (((4,), (4,)), ((0, 1, 2), (0, 1, 2))),
+
+def _correlate_tiles_forward(one, two):
+    return _correlate_tiles(one, two), (one, two)
+
+
+def _correlate_tiles_backward(residuals, cotangent):
+    def default(one, two, cotangent):
+        return jax.vjp(_displacements_in_turn, one, two)[1](cotangent)
+
+    return lax.platform_dependent(
+        *residuals, cotangent, cpu=_rows_in_turn_backward, default=default
+    )
+
+
+# Left to itself, the transpose of `_rows_in_turn` adds a whole map for each row.
+_correlate_tiles.defvjp(_correlate_tiles_forward, _correlate_tiles_backward)
+
+
+def _displacements_in_turn(one, two):
+    """Takes all rows at once and one displacement in y after the other."""
+    height, diameter = one.shape[1], two.shape[1] - one.shape[1] + 1
+
+    def displaced(i):
+        rows = lax.dynamic_slice_in_dim(two, i, height, axis=1)
+        band = jnp.einsum(
+            "bhntc,bhnsc->bhnts", one, rows, preferred_element_type=_accumulator(one)
+        )
+        return _narrow(band, diameter)
+
+    out = jnp.moveaxis(lax.map(displaced, jnp.arange(diameter)), 0, -2)
+    return out.reshape(*out.shape[:-2], diameter**2)
+
+
+def _rows_in_turn(one, two):
+    """Takes one row after the other, so that a CPU finds everything in its cache."""
+    height, tile = one.shape[1], one.shape[3]
+    diameter, reach = two.shape[1] - height + 1, two.shape[3]
+
+    def row(k):
+        image, y = k // height, k % height
+        window = _flat_window(two[image], y, diameter)
+        band = jnp.einsum(
+            "ntc,nsc->nts",
+            one[image, y],
+            window,
             preferred_element_type=_accumulator(one),
         )
-        # Rows of one more column shift the band of displacements into columns.
-        flat = product.reshape(batch, height, tiles, tile * reach)
-        flat = jnp.pad(flat, ((0, 0), (0, 0), (0, 0), (0, tile)))
-        return flat.reshape(batch, height, tiles * tile, reach + 1)[..., :diameter]
+        band = band.reshape(-1, tile, diameter, reach).swapaxes(1, 2)
+        return _narrow(band, diameter).swapaxes(1, 2).reshape(-1, tile, diameter**2)
 
-    if diameter <= 9:
-        out = jnp.concatenate([row(i) for i in range(diameter)], axis=-1)
-    else:
-        out = jnp.moveaxis(lax.map(row, jnp.arange(diameter)), 0, 3)
-        out = out.reshape(batch, height, tiles * tile, diameter**2)
-    return out[:, :, :width]
+    out = lax.map(row, jnp.arange(one.shape[0] * height))
+    return out.reshape(*one.shape[:2], *out.shape[1:])
+
+
+def _rows_in_turn_backward(one, two, cotangent):
+    """Transposes `_rows_in_turn`, with the sums for map 2 in a sliding window."""
+    height, tile = one.shape[1], one.shape[3]
+    diameter, reach = two.shape[1] - height + 1, two.shape[3]
+
+    def image(maps):
+        one, two, cotangent = maps
+
+        def row(sums, y):
+            window = _flat_window(two, y, diameter)
+            band = cotangent[y].reshape(-1, tile, diameter, diameter).swapaxes(1, 2)
+            band = _widen(band, reach).swapaxes(1, 2).astype(one.dtype)
+            band = band.reshape(-1, tile, diameter * reach)
+            product = functools.partial(
+                jnp.einsum, preferred_element_type=_accumulator(one)
+            )
+            for_one = product("nts,nsc->ntc", band, window)
+            added = product("nts,ntc->nsc", band, one[y])
+            added = added.reshape(-1, diameter, reach, one.shape[-1]).swapaxes(0, 1)
+            sums = sums + added
+            below = jnp.concatenate([sums[1:], jnp.zeros_like(sums[:1])])
+            return below, (for_one, sums[0])
+
+        empty = jnp.zeros((diameter, *two.shape[1:]), _accumulator(one))
+        rest, (for_one, for_two) = lax.scan(row, empty, jnp.arange(height))
+        return for_one, jnp.concatenate([for_two, rest[:-1]])
+
+    for_one, for_two = lax.map(image, (one, two, cotangent))
+    return for_one.astype(one.dtype), for_two.astype(two.dtype)
+
+
+def _flat_window(two, y, diameter):
+    """Returns the rows that row y meets: (N, diameter reach, C)."""
+    window = lax.dynamic_slice_in_dim(two, y, diameter, axis=0).swapaxes(0, 1)
+    return window.reshape(window.shape[0], -1, window.shape[-1])
+
+
+def _narrow(band, diameter):
+    """Keeps entries t to t + diameter - 1 of row t: (..., T, reach) -> (..., T, D)."""
+    *batch, tile, reach = band.shape
+    # Rows that are longer by one move the band's edges into columns.
+    flat = jnp.pad(
+        band.reshape(*batch, tile * reach), [(0, 0)] * len(batch) + [(0, tile)]
+    )
+    return flat.reshape(*batch, tile, reach + 1)[..., :diameter]
+
+
+def _widen(columns, reach):
+    """Transposes `_narrow`: (..., T, D) -> (..., T, reach), 0 off the band."""
+    *batch, tile, diameter = columns.shape
+    padding = [(0, 0)] * (len(batch) + 1) + [(0, reach + 1 - diameter)]
+    flat = jnp.pad(columns, padding).reshape(*batch, tile * (reach + 1))
+    return flat[..., : tile * reach].reshape(*batch, tile, reach)
 
 
 def _window(points, radius, height, width):
