@@ -1,0 +1,90 @@
+"""Tests for jaxflow.evaluate."""
+
+import math
+import time
+
+import numpy as np
+import pytest
+
+from jaxflow import evaluate
+from jaxflow.data import folders
+
+
+def sample(rng, size=(10, 14), *, speed=5.0, known=0.7):
+    """A pair of frames that mean nothing, a flow, and where it is known."""
+    frames = rng.integers(0, 256, (2, *size, 3), dtype=np.uint8)
+    flow = rng.normal(size=(*size, 2)).astype(np.float32) * speed
+    return (*frames, flow, rng.uniform(size=size) < known)
+
+
+def zero(frame1, frame2):
+    return np.zeros((*frame1.shape[:2], 2), np.float32)
+
+
+def test_error_is_averaged_over_pairs_and_the_rest_over_pixels(rng):
+    data = [sample(rng), sample(rng, (8, 9), speed=50.0, known=0.2)]
+    table = evaluate.evaluate_flow(zero, data)
+    errors = [np.linalg.norm(flow, axis=-1)[valid] for *_, flow, valid in data]
+    pooled = np.concatenate(errors)
+    expected = {
+        "pairs": 2,
+        "epe": np.mean([error.mean() for error in errors]),
+        "1px": np.mean(pooled < 1),
+        "3px": np.mean(pooled < 3),
+        "5px": np.mean(pooled < 5),
+        "fl_all": 100 * np.mean(pooled > 3),
+        "s0-10": pooled[pooled < 10].mean(),
+        "s10-40": pooled[(pooled >= 10) & (pooled < 40)].mean(),
+        "s40+": pooled[pooled >= 40].mean(),
+    }
+    for name, value in expected.items():
+        # Means of float32 errors.
+        assert table[name] == pytest.approx(value, rel=1e-5), name
+
+
+def test_a_pair_without_known_flow_says_nothing(rng):
+    some, none = sample(rng), sample(rng, known=0.0)
+    table = evaluate.evaluate_flow(zero, [some, none])
+    alone = evaluate.evaluate_flow(zero, [some])
+    assert table["pairs"] == 2
+    assert table["epe"] == alone["epe"] and table["fl_all"] == alone["fl_all"]
+    assert math.isnan(evaluate.evaluate_flow(zero, [none])["epe"])
+
+
+def test_the_first_pair_of_a_size_is_not_timed(rng):
+    calls = []
+
+    def slow_at_first(frame1, frame2):
+        calls.append(frame1.shape)
+        time.sleep(0.2 if calls.count(frame1.shape) == 1 else 0)
+        return zero(frame1, frame2)
+
+    data = [sample(rng), sample(rng), sample(rng, (5, 6)), sample(rng)]
+    assert evaluate.evaluate_flow(slow_at_first, data)["seconds"] < 0.1
+
+
+def test_the_wrong_shape_and_an_empty_data_set_are_refused(rng):
+    with pytest.raises(ValueError, match="`estimator` must return"):
+        evaluate.evaluate_flow(lambda a, b: zero(a, b)[:-1], [sample(rng)])
+    with pytest.raises(ValueError, match="must not be empty"):
+        evaluate.evaluate_flow(zero, [])
+
+
+def test_zero_flow_on_real_pairs_has_the_recorded_error(test_data):
+    data = folders.Folder("middlebury", test_data / "data/flow/middlebury")
+    table = evaluate.evaluate_flow(zero, data)
+    # The length of the true flow, over its known pixels.
+    assert table["epe"] == pytest.approx(1.2560, abs=1e-3)
+
+
+def test_the_table_is_aligned_and_says_what_is_missing():
+    rows = {
+        "zero": {"pairs": 1041, "epe": 13.5, "licence": "MIT"},
+        "raft": {"pairs": 7, "licence": "BSD"},
+    }
+    text = evaluate.format_table(rows, columns=("pairs", "epe", "licence"), title="x")
+    assert text.splitlines() == [
+        "x     pairs     epe  licence",
+        "zero  1,041  13.500  MIT",
+        "raft      7       -  BSD",
+    ]
