@@ -227,7 +227,8 @@ def lookup_on_demand(
 
 
 def _accumulator(x: jax.Array) -> jnp.dtype:
-    return jnp.promote_types(x.dtype, jnp.float32)
+    wide = jnp.float64 if x.dtype == jnp.float64 else jnp.float32
+    return jnp.dtype(wide)
 
 
 def _correlate_dilated(one, two, radius, dilation):
