@@ -3,7 +3,11 @@
 import importlib.util
 import json
 
+import jax
 import numpy as np
+from flax import nnx
+
+from jaxflow import convert, models
 
 
 def load(folder, name):
@@ -20,7 +24,27 @@ def nhwc(array):
 
 
 def _procedural(folder):
-    spec = importlib.util.spec_from_file_location("procedural", folder / "procedural.py")
+    spec = importlib.util.spec_from_file_location(
+        "procedural", folder / "procedural.py"
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def filled(folder, name, **overrides):
+    """Returns the model of that name with procedural weights, and the arrays."""
+    arrays, state = load(folder, name)
+    model = models.create_model(name, **overrides)
+    return convert.convert_state_dict(model, state), arrays
+
+
+def run(model, *arrays, method="__call__", **options):
+    """Calls a method of a model as one compiled function of weights and arrays."""
+    graph, state = nnx.split(model)
+
+    @jax.jit
+    def call(state, *arrays):
+        return getattr(nnx.merge(graph, state), method)(*arrays, **options)
+
+    return call(state, *arrays)

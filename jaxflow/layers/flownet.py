@@ -140,7 +140,8 @@ class Decoder(nnx.Module):
             skips: Level -> features of the encoder, each twice the size of the last.
 
         Returns:
-            Flow of every level, coarse to fine, in units of `DIV_FLOW` full-size pixels.
+            Flow of every level, coarse to fine, in units of `DIV_FLOW` full-size
+            pixels.
         """
         x = bottom
         flows = [getattr(self, f"predict_flow{self.levels[0] + 1}")(x)]
@@ -180,13 +181,13 @@ def in_own_pixels(flows: list[jax.Array], height: int, width: int) -> list[jax.A
         width: Columns of the full-size frame.
 
     Returns:
-        The same flows; u is multiplied by 20 w / width and v by 20 h / height.
+        The same flows in float32; u is multiplied by 20 w / width, and v by
+        20 h / height.
     """
     return [
-        flow
+        flow.astype(jnp.float32)
         * jnp.array(
-            [DIV_FLOW * flow.shape[-2] / width, DIV_FLOW * flow.shape[-3] / height],
-            flow.dtype,
+            [DIV_FLOW * flow.shape[-2] / width, DIV_FLOW * flow.shape[-3] / height]
         )
         for flow in flows
     ]
@@ -200,9 +201,10 @@ def upsample(flow: jax.Array, *, method: str = "bilinear") -> jax.Array:
         method: "bilinear" (half-pixel) or "nearest", as the stage's official code has.
 
     Returns:
-        The field, (B, H, W, C).
+        The field, (B, H, W, C), in float32.
     """
     height, width = flow.shape[-3:-1]
+    flow = flow.astype(jnp.float32)
     return ops.resize(flow, (4 * height, 4 * width), method=method)
 
 

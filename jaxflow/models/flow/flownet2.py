@@ -3,7 +3,7 @@
 Ilg, Mayer, Saikia, Keuper, Dosovitskiy, Brox, "FlowNet 2.0: Evolution of Optical Flow
 Estimation with Deep Networks" (CVPR 2017).
 
-    stacking, Sec. 4                    _next_input: [x1, x2, warp(x2, F), F / 20, error]
+    stacking, Sec. 4                    _next_input: x1, x2, warp(x2, F), F / 20, error
     FlowNet2-CS, -CSS                   Config(stages=…)
     small displacements and fusion, 5   Config(fusion=True): FlowNetSD and FlowNetFusion
     3/8-width networks, Table 3         Config(width=3 / 8)
@@ -73,6 +73,7 @@ class Model(nnx.Module):
 
     def __call__(self, image1: jax.Array, image2: jax.Array):
         """Estimates flow from `image1` to `image2`, both (B, H, W, 3) in [0, 1]."""
+        spec.check_pair(image1, image2, self.frames)
         height, width = image1.shape[-3:-1]
         x1, x2 = flownet.normalise(image1, image2)
         flows = self._run_stack(x1, x2)
@@ -125,7 +126,8 @@ def _next_input(x1: jax.Array, x2: jax.Array, flow: jax.Array) -> jax.Array:
     full = flownet.upsample(flownet.DIV_FLOW * flow)
     warped = ops.backward_warp(x2, full, padding="border")
     error = flownet.brightness_error(x1, warped)
-    return jnp.concatenate([x1, x2, warped, full / flownet.DIV_FLOW, error], axis=-1)
+    scaled = (full / flownet.DIV_FLOW).astype(x1.dtype)
+    return jnp.concatenate([x1, x2, warped, scaled, error], axis=-1)
 
 
 TINY = Config(width=1 / 16, fusion=True)

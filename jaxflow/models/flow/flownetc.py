@@ -7,8 +7,8 @@ Networks" (ICCV 2015), Sec. 3; as re-trained for Ilg et al., "FlowNet 2.0" (CVPR
     correlation, Eq. 1      ops.local_correlation: 21 x 21 displacements, step 2
     refinement, Fig. 3      layers.flownet.Decoder
 
-Weights: NVIDIA/flownet2-pytorch converted those of the FlowNet 2.0 authors, which are for
-research only; open-mmlab/mmflow re-trained its own (Apache-2.0).
+Weights: NVIDIA/flownet2-pytorch converted those of the FlowNet 2.0 authors, which are
+for research only; open-mmlab/mmflow re-trained its own (Apache-2.0).
 
 Deviations: none. Correlation is the mean over channels, as in the official code.
 """
@@ -105,6 +105,7 @@ class Model(nnx.Module):
 
     def __call__(self, image1: jax.Array, image2: jax.Array):
         """Estimates flow from `image1` to `image2`, both (B, H, W, 3) in [0, 1]."""
+        spec.check_pair(image1, image2, self.frames)
         height, width = image1.shape[-3:-1]
         flows = self.flows(*flownet.normalise(image1, image2))
         if not self.deterministic:

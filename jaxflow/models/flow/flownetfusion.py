@@ -80,6 +80,7 @@ class Model(nnx.Module):
 
     def __call__(self, image1: jax.Array, image2: jax.Array):
         """Fuses zero flow with itself for frames (B, H, W, 3) in [0, 1]."""
+        spec.check_pair(image1, image2, self.frames)
         image1, image2 = flownet.normalise(image1, image2)
         zero = jnp.zeros((*image1.shape[:-1], 2), image1.dtype)
         flows = self.fuse(image1, image2, zero, zero)
@@ -111,10 +112,14 @@ class Model(nnx.Module):
             )
             for flow in estimates
         ]
-        x = jnp.concatenate([image1, *estimates, *norms, *errors], axis=-1)
+        inputs = [image1, *estimates, *norms, *errors]
+        x = jnp.concatenate([x.astype(image1.dtype) for x in inputs], axis=-1)
         flows = self.flows(x)
         # The network speaks of full-size pixels at every level.
-        return [flow / 2**level for flow, level in zip(flows, (2, 1, 0), strict=True)]
+        return [
+            flow.astype(jnp.float32) / 2**level
+            for flow, level in zip(flows, (2, 1, 0), strict=True)
+        ]
 
     def flows(self, x: jax.Array) -> list[jax.Array]:
         """Predicts flow from the stacked input of the fusion.

@@ -6,8 +6,8 @@ Networks" (ICCV 2015), Sec. 3; as re-trained for Ilg et al., "FlowNet 2.0" (CVPR
     FlowNetSimple, Fig. 2   Model
     refinement, Fig. 3      layers.flownet.Decoder
 
-Weights: NVIDIA/flownet2-pytorch converted those of the FlowNet 2.0 authors, which are for
-research only; open-mmlab/mmflow re-trained its own (Apache-2.0).
+Weights: NVIDIA/flownet2-pytorch converted those of the FlowNet 2.0 authors, which are
+for research only; open-mmlab/mmflow re-trained its own (Apache-2.0).
 
 Deviations: none. The reduced network ("s" of the FlowNet 2.0 paper) has 3/8 of the
 channels everywhere but in flow; batch normalisation is the variant of NVIDIA's code.
@@ -97,6 +97,7 @@ class Model(nnx.Module):
 
     def __call__(self, image1: jax.Array, image2: jax.Array):
         """Estimates flow from `image1` to `image2`, both (B, H, W, 3) in [0, 1]."""
+        spec.check_pair(image1, image2, self.frames)
         height, width = image1.shape[-3:-1]
         frames = flownet.normalise(image1, image2)
         flows = self.flows(jnp.concatenate(frames, axis=-1))

@@ -94,6 +94,7 @@ class Model(nnx.Module):
 
     def __call__(self, image1: jax.Array, image2: jax.Array):
         """Estimates flow from `image1` to `image2`, both (B, H, W, 3) in [0, 1]."""
+        spec.check_pair(image1, image2, self.frames)
         height, width = image1.shape[-3:-1]
         frames = flownet.normalise(image1, image2)
         flows = self.flows(jnp.concatenate(frames, axis=-1))

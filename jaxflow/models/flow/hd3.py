@@ -437,6 +437,7 @@ class Model(nnx.Module):
 
     def __call__(self, image1: jax.Array, image2: jax.Array):
         """Estimates flow from `image1` to `image2`, both (B, H, W, 3) in [0, 1]."""
+        spec.check_pair(image1, image2, self.frames)
         flows = self.predict(image1, image2).flows
         return flows[-1] if self.deterministic else flows
 
@@ -470,7 +471,7 @@ class Model(nnx.Module):
             prediction.flows.append(flow)
             prediction.logits.append(logits)
             prediction.starts.append(start)
-        return prediction._replace(flows=[f.astype(dtype) for f in prediction.flows])
+        return prediction
 
 
 def density_to_vector(logits: jax.Array, *, radius: int) -> jax.Array:

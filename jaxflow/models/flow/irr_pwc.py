@@ -200,11 +200,12 @@ class Model(nnx.Module):
 
     def __call__(self, image1: jax.Array, image2: jax.Array):
         """Estimates flow from `image1` to `image2`, both (B, H, W, 3) in [0, 1]."""
+        spec.check_pair(image1, image2, self.frames)
         forward, _ = self.both_directions(image1, image2)
         height, width = image1.shape[-3:-1]
         if not self.deterministic:
             return flownet.in_own_pixels(forward.flows, height, width)
-        return _resize(forward.flows[-1], image1) / DIV_FLOW
+        return _resize(forward.flows[-1].astype(jnp.float32), image1) / DIV_FLOW
 
     def both_directions(
         self, image1: jax.Array, image2: jax.Array

@@ -1,7 +1,7 @@
 """LiteFlowNet: feature warping, cascaded inference, feature-driven regularisation.
 
-Hui, Tang, Loy, "LiteFlowNet: A Lightweight Convolutional Neural Network for Optical Flow
-Estimation" (CVPR 2018).
+Hui, Tang, Loy, "LiteFlowNet: A Lightweight Convolutional Neural Network for Optical
+Flow Estimation" (CVPR 2018).
 
     NetC, Sec. 3.1                   Features
     descriptor matching, Sec. 3.2    Matching (M)
@@ -16,6 +16,7 @@ level before; the Caffe original resizes three of them from the full size.
 """
 
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -97,7 +98,7 @@ def _estimator(features: int, level: int, width: float, rngs: nnx.Rngs) -> list:
     widths = [features, *(flownet.scaled(full, width) for full in (128, 64, 32))]
     layers = [
         conv.Conv(before, after, rngs=rngs)
-        for before, after in zip(widths, widths[1:], strict=False)
+        for before, after in itertools.pairwise(widths)
     ]
     return [*layers, conv.Conv(widths[-1], 2, LAST_KERNEL[level], rngs=rngs)]
 
@@ -183,7 +184,7 @@ class Regularization(nnx.Module):
         self.main = nnx.data(
             [
                 conv.Conv(before, after, rngs=rngs)
-                for before, after in zip(widths, widths[1:], strict=False)
+                for before, after in itertools.pairwise(widths)
             ]
         )
         side = DISTANCE_WINDOW[level]
@@ -247,6 +248,7 @@ class Model(nnx.Module):
 
     def __call__(self, image1: jax.Array, image2: jax.Array):
         """Estimates flow from `image1` to `image2`, both (B, H, W, 3) in [0, 1]."""
+        spec.check_pair(image1, image2, self.frames)
         # The network sees blue, green, red.
         image1 = (image1 - jnp.array(MEAN1, image1.dtype))[..., ::-1]
         image2 = (image2 - jnp.array(MEAN2, image2.dtype))[..., ::-1]
@@ -261,7 +263,7 @@ class Model(nnx.Module):
             flow = getattr(self, f"matching{level}")(f1, f2, flow)
             flow = getattr(self, f"subpixel{level}")(f1, f2, flow)
             flow = getattr(self, f"regularization{level}")(*images[level], f1, flow)
-            flows.append(flow * SCALE[level])
+            flows.append(flow.astype(jnp.float32) * SCALE[level])
         return flows[-1] if self.deterministic else flows
 
 
@@ -294,9 +296,10 @@ _PREFIX = "(?:module|net)"
 def _sniklaus():
     """Yields the table of the PyTorch conversion, whose index 0 is level 2."""
     for level, blocks in PYRAMID.items():
+        theirs = rf"{_PREFIX}Features\.{_PREFIX}{_NUMBER[level]}"
         for i in range(len(blocks)):
             yield (
-                rf"{_PREFIX}Features\.{_PREFIX}{_NUMBER[level]}\.{2 * i}\.(weight|bias)",
+                rf"{theirs}\.{2 * i}\.(weight|bias)",
                 rf"features.level{level}.{i}.\1",
             )
     for part in ("Matching", "Subpixel", "Regularization"):

@@ -1,10 +1,11 @@
 """RAFT: recurrent all-pairs field transforms.
 
-Teed and Deng, "RAFT: Recurrent All-Pairs Field Transforms for Optical Flow" (ECCV 2020).
+Teed and Deng, "RAFT: Recurrent All-Pairs Field Transforms for Optical Flow" (ECCV
+2020).
 
     feature extraction, Sec. 3.1    Encoder
     visual similarity, Sec. 3.2     ops.all_pairs_correlation, ops.lookup
-    alternate implementation        ops.lookup_on_demand (Config.correlation="on_demand")
+    alternate implementation        ops.lookup_on_demand (correlation="on_demand")
     iterative updates, Sec. 3.3     MotionEncoder, ConvGRU, FlowHead; one lax.scan
     convex up-sampling              ops.convex_upsample
 
@@ -18,7 +19,6 @@ slow index and y in its fast one, as the released weights expect.
 import dataclasses
 import functools
 
-import chex
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -327,10 +327,8 @@ class Model(nnx.Module):
         Returns:
             Flow (B, H, W, 2) in pixels, or in training mode a list of them.
         """
-        chex.assert_equal_shape([image1, image2])
+        spec.check_pair(image1, image2, self.frames)
         batch, height, width, _ = image1.shape
-        chex.assert_is_divisible(height, 8)
-        chex.assert_is_divisible(width, 8)
         iterations = self.config.iterations if iterations is None else iterations
 
         image1, image2 = 2 * image1 - 1, 2 * image2 - 1
@@ -360,12 +358,9 @@ class Model(nnx.Module):
             update, (hidden, flow), None, length=iterations
         )
         if self.deterministic:
-            return self._upsample(hidden, flow).astype(image1.dtype)
+            return self._upsample(hidden, flow)
         hiddens, flows = history
-        return [
-            self._upsample(hiddens[i], flows[i]).astype(image1.dtype)
-            for i in range(iterations)
-        ]
+        return [self._upsample(hiddens[i], flows[i]) for i in range(iterations)]
 
     def _prepare_lookup(self, f1: jax.Array, f2: jax.Array):
         """Returns the map from points (B, h, w, 2) to correlations around them."""

@@ -120,9 +120,16 @@ class PyramidPooling(nnx.Module):
 
 
 class Features(nnx.Module):
-    """The U-shaped feature network: five levels, 1/64 to 1/4 of the size."""
+    """The U-shaped feature network.
 
-    def __init__(self, width: float, *, rngs: nnx.Rngs):
+    Args:
+        width: Factor on every channel count.
+        finest: Finest level that is wanted: 2 (1/4 of the size) or 3 (1/8).
+        rngs: Source of the initial weights.
+    """
+
+    def __init__(self, width: float, finest: int, *, rngs: nnx.Rngs):
+        self.finest = finest
         n16, n32, n64, n128 = (flownet.scaled(n, width) for n in (16, 32, 64, 128))
         self.conv1_1 = ConvNorm(3, n16, strides=2, rngs=rngs)
         self.conv1_2 = ConvNorm(n16, n16, rngs=rngs)
@@ -138,19 +145,20 @@ class Features(nnx.Module):
         self.iconv4 = ConvNorm(n128 + n64, n128, rngs=rngs)
         self.upconv4 = ConvNorm(n128, n64, rngs=rngs)
         self.iconv3 = ConvNorm(n64 + n64, n64, rngs=rngs)
-        self.upconv3 = ConvNorm(n64, n32, rngs=rngs)
-        self.iconv2 = ConvNorm(n32 + n32, n64, rngs=rngs)
+        if finest == 2:
+            self.upconv3 = ConvNorm(n64, n32, rngs=rngs)
+            self.iconv2 = ConvNorm(n32 + n32, n64, rngs=rngs)
         self.widths = {6: n128, 5: n128, 4: n128, 3: n64, 2: n64}
 
     def __call__(self, x: jax.Array) -> dict[int, jax.Array]:
-        """Maps (B, H, W, 3) to features of levels 6 (1/64) to 2 (1/4)."""
+        """Maps (B, H, W, 3) to features of levels 6 (1/64) to the finest."""
         x = self.conv1_3(self.conv1_2(self.conv1_1(x)))
         skips = {2: ops.max_pool(x, 3, strides=2, padding=1)}
         skips[3] = self.res_block3(skips[2])
         skips[4] = self.res_block5(skips[3])
         skips[5] = self.res_block6(skips[4])
         levels = {6: self.pyramid_pooling(self.res_block7(skips[5]))}
-        for level in (5, 4, 3, 2):
+        for level in range(5, self.finest - 1, -1):
             up = ops.resize(levels[level + 1], skips[level].shape[-3:-1])
             up = getattr(self, f"upconv{level + 1}")(up)
             both = jnp.concatenate([skips[level], up], axis=-1)
@@ -389,7 +397,7 @@ class Model(nnx.Module):
         self.config = config
         self.frames = spec.Frames(multiple=64, fit="resize", method="opencv_uint8")
         self.deterministic = True
-        self.features = Features(config.width, rngs=rngs)
+        self.features = Features(config.width, config.levels[-1], rngs=rngs)
         total = 0
         for level, hypotheses in zip(config.levels, config.hypotheses, strict=False):
             features = self.features.widths[level]
@@ -400,16 +408,15 @@ class Model(nnx.Module):
             total += hypotheses
             fusion = Fusion(features, total, config.width, rngs=rngs)
             setattr(self, f"fusion{level}", fusion)
-        if config.levels[-1] != 2:
-            self.features.upconv3 = self.features.iconv2 = nnx.data(None)
 
     def __call__(self, image1: jax.Array, image2: jax.Array):
         """Estimates flow from `image1` to `image2`, both (B, H, W, 3) in [0, 1]."""
+        spec.check_pair(image1, image2, self.frames)
         flows = self.predict(image1, image2).flows
         if not self.deterministic:
             return flows
         scale = image1.shape[-3] // flows[-1].shape[-3]
-        return ops.resize(scale * flows[-1], image1.shape[-3:-1]).astype(image1.dtype)
+        return ops.resize(scale * flows[-1], image1.shape[-3:-1])
 
     def predict(self, image1: jax.Array, image2: jax.Array) -> Prediction:
         """Estimates flow and confidence of each level.
@@ -451,7 +458,7 @@ class Model(nnx.Module):
             flow = getattr(self, f"fusion{level}")(entropies, flows, context)
             prediction.flows.append(flow)
             prediction.entropies.append(whole)
-        return prediction._replace(flows=[f.astype(dtype) for f in prediction.flows])
+        return prediction
 
     def _score(self, level: int, f1: jax.Array, f2: jax.Array, radius) -> jax.Array:
         """Returns filtered matching scores, (B, U, V, h, w, K)."""
