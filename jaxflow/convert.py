@@ -241,7 +241,7 @@ def weight_slots(model: nnx.Module) -> dict[str, Slot]:
     for parts, variable in nnx.to_flat_state(nnx.state(model)):
         if not isinstance(variable, nnx.RngState):
             path = ".".join(str(part) for part in parts)
-            found[path] = Slot(path, _walk(model, path.split(".")), None)
+            found[path] = Slot(path, node_at(model, path), None)
     return found
 
 
@@ -253,14 +253,49 @@ def find_slot(model: nnx.Module, path: str) -> Slot | None:
         path: Dotted attributes and indices. The last part is torch's name of the leaf,
             which the layer translates, or ours.
     """
-    *parents, leaf = path.split(".")
-    owner = _walk(model, parents)
+    parent, _, leaf = path.rpartition(".")
+    owner = node_at(model, parent)
     names = getattr(owner, "torch_names", {})
     name, axes = names.get(leaf, (leaf, None))
-    variable = _walk(owner, [name])
+    variable = node_at(owner, name)
     if not isinstance(variable, nnx.Variable):
         return None
-    return Slot(".".join([*parents, name]), variable, axes)
+    return Slot(f"{parent}.{name}" if parent else name, variable, axes)
+
+
+def is_optional(model: nnx.Module, path: str) -> bool:
+    """Tells whether a weight affects nothing and only some dialects carry it.
+
+    Such weights are listed as patterns of our paths in `OPTIONAL` of the model's file.
+
+    Args:
+        model: Any model of `jaxflow.models`.
+        path: Our dotted path.
+    """
+    patterns = getattr(sys.modules[type(model).__module__], "OPTIONAL", ())
+    return any(re.fullmatch(pattern, path) for pattern in patterns)
+
+
+def node_at(node: Any, path: str) -> Any:
+    """Follows dotted attributes, dict keys and list indices.
+
+    Args:
+        node: Where to begin.
+        path: E.g. "levels.0.convs.1"; "" is `node` itself.
+
+    Returns:
+        What is there, or None.
+    """
+    for part in path.split(".") if path else ():
+        if isinstance(node, Mapping):
+            node = node.get(part)
+        elif hasattr(node, part):
+            node = getattr(node, part)
+        elif part.isdigit() and hasattr(node, "__getitem__") and int(part) < len(node):
+            node = node[int(part)]
+        else:
+            return None
+    return node
 
 
 @dataclasses.dataclass
@@ -323,7 +358,7 @@ def _plan(model, dialect, table, state, prefix) -> _Plan:
     plan.missing = [
         path
         for path in slots
-        if path not in plan.found and not _is_optional(model, path)
+        if path not in plan.found and not is_optional(model, path)
     ]
     return plan
 
@@ -334,25 +369,6 @@ def _translate(rows, key: str) -> tuple[bool, str | None]:
         if match := pattern.fullmatch(key):
             return True, None if template is None else match.expand(template)
     return False, None
-
-
-def _is_optional(model: nnx.Module, path: str) -> bool:
-    patterns = getattr(sys.modules[type(model).__module__], "OPTIONAL", ())
-    return any(re.fullmatch(pattern, path) for pattern in patterns)
-
-
-def _walk(node: Any, parts: Sequence[str]) -> Any:
-    """Follows attributes, dict keys and list indices; None where there is none."""
-    for part in parts:
-        if isinstance(node, Mapping):
-            node = node.get(part)
-        elif hasattr(node, part):
-            node = getattr(node, part)
-        elif part.isdigit() and hasattr(node, "__getitem__") and int(part) < len(node):
-            node = node[int(part)]
-        else:
-            return None
-    return node
 
 
 def _as_matrix(shape: tuple[int, ...]) -> tuple[int, int]:

@@ -275,11 +275,12 @@ class Model(nnx.Module):
 
 
 TINY = Config(
-    pyramid=(4, 8, 8, 8, 8, 8),
+    pyramid=(4, 8, 8, 8),
     convs_per_level=2,
     radius=2,
-    decoder=(8, 8, 8, 8, 4),
-    context=(8, 8, 8, 8, 8, 4),
+    decoder=(8, 8, 4),
+    context=(8, 8, 4),
+    context_dilations=(1, 2, 1),
     spare_upsampling=False,
 )
 
@@ -318,14 +319,17 @@ WEIGHTS = {
 _LEAF = r"(weight|bias)"
 
 
-def _nvlabs_rows(last: int) -> tuple:
-    """Rows of NVlabs' names; the third convolution of a level, if any, is "aa"."""
+def _nvlabs_rows(names: tuple[str, ...], names6: tuple[str, ...]) -> tuple:
+    """Rows of NVlabs' names, given those of a level's convolutions in order."""
     return (
-        (rf"conv([1-5])a\.0\.{_LEAF}", r"stage\1.convs.0.\2"),
-        (rf"conv([1-5])aa\.0\.{_LEAF}", r"stage\1.convs.1.\2"),
-        (rf"conv([1-6])b\.0\.{_LEAF}", rf"stage\1.convs.{last}.\2"),
-        (rf"conv6aa\.0\.{_LEAF}", r"stage6.convs.0.\1"),
-        (rf"conv6a\.0\.{_LEAF}", rf"stage6.convs.{last - 1}.\1"),
+        *(
+            (rf"conv([1-5]){name}\.0\.{_LEAF}", rf"stage\1.convs.{index}.\2")
+            for index, name in enumerate(names)
+        ),
+        *(
+            (rf"conv6{name}\.0\.{_LEAF}", rf"stage6.convs.{index}.\1")
+            for index, name in enumerate(names6)
+        ),
         (rf"conv(\d)_(\d)\.0\.{_LEAF}", r"decoder\1.convs.\2.\3"),
         (rf"predict_flow(\d)\.{_LEAF}", r"decoder\1.predict_flow.\2"),
         (rf"deconv(\d)\.{_LEAF}", r"decoder\1.up_flow.\2"),
@@ -392,8 +396,8 @@ def _mmflow_rows() -> tuple:
 
 
 KEYS = {
-    "nvlabs": _nvlabs_rows(last=2),
-    "nvlabs_old": _nvlabs_rows(last=1),
+    "nvlabs": _nvlabs_rows(("a", "aa", "b"), ("aa", "a", "b")),
+    "nvlabs_old": _nvlabs_rows(("a", "b"), ("a", "b")),
     "sniklaus": _sniklaus_rows(),
     "mmflow": _mmflow_rows(),
 }

@@ -1,0 +1,354 @@
+"""What every model owes. New model files are found and tested by themselves.
+
+Each published variant is only described (`nnx.eval_shape`), which is cheap; each file's
+TINY config is run. Flow networks see two frames, video networks a clip.
+"""
+
+import dataclasses
+import functools
+import importlib
+import inspect
+import pkgutil
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from jaxflow import convert, models, spec
+
+TASK_FOLDERS = {"flow": "jaxflow.models.flow", "video": "jaxflow.models.video"}
+
+
+def _files(task):
+    package = importlib.import_module(TASK_FOLDERS[task])
+    names = [info.name for info in pkgutil.iter_modules(package.__path__)]
+    return [importlib.import_module(f"{package.__name__}.{name}") for name in names]
+
+
+FLOW, VIDEO = _files("flow"), _files("video")
+ALL = FLOW + VIDEO
+VARIANTS = [(module, name) for module in ALL for name in module.VARIANTS]
+
+
+def _label(value):
+    return value.__name__.rpartition(".")[2] if inspect.ismodule(value) else str(value)
+
+
+each_file = pytest.mark.parametrize("module", ALL, ids=_label)
+each_flow_file = pytest.mark.parametrize("module", FLOW, ids=_label)
+each_variant = pytest.mark.parametrize(("module", "name"), VARIANTS, ids=_label)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def cheap_compilation():
+    """Halves the time that XLA takes; tiny models need no fast code."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@functools.cache
+def tiny(module):
+    """Returns a tiny model, split: (graphdef, state)."""
+    model = module.Model(module.TINY, rngs=nnx.Rngs(jax.random.key(0)))
+    model.eval()
+    # Zero-initialised weights, such as last layers of residual branches, would hide
+    # whatever comes before them.
+    numbers = np.random.default_rng(0)
+    for slot in convert.weight_slots(model).values():
+        noise = 0.03 * numbers.standard_normal(slot.variable.shape)
+        if isinstance(slot.variable, nnx.Param):
+            slot.variable[...] += jnp.asarray(noise, slot.variable.dtype)
+    return nnx.split(model)
+
+
+@functools.cache
+def describe(module, name):
+    """Returns a variant without its memory."""
+    return nnx.eval_shape(lambda: module.Model(module.VARIANTS[name], rngs=nnx.Rngs(0)))
+
+
+def inputs(module, *, batch=3, dtype=jnp.float32, seed=0):
+    """Returns what a tiny model takes: two frames, or one clip."""
+    rng = np.random.default_rng(seed)
+    if module in VIDEO:
+        shape = getattr(module, "TINY_CLIP", (8, 32, 32))
+        return (jnp.asarray(rng.uniform(size=(batch, *shape, 3)), dtype),)
+    graphdef, state = tiny(module)
+    frames = nnx.merge(graphdef, state, copy=True).frames
+    least = max(64, *frames.minimum)
+    side = -(-least // frames.multiple) * frames.multiple
+    size = getattr(module, "TINY_SIZE", (side, side + max(frames.multiple, 32)))
+    return tuple(
+        jnp.asarray(rng.uniform(size=(batch, *size, 3)), dtype) for _ in range(2)
+    )
+
+
+@functools.cache
+def runner(module, train=False):
+    """Returns the jitted tiny model as a function of (state, *inputs)."""
+    graphdef, _ = tiny(module)
+
+    def run(state, *arrays):
+        model = nnx.merge(graphdef, state, copy=True)
+        if train:
+            model.train()
+        return model(*arrays)
+
+    return jax.jit(run)
+
+
+def leaves(tree):
+    return jax.tree.leaves(tree)
+
+
+@each_file
+def test_says_what_it_is(module):
+    assert module.__doc__ and len(module.__doc__.splitlines()) > 3
+    assert "eviations" in module.__doc__, "the docstring lists what differs"
+    assert dataclasses.is_dataclass(module.Config)
+    assert module.Config.__dataclass_params__.frozen
+    assert all(field.kw_only for field in dataclasses.fields(module.Config))
+    assert isinstance(module.TINY, module.Config)
+    assert module.VARIANTS
+    for config in module.VARIANTS.values():
+        assert isinstance(config, module.Config)
+        hash(config)
+
+
+@each_variant
+def test_every_variant_can_be_created_by_name(module, name):
+    task = module.__name__.split(".")[-2]
+    assert name in models.list_models(task)
+    assert models.find(name) is module
+    assert describe(module, name).config == module.VARIANTS[name]
+
+
+@each_variant
+def test_published_parameter_counts(module, name):
+    parameters = leaves(nnx.state(describe(module, name), nnx.Param))
+    count = sum(parameter.size for parameter in parameters)
+    published = [
+        weights.num_params
+        for key, weights in getattr(module, "WEIGHTS", {}).items()
+        if key.split("/")[0] == name
+    ]
+    assert all(count == expected for expected in published), (count, published)
+
+
+@each_file
+def test_weights_name_a_variant_and_a_dialect(module):
+    for key, weights in getattr(module, "WEIGHTS", {}).items():
+        assert isinstance(weights, spec.Weights)
+        assert key.split("/")[0] in module.VARIANTS
+        assert weights.dialect in module.KEYS
+        assert weights.licence and weights.source and weights.file
+
+
+def template_pattern(pattern, template):
+    """Returns a regex for all paths that one row of a key table can give."""
+    groups = _groups(pattern)
+    parts = re.split(r"\\g<(\d+)>|\\(\d)", template)
+    literal, rest = parts[0], parts[1:]
+    found = re.escape(literal)
+    for index in range(0, len(rest), 3):
+        number = int(rest[index] or rest[index + 1])
+        found += f"(?:{groups[number - 1]})" + re.escape(rest[index + 2])
+    return re.compile(found)
+
+
+def _groups(pattern):
+    """Returns the sources of a regex's capturing groups."""
+    found, opened, position = [], [], 0
+    while position < len(pattern):
+        character = pattern[position]
+        if character == "\\":
+            position += 1
+        elif character == "(":
+            captures = pattern[position + 1] != "?"
+            opened.append((len(found) if captures else None, position + 1))
+            if captures:
+                found.append(None)
+        elif character == ")":
+            index, start = opened.pop()
+            if index is not None:
+                found[index] = pattern[start:position]
+        position += 1
+    return [re.sub(r"\((?!\?)", "(?:", group) for group in found]
+
+
+def torch_paths(model):
+    """Returns every weight's path: ours -> as a key table spells it."""
+    found = {}
+    for path in convert.weight_slots(model):
+        owner, _, leaf = path.rpartition(".")
+        node = convert.node_at(model, owner)
+        names = {ours: torch for torch, (ours, _) in _torch_names(node).items()}
+        torch = names.get(leaf, leaf)
+        found[path] = f"{owner}.{torch}" if owner else torch
+    return found
+
+
+def _torch_names(node):
+    return getattr(node, "torch_names", {})
+
+
+def coverage(module, name, dialect):
+    """Returns how many rows give each weight of a variant: path -> count."""
+    model = describe(module, name)
+    patterns = [
+        template_pattern(pattern, template)
+        for pattern, template in module.KEYS[dialect]
+        if template is not None
+    ]
+    return {
+        path: sum(bool(pattern.fullmatch(torch)) for pattern in patterns)
+        for path, torch in torch_paths(model).items()
+        if not convert.is_optional(model, path)
+    }
+
+
+@each_file
+def test_every_dialect_covers_each_weight_of_some_variant_once(module):
+    for dialect in getattr(module, "KEYS", {}):
+        counts = {name: coverage(module, name, dialect) for name in module.VARIANTS}
+        whole = [
+            name
+            for name, found in counts.items()
+            if all(count == 1 for count in found.values())
+        ]
+        gaps = {
+            name: [path for path, count in found.items() if count != 1][:5]
+            for name, found in counts.items()
+        }
+        assert whole, f"{dialect}: {gaps}"
+
+
+@each_file
+def test_published_weights_are_covered_by_their_dialect(module):
+    for key, weights in getattr(module, "WEIGHTS", {}).items():
+        counts = coverage(module, key.split("/")[0], weights.dialect)
+        assert {path: n for path, n in counts.items() if n != 1} == {}
+
+
+@each_file
+def test_own_format_returns_the_same_weights(module, tmp_path):
+    graphdef, state = tiny(module)
+    model = nnx.merge(graphdef, state, copy=True)
+    convert.save_weights(model, tmp_path / "w.safetensors")
+    fresh = module.Model(module.TINY, rngs=nnx.Rngs(jax.random.key(1)))
+    convert.load_weights(fresh, tmp_path / "w.safetensors")
+    expected = convert.weight_slots(model)
+    for path, slot in convert.weight_slots(fresh).items():
+        np.testing.assert_array_equal(slot.variable[...], expected[path].variable[...])
+
+
+@each_file
+def test_output_shape_and_dtype(module):
+    arrays = inputs(module)
+    out = runner(module)(tiny(module)[1], *arrays)
+    if module in VIDEO:
+        assert out.shape == (3, module.TINY.num_classes)
+    else:
+        batch, height, width, two = out.shape
+        assert (batch, two) == (3, 2)
+        full_height, full_width = arrays[0].shape[1:3]
+        assert full_height % height == 0 and full_width % width == 0
+        assert full_height // height == full_width // width
+    assert out.dtype == jnp.float32
+    assert jnp.isfinite(out).all()
+
+
+@each_file
+def test_examples_of_a_batch_do_not_meet(module):
+    run, state = runner(module), tiny(module)[1]
+    arrays, others = inputs(module), inputs(module, seed=1)
+    out = run(state, *arrays)
+    mixed = [jnp.stack([b[0], a[0], b[1]]) for a, b in zip(arrays, others, strict=True)]
+    # The first example, in another place and in other company. XLA may sum the places
+    # of a batch in different orders.
+    np.testing.assert_allclose(run(state, *mixed)[1], out[0], atol=1e-4, rtol=1e-4)
+    assert jnp.abs(out[1] - out[0]).max() > 0, "the input has no effect"
+
+
+@each_file
+def test_two_calls_trace_once(module):
+    graphdef, state = tiny(module)
+    traces = []
+
+    @jax.jit
+    def run(state, *arrays):
+        traces.append(1)
+        return nnx.merge(graphdef, state, copy=True)(*arrays)
+
+    for seed in range(2):
+        jax.eval_shape(run, state, *inputs(module, seed=seed))
+    assert len(traces) == 1
+    hash(graphdef)
+
+
+@each_file
+def test_every_weight_has_a_finite_gradient_and_some_effect(module):
+    graphdef, state = tiny(module)
+    graphdef, params, rest = nnx.split(
+        nnx.merge(graphdef, state, copy=True), nnx.Param, ...
+    )
+    arrays = inputs(module, batch=1)
+
+    @jax.jit
+    def gradient(params):
+        def loss(params):
+            model = nnx.merge(graphdef, params, rest, copy=True)
+            model.train()
+            outputs = leaves(model(*arrays))
+            floats = [x for x in outputs if jnp.issubdtype(x.dtype, jnp.floating)]
+            return sum(jnp.sum(jnp.sin(x.astype(jnp.float32))) for x in floats)
+
+        return jax.grad(loss)(params)
+
+    model = nnx.merge(graphdef, params, rest, copy=True)
+    gradients = dict(nnx.to_flat_state(gradient(params)))
+    for parts, value in gradients.items():
+        path = ".".join(str(part) for part in parts)
+        assert jnp.isfinite(value[...]).all(), path
+        if not convert.is_optional(model, path):
+            assert jnp.any(value[...] != 0), f"{path} has no effect"
+
+
+@each_file
+def test_half_precision_runs(module):
+    run, state = runner(module), tiny(module)[1]
+    assert jnp.isfinite(run(state, *inputs(module, dtype=jnp.bfloat16))).all()
+    out = jax.eval_shape(run, state, *inputs(module, dtype=jnp.float16))
+    assert out.dtype == jnp.float32
+
+
+@each_flow_file
+def test_training_returns_flows_from_coarse_to_fine(module):
+    arrays = inputs(module)
+    flows = jax.eval_shape(runner(module, train=True), tiny(module)[1], *arrays)
+    flows = flows[0] if isinstance(flows, tuple) else flows
+    sizes = [flow.shape[1] for flow in flows]
+    assert sizes == sorted(sizes)
+    assert all(flow.shape[0] == 3 and flow.shape[-1] == 2 for flow in flows)
+    assert all(flow.dtype == jnp.float32 for flow in flows)
+
+
+@each_flow_file
+def test_a_size_that_does_not_fit_raises(module):
+    graphdef, state = tiny(module)
+    model = nnx.merge(graphdef, state, copy=True)
+    frames = model.frames
+    if frames.multiple == 1 and frames.minimum == (1, 1):
+        pytest.skip("takes every size")
+    image1, image2 = inputs(module)
+    bad = image1[:, :-1] if frames.multiple > 1 else image1[:, :1]
+    with pytest.raises(ValueError, match=r"multiples of|at least"):
+        model(bad, bad)
+    with pytest.raises(ValueError, match="alike"):
+        model(image1, image2[:, :, :-1])
+    with pytest.raises(ValueError, match="floating"):
+        model(image1.astype(jnp.uint8), image2.astype(jnp.uint8))
