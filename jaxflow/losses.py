@@ -12,6 +12,9 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
+
+from jaxflow import ops
 
 # Weights of levels 6 to 2, coarse to fine (Sun et al., "PWC-Net", Sec. 4).
 PWC_WEIGHTS = (0.32, 0.08, 0.02, 0.01, 0.005)
@@ -128,11 +131,7 @@ def multi_scale(
     Raises:
         ValueError: If there is not one weight a prediction.
     """
-    if len(weights) != len(predictions):
-        raise ValueError(
-            f"`weights` must have one number for each of {len(predictions)} "
-            f"predictions; got {len(weights)}"
-        )
+    _check_weights(weights, predictions)
     height, width = target.shape[1:3]
     target, mask = _masked(target, mask)
     total = jnp.zeros((), jnp.float32)
@@ -180,6 +179,143 @@ def sequence(
         mean = jnp.mean(jnp.where(mask[..., None] > 0, error, 0.0))
         total += gamma ** (len(predictions) - 1 - index) * mean
     return total
+
+
+def upsampled(
+    predictions: Sequence[jax.Array],
+    target: jax.Array,
+    mask: jax.Array | None = None,
+    *,
+    weights: Sequence[float] = (0.25, 0.25, 0.25, 0.5, 1.0),
+) -> jax.Array:
+    """Compares every level, brought to full size, with the truth.
+
+        L = sum_l weights_l mean |up(w_l) - w*|
+
+    Yang and Ramanan, "VCN" (2019): the loss of its training.
+
+    Args:
+        predictions: Flows, coarse to fine, each (B, h, w, 2) in pixels of its grid.
+        target: True flow, (B, H, W, 2).
+        mask: Where `target` is known, (B, H, W); None for everywhere.
+        weights: One number a level, coarse to fine.
+
+    Returns:
+        The loss, a scalar.
+
+    Raises:
+        ValueError: If there is not one weight a prediction.
+    """
+    _check_weights(weights, predictions)
+    size = target.shape[1:3]
+    return sum(
+        (
+            weight * end_point(ops.resize_flow(prediction, size), target, mask)
+            for weight, prediction in zip(weights, predictions, strict=True)
+        ),
+        start=jnp.zeros((), jnp.float32),
+    )
+
+
+def density(
+    logits: Sequence[jax.Array],
+    starts: Sequence[jax.Array],
+    target: jax.Array,
+    mask: jax.Array | None = None,
+) -> jax.Array:
+    """Compares densities of residual displacement with the true displacement's.
+
+        L = sum_l mean KL(d_l || softmax(logits_l))
+
+    Yin et al., "HD3" (2019), Sec. 3.2. The truth d_l of a level is the true flow there
+    less where the level starts, shared out bilinearly among the four displacements
+    around it; one beyond the range is moved to its border.
+
+    Args:
+        logits: Log-densities, coarse to fine, each (B, h, w, D^2), dy slow, dx fast.
+        starts: Flow that the residual adds to, each (B, h, w, 2) in pixels of the grid;
+            no gradient reaches it.
+        target: True flow, (B, H, W, 2).
+        mask: Where `target` is known, (B, H, W); None for everywhere.
+
+    Returns:
+        The loss, a scalar.
+    """
+    height, width = target.shape[1:3]
+    target, mask = _masked(target, mask)
+    total = jnp.zeros((), jnp.float32)
+    for level, start in zip(logits, starts, strict=True):
+        rows, columns, classes = level.shape[1:]
+        truth, known = area_average(target, mask, (rows, columns))
+        scale = jnp.array([columns / width, rows / height], jnp.float32)
+        residual = truth * scale - lax.stop_gradient(start.astype(jnp.float32))
+        expected = _share_out(residual, round(classes**0.5))
+        divergence = jnp.sum(
+            jax.scipy.special.xlogy(expected, expected)
+            - expected * jax.nn.log_softmax(level.astype(jnp.float32), axis=-1),
+            axis=-1,
+        )
+        total += _mean(divergence, known)
+    return total
+
+
+def _share_out(displacement: jax.Array, side: int) -> jax.Array:
+    """Returns bilinear weights of side x side displacements, dy slow: (..., side^2)."""
+    radius = side // 2
+    offsets = jnp.arange(-radius, radius + 1, dtype=jnp.float32)
+    clipped = jnp.clip(displacement, -radius, radius)[..., None]
+    x, y = (
+        jnp.maximum(0.0, 1.0 - jnp.abs(clipped[..., axis, :] - offsets))
+        for axis in (0, 1)
+    )
+    return (y[..., :, None] * x[..., None, :]).reshape(*x.shape[:-1], side * side)
+
+
+def occlusion(logits: jax.Array, target: jax.Array) -> jax.Array:
+    """Compares occlusion with the truth, so that rare occlusion counts as much.
+
+        L = HW / 2 (-sum y log p / sum (y + p) - sum (1-y) log(1-p) / sum (2 - y - p))
+
+    Hur and Roth, "IRR" (2019), Eq. 8: a cross-entropy whose two halves are weighted as
+    an F1 score does. Averaged over the batch.
+
+    Args:
+        logits: Logits of occlusion, (B, H, W, 1).
+        target: True occlusion, (B, H, W, 1): 1 or True where hidden.
+
+    Returns:
+        The loss, a scalar.
+    """
+    chex.assert_equal_shape([logits, target])
+    wide, y = logits.astype(jnp.float32), target.astype(jnp.float32)
+    p = jax.nn.sigmoid(wide)
+    axes = (1, 2, 3)
+    hidden = -jnp.sum(y * jax.nn.log_sigmoid(wide), axes) / (
+        jnp.sum(y + p, axes) + 1e-8
+    )
+    seen = -jnp.sum((1 - y) * jax.nn.log_sigmoid(-wide), axes)
+    seen = seen / (jnp.sum(2 - y - p, axes) + 1e-8)
+    return jnp.mean(hidden + seen) * (logits.shape[1] * logits.shape[2] / 2)
+
+
+def balanced(first: jax.Array, second: jax.Array) -> jax.Array:
+    """Adds two losses, the smaller one scaled up to the size of the larger.
+
+    Hur and Roth, "IRR" (2019), Sec. 4: flow and occlusion then weigh the same. The
+    factor has no gradient.
+
+    Args:
+        first: A scalar loss.
+        second: Another.
+
+    Returns:
+        Twice the larger in value; its gradient is that of the weighted sum.
+    """
+    one, two = lax.stop_gradient(first), lax.stop_gradient(second)
+    larger = jnp.maximum(one, two)
+    return first * larger / jnp.maximum(one, 1e-12) + second * larger / jnp.maximum(
+        two, 1e-12
+    )
 
 
 def photometric(
@@ -334,6 +470,14 @@ def area_average(
     share = average(mask)
     known = (share >= 0.5 - 1e-4)[..., 0].astype(jnp.float32)
     return average(flow) / jnp.maximum(share, 1e-6), known
+
+
+def _check_weights(weights: Sequence[float], predictions: Sequence) -> None:
+    if len(weights) != len(predictions):
+        raise ValueError(
+            f"`weights` must have one number for each of {len(predictions)} "
+            f"predictions; got {len(weights)}"
+        )
 
 
 def _overlap(cells: int, pixels: int) -> np.ndarray:

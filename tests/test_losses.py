@@ -177,3 +177,52 @@ def test_a_cell_counts_if_half_of_it_is_known():
     coarse, known = losses.area_average(field, mask, (1, 2))
     np.testing.assert_array_equal(known[0, 0], [1, 0])
     np.testing.assert_allclose(coarse[0, 0, :, 0], [2.0, 7.0], rtol=1e-6)
+
+
+def test_upsampled_is_the_weighted_end_point_error_at_full_size():
+    target = jnp.full((1, 8, 12, 2), 2.0)
+    # Constant fields stay constant when they are resized: errors of sqrt(2) and 0.
+    coarse, fine = jnp.full((1, 2, 3, 2), 0.25), jnp.full((1, 4, 6, 2), 1.0)
+    actual = losses.upsampled([coarse, fine], target, weights=(0.25, 1.0))
+    np.testing.assert_allclose(actual, 0.25 * np.sqrt(2), rtol=1e-5)
+
+
+def test_density_is_least_for_the_bilinear_density_of_the_truth():
+    # The true displacement at the level is (0.25, -1.5): four classes share it.
+    target = jnp.broadcast_to(jnp.array([0.5, -3.0]), (1, 8, 8, 2))
+    start = jnp.zeros((1, 4, 4, 2))
+    weights = np.zeros((5, 5))
+    weights[0, 2:4], weights[1, 2:4] = (0.375, 0.125), (0.375, 0.125)
+    logits = np.log(np.maximum(weights, 1e-20)).reshape(25).astype(np.float32)
+    right = jnp.broadcast_to(logits, (1, 4, 4, 25))
+    np.testing.assert_allclose(losses.density([right], [start], target), 0, atol=1e-5)
+    even = jnp.zeros((1, 4, 4, 25))
+    entropy = -np.sum(weights[weights > 0] * np.log(weights[weights > 0]))
+    actual = losses.density([even], [start], target)
+    np.testing.assert_allclose(actual, np.log(25) - entropy, rtol=1e-5)
+
+
+def test_density_moves_what_is_out_of_range_to_the_border():
+    target = jnp.full((1, 2, 2, 2), 90.0)
+    logits = jnp.full((1, 2, 2, 9), -30.0).at[..., 8].set(30.0)
+    actual = losses.density([logits], [jnp.zeros((1, 2, 2, 2))], target)
+    np.testing.assert_allclose(actual, 0, atol=1e-5)
+
+
+def test_occlusion_is_the_equation_of_the_paper_in_numpy(rng):
+    logits = rng.normal(size=(2, 3, 4, 1)).astype(np.float32)
+    y = (rng.uniform(size=logits.shape) < 0.2).astype(np.float64)
+    p = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    terms = [
+        -np.sum(y[b] * np.log(p[b])) / np.sum(y[b] + p[b])
+        - np.sum((1 - y[b]) * np.log(1 - p[b])) / np.sum(2 - y[b] - p[b])
+        for b in range(2)
+    ]
+    actual = losses.occlusion(jnp.asarray(logits), jnp.asarray(y, jnp.float32))
+    np.testing.assert_allclose(actual, 6 * np.mean(terms), rtol=1e-5)
+
+
+def test_balanced_losses_weigh_the_same():
+    value, slopes = jax.value_and_grad(losses.balanced, argnums=(0, 1))(2.0, 0.5)
+    np.testing.assert_allclose(value, 4.0, rtol=1e-6)
+    np.testing.assert_allclose(slopes, (1.0, 4.0), rtol=1e-6)
