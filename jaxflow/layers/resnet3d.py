@@ -5,11 +5,12 @@ one `Pathway` or two and a `Head`. Arrays are (B, T, H, W, C).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from jaxflow import _checks, ops
@@ -326,6 +327,45 @@ class Head(nnx.Module):
         time, height, width = x.shape[1:4]
         window = (time, min(self.window, height), min(self.window, width))
         return ops.avg_pool(x, window, strides=1)
+
+
+def inflate(kernel: np.ndarray, frames: int) -> np.ndarray:
+    """Makes a 3-D kernel of a 2-D one, equal on a clip of one repeated frame.
+
+    Args:
+        kernel: (height, width, C_in, C_out).
+        frames: Size T in time.
+
+    Returns:
+        (T, height, width, C_in, C_out): T copies, each divided by T (Carreira and
+        Zisserman, CVPR 2017, Sec. 2.4).
+    """
+    return np.repeat(np.asarray(kernel)[None] / frames, frames, axis=0)
+
+
+def inflate_state_dict(
+    state: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, np.ndarray]:
+    """Brings the weights of a 2-D network in torch's layout to a 3-D one's shapes.
+
+    Args:
+        state: Key -> array of the 2-D network; kernels are (C_out, C_in, y, x).
+        shapes: Key -> shape in the other network, where it differs. A fifth axis
+            inflates; another C_in takes the mean over the C_in there is, as a first
+            layer on flow does (Wang et al., "Temporal Segment Networks", ECCV 2016).
+
+    Returns:
+        Key -> array; entries that `shapes` does not mention are as they were.
+    """
+    inflated = dict(state)
+    for key, shape in shapes.items():
+        kernel = np.asarray(state[key])
+        if kernel.shape[1] != shape[1]:
+            kernel = np.repeat(kernel.mean(1, keepdims=True), shape[1], axis=1)
+        if len(shape) == 5:
+            kernel = np.repeat(kernel[:, :, None] / shape[2], shape[2], axis=2)
+        inflated[key] = kernel
+    return inflated
 
 
 # Key tables of the three dialects in which these networks are published. A model calls

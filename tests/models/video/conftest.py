@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,16 @@ class Golden:
 
     def clip(self):
         return jnp.asarray(self.arrays["clip"].astype(np.float32) / 255)
+
+    def shapes(self, read_names, table):
+        """Maps our paths to shapes in the foreign layout, as a key table reads them."""
+        shapes = {
+            entry["key"]: entry["shape"]
+            for entry in self.info["entries"]
+            if not entry["key"].endswith("num_batches_tracked")
+        }
+        paths = read_names(table, shapes)
+        return {paths[key]: shape for key, shape in shapes.items()}
 
     def state_dict(self):
         module = importlib.util.spec_from_file_location(
@@ -74,3 +85,18 @@ def run():
         return quick(state, *inputs)
 
     return run
+
+
+@pytest.fixture
+def read_names():
+    """Maps foreign keys to our paths by a key table, without any weights."""
+
+    def read_names(table, keys):
+        paths = {}
+        for key in keys:
+            rows = ((re.fullmatch(pattern, key), path) for pattern, path in table)
+            match, path = next((row for row in rows if row[0]), (None, "no row"))
+            paths[key] = match.expand(path) if match and path else path
+        return paths
+
+    return read_names

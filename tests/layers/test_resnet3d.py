@@ -1,0 +1,90 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from jaxflow.layers import resnet3d
+
+
+def test_both_head_modes_agree_on_one_window_only(rng):
+    def head(mode):
+        layer = resnet3d.Head(
+            3, 4, window=2, mode=mode, dropout_rate=0.5, rngs=nnx.Rngs(0)
+        )
+        layer.projection.kernel[...] *= 100
+        layer.eval()
+        return layer
+
+    features = jnp.asarray(rng.normal(size=(2, 3, 4, 2, 3)), jnp.float32)
+    one, several = features[:, :, :2], features
+    for x, same in ((one, True), (several, False)):
+        after = jax.nn.softmax(head("logit_mean")(x))
+        inside = head("softmax_mean")(x)
+        np.testing.assert_allclose(inside.sum(-1), 1, rtol=1e-5)
+        assert np.allclose(after, inside, atol=1e-5) == same
+
+
+def test_head_is_a_matrix_product_of_window_means(rng):
+    layer = resnet3d.Head(
+        5, 2, window=2, mode="logit_mean", dropout_rate=0.5, rngs=nnx.Rngs(0)
+    )
+    slow = rng.normal(size=(1, 2, 3, 2, 2)).astype(np.float32)
+    fast = rng.normal(size=(1, 4, 3, 2, 3)).astype(np.float32)
+    rows = [
+        np.concatenate([m[0, :, y : y + 2].mean((0, 1, 2)) for m in (slow, fast)])
+        for y in (0, 1)
+    ]
+    expected = np.mean(rows, axis=0) @ np.asarray(layer.projection.kernel[...])
+    actual = layer(jnp.asarray(slow), jnp.asarray(fast))
+    np.testing.assert_allclose(actual[0], expected, atol=1e-6)
+
+
+def test_dropout_keeps_the_mean_and_needs_a_key():
+    x = jnp.ones((1000, 50))
+    dropped = resnet3d.dropout(x, 0.25, jax.random.key(0))
+    # 50 000 draws: the standard error of the mean is 0.003.
+    np.testing.assert_allclose(dropped.mean(), 1, atol=0.015)
+    assert set(np.unique(dropped)) == {0, np.float32(1 / 0.75)}
+    np.testing.assert_array_equal(resnet3d.dropout(x, 0.25, None), x)
+
+
+def test_a_new_bottleneck_is_its_shortcut(rng):
+    block = resnet3d.Bottleneck(4, 2, 4, window=3, rngs=nnx.Rngs(0))
+    block.eval()
+    x = jnp.asarray(rng.normal(size=(1, 2, 3, 3, 4)), jnp.float32)
+    np.testing.assert_array_equal(block(x), jax.nn.relu(x))
+
+
+def test_a_clip_of_one_repeated_frame_gives_the_two_dimensional_answer(rng):
+    flat = resnet3d.ConvNorm(3, 4, (1, 3, 3), padding=0, rngs=nnx.Rngs(0))
+    deep = resnet3d.ConvNorm(3, 4, (3, 3, 3), padding=0, rngs=nnx.Rngs(1))
+    kernel = np.asarray(flat.conv.kernel[...])[0]
+    deep.conv.kernel[...] = jnp.asarray(resnet3d.inflate(kernel, 3))
+    flat.eval()
+    deep.eval()
+    frame = jnp.asarray(rng.normal(size=(2, 1, 5, 6, 3)), jnp.float32)
+    repeated = jnp.repeat(frame, 5, axis=1)
+    expected = jnp.repeat(flat(frame), 3, axis=1)
+    np.testing.assert_allclose(deep(repeated), expected, atol=1e-5)
+
+
+def test_inflation_of_a_state_dict_leaves_what_fits():
+    kernel = np.arange(12.0).reshape(2, 3, 2, 1)
+    state = {"conv.weight": kernel, "bn.weight": np.ones(2)}
+    deep = resnet3d.inflate_state_dict(state, {"conv.weight": (2, 3, 4, 2, 1)})
+    assert deep["conv.weight"].shape == (2, 3, 4, 2, 1)
+    np.testing.assert_allclose(deep["conv.weight"].sum(2), kernel)
+    np.testing.assert_array_equal(deep["bn.weight"], np.ones(2))
+
+
+def test_first_layer_takes_the_mean_over_colours_for_flow():
+    kernel = np.arange(6.0).reshape(1, 3, 2, 1)
+    state = {"conv1.weight": kernel}
+    deep = resnet3d.inflate_state_dict(state, {"conv1.weight": (1, 20, 2, 1)})
+    np.testing.assert_allclose(deep["conv1.weight"][0, :, 0, 0], 2)
+
+
+def test_rejects_an_unknown_head_mode():
+    with pytest.raises(ValueError, match="head_mode"):
+        resnet3d.Head(1, 1, window=1, mode="max", dropout_rate=0, rngs=nnx.Rngs(0))

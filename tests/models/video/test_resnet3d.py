@@ -1,0 +1,102 @@
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from jaxflow import models
+from jaxflow.models.video import resnet3d
+
+# Parameters confirmed by running the official code.
+PARAMETERS = {
+    "slow_r50": 32_454_096,
+    "slow_4x16_r50": 32_454_096,
+    "slow_16x8_r101_50_50": 51_446_224,
+    "fast_r50": 616_952,
+    "c2d_r50": 24_327_632,
+    "i3d_r50": 28_043_472,
+    "i3d_nln_r50": 35_401_936,
+}
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_has_the_published_number_of_parameters(name):
+    model = nnx.eval_shape(lambda: models.create_model(name))
+    leaves = jax.tree.leaves(nnx.state(model, nnx.Param))
+    assert sum(leaf.size for leaf in leaves) == PARAMETERS[name]
+
+
+def both_heads(model, clip):
+    """Returns logits averaged over positions and probabilities averaged over them."""
+    features = model.features(clip)
+    logits = model.head(features)
+    model.head.mode = "softmax_mean"
+    return logits, model.head(features)
+
+
+@pytest.mark.parametrize(
+    ("name", "logits"),
+    [
+        ("slow_r50_ptv", "ptv_logits"),
+        ("i3d_r50_pyslowfast", "ptv_logits"),
+        ("i3d_nln_r50_pyslowfast", "mean_logits"),
+    ],
+)
+def test_equals_the_official_code(golden, build, run, name, logits):
+    case = golden(name)
+    public = name.removesuffix("_ptv").removesuffix("_pyslowfast")
+    model = build(public, case.state_dict(), crop_size=64)
+
+    actual, probabilities = run(model, case.clip(), function=both_heads)
+
+    # Float32 through 50 layers in another order; the logits' deviation is about 1.
+    np.testing.assert_allclose(actual, case.arrays[logits], atol=2e-5)
+    np.testing.assert_allclose(probabilities, case.arrays["psf_probs"], atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "dialect"),
+    [("slow_r50", "pytorchvideo"), ("i3d_r50", "pytorchvideo_pool")],
+)
+def test_two_dialects_name_the_same_weights(golden, read_names, name, dialect):
+    ptv = golden(f"{name}_ptv").shapes(read_names, resnet3d.KEYS[dialect])
+    pyslowfast = golden(f"{name}_pyslowfast").shapes(
+        read_names, resnet3d.KEYS["pyslowfast"]
+    )
+    assert ptv == pyslowfast
+
+
+@pytest.mark.parametrize("name", ["slow_r50", "i3d_r50", "i3d_nln_r50"])
+def test_caffe2_names_mean_what_pyslowfast_says(test_data, read_names, name):
+    folder = test_data / "golden" / "video"
+    table = json.loads((folder / f"c2_names_{name}.json").read_text())["mapping"]
+    official = {blob: key for blob, (key, _) in table.items()}
+    caffe2 = read_names(resnet3d.KEYS["caffe2"], official)
+    pyslowfast = read_names(resnet3d.KEYS["pyslowfast"], official.values())
+    assert "no row" not in caffe2.values()
+    assert caffe2 == {blob: pyslowfast[key] for blob, key in official.items()}
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 20, 33, 3), (2, 5, 40, 37, 3)], ids=str)
+def test_takes_any_clip(run, shape):
+    model = resnet3d.Model(resnet3d.TINY, rngs=nnx.Rngs(0))
+    model.eval()
+    scores = run(model, jnp.ones(shape, jnp.bfloat16))
+    assert scores.shape == (shape[0], 5)
+    assert scores.dtype == jnp.float32
+    assert np.isfinite(scores).all()
+
+
+def test_training_drops_features_only_where_a_key_is_given(run):
+    model = resnet3d.Model(resnet3d.TINY, rngs=nnx.Rngs(0))
+    model.train()
+
+    def scores(model, clip, key):
+        return model(clip), model(clip, key=key), model(clip)
+
+    clip = jax.random.uniform(jax.random.key(0), (2, 4, 32, 32, 3))
+    plain, dropped, again = run(model, clip, jax.random.key(1), function=scores)
+    assert not np.allclose(plain, dropped)
+    np.testing.assert_allclose(again, plain, atol=1e-5)
