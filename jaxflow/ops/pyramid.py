@@ -103,7 +103,7 @@ def gaussian_pyramid(
             `scale`.
     """
     _checks.positive("levels", levels)
-    chex.assert_rank(image, range(3, 33))
+    chex.assert_shape(image, (..., None, None, None))
     pyramid = [image]
     if scale is None:
         if sigma is not None:
