@@ -1,0 +1,118 @@
+"""Tests for jaxflow.models.flow.spynet, against outputs of the published code."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from jaxflow import convert, estimate, models
+from jaxflow.models.flow import spynet
+from tests import golden
+
+
+@pytest.fixture(scope="module")
+def case(test_data):
+    """Golden arrays, and the model with the procedural weights."""
+    arrays, state = golden.load(test_data / "golden" / "flow", "spynet")
+    return arrays, convert.convert_state_dict(models.create_model("spynet"), state)
+
+
+def test_flow_is_that_of_the_published_code(case):
+    arrays, model = case
+    flow = estimate.estimate_flow(model, arrays["image1"], arrays["image2"])
+    # The published code itself moves by 2.4e-5 px between float32 and float64.
+    np.testing.assert_allclose(flow, arrays["flow"], atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("level", "name"), [(0, "level0_output"), (1, "level1_output")]
+)
+def test_the_flow_of_a_level_is_that_of_the_published_code(case, level, name):
+    arrays, model = case
+    graphdef, state = nnx.split(model)
+
+    @jax.jit
+    def train_outputs(state, image1, image2):
+        model = nnx.merge(graphdef, state, copy=True)
+        model.train()
+        return model(image1, image2)
+
+    frames = [jnp.float32(arrays[key][None]) / 255 for key in ("image1", "image2")]
+    flows = train_outputs(state, *frames)
+    assert len(flows) == 3
+    residual = golden.nhwc(arrays[name])
+    coarse = spynet.upsample(flows[level - 1]) if level else 0
+    np.testing.assert_allclose(flows[level] - coarse, residual, atol=1e-4, rtol=0)
+
+
+def test_the_coarsest_network_sees_normalised_frames_and_no_flow(case):
+    arrays, model = case
+    frames = (jnp.float32(arrays[key][None]) / 255 for key in ("image1", "image2"))
+    coarsest = [model._pyramid(frame)[-1] for frame in frames]
+    expected = golden.nhwc(arrays["level0_input"])
+    # Values of order 1, averaged twice.
+    np.testing.assert_allclose(
+        jnp.concatenate(coarsest, axis=-1), expected[..., :6], atol=1e-5, rtol=0
+    )
+    np.testing.assert_array_equal(expected[..., 6:], 0)
+
+
+@pytest.mark.parametrize(
+    ("side", "levels"),
+    [(32, 1), (64, 2), (96, 3), (128, 3), (256, 4), (512, 5), (544, 6)],
+)
+def test_number_of_levels_follows_the_longer_side(side, levels):
+    model = spynet.Model(spynet.TINY, rngs=nnx.Rngs(0))
+    model.train()
+    image = jax.ShapeDtypeStruct((1, 32, side, 3), jnp.float32)
+    assert len(jax.eval_shape(lambda a, b: model(a, b), image, image)) == levels
+
+
+def test_the_last_network_serves_all_finer_levels():
+    config = spynet.Config(networks=1, features=(4, 4), kernel_size=1)
+    model = spynet.Model(config, rngs=nnx.Rngs(0))
+    for layer in model.levels[0].convs:
+        layer.kernel[...] = jnp.zeros_like(layer.kernel[...])
+    model.levels[0].convs[-1].bias[...] = jnp.array([1.0, -1.0])
+    image = jnp.zeros((1, 64, 64, 3))
+    # The constant is added at 32 px, doubled, and added again at 64 px.
+    np.testing.assert_allclose(model(image, image)[0, 5, 5], [3.0, -3.0], atol=1e-5)
+
+
+def test_upsampling_doubles_size_and_values_and_keeps_corners():
+    flow = jnp.arange(12.0).reshape(1, 2, 3, 2)
+    up = spynet.upsample(flow)
+    assert up.shape == (1, 4, 6, 2)
+    np.testing.assert_allclose(up[0, ::3, ::5], 2 * flow[0, ::1, ::2], atol=1e-5)
+
+
+def test_reads_one_torch7_file_a_level():
+    model = models.create_model("spynet_chairs")
+    rng = np.random.default_rng(0)
+    state, channels = {}, (8, 32, 64, 32, 16, 2)
+    for level in range(5):
+        for index in range(5):
+            name = f"modelL{level + 1}_4.modules.{2 * index + 1}"
+            shape = (channels[index + 1], channels[index] * 49)
+            state[f"{name}.weight"] = rng.normal(size=shape)
+            state[f"{name}.gradWeight"] = np.zeros(shape)
+            state[f"{name}.bias"] = rng.normal(size=shape[0])
+    convert.convert_state_dict(model, state)
+    flat = state["modelL2_4.modules.3.weight"]
+    np.testing.assert_allclose(
+        model.levels[1].convs[1].kernel[...],
+        flat.reshape(64, 32, 7, 7).transpose(2, 3, 1, 0),
+        rtol=1e-6,
+    )
+
+
+def test_flow_stays_float32_where_frames_are_bfloat16():
+    model = spynet.Model(spynet.TINY, rngs=nnx.Rngs(0))
+    image = jax.random.uniform(jax.random.key(0), (1, 32, 64, 3))
+    graphdef, state = nnx.split(model)
+    run = jax.jit(lambda image: nnx.merge(graphdef, state, copy=True)(image, image))
+    exact, half = run(image), run(image.astype(jnp.bfloat16))
+    assert half.dtype == jnp.float32
+    # bfloat16 has 8 bits; the flow of fresh weights is of order 1.
+    assert jnp.mean(jnp.abs(half - exact)) < 0.03
