@@ -213,9 +213,11 @@ def gaussian_kernel(sigma: float | jax.Array, *, radius: int) -> np.ndarray | ja
     Returns:
         The 2 radius + 1 weights; float64 NumPy unless `sigma` is a JAX array.
     """
-    xp = jnp if isinstance(sigma, jax.Array) else np
-    offsets = xp.arange(-radius, radius + 1)
-    weights = xp.exp(-0.5 * xp.square(offsets / sigma))
+    offsets = np.arange(-radius, radius + 1)
+    if isinstance(sigma, jax.Array):
+        weights = jnp.exp(-0.5 * jnp.square(jnp.asarray(offsets, sigma.dtype) / sigma))
+    else:
+        weights = np.exp(-0.5 * np.square(offsets / sigma))
     return weights / weights.sum()
 
 
