@@ -1,1 +1,19 @@
-"""Data: on-device generators, readers of real data sets, augmentation."""
+"""Data: on-device generators, augmentation, and readers of real data sets.
+
+Submodules are loaded when they are first named, so that the readers do without JAX
+and the generators without TFDS and Grain.
+"""
+
+import importlib
+
+_SUBMODULES = ("augment", "flying_chairs", "loaders", "motion_classes", "synthetic")
+
+
+def __getattr__(name: str):
+    if name in _SUBMODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_SUBMODULES])

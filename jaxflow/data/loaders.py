@@ -1,0 +1,125 @@
+"""Grain loaders: shuffled, augmented batches of a data source, which can be resumed.
+
+Grain is an extra, and is imported when a loader is made. Batches are NumPy arrays:
+nothing here needs JAX.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxflow import _checks
+
+
+def flow_loader(
+    source: Sequence[Mapping[str, Any]],
+    *,
+    batch_size: int = 8,
+    crop: tuple[int, int] | None = None,
+    seed: int = 0,
+    shuffle: bool = True,
+    epochs: int | None = None,
+    shard: tuple[int, int] = (0, 1),
+    workers: int = 0,
+):
+    """Makes a loader of pairs with flow.
+
+    The order and the crops follow from `seed` alone, not from the number of workers.
+    An iterator's ``get_state()`` and ``set_state()`` save and restore its position
+    exactly; the number of workers must then be the same.
+
+    Args:
+        source: A sequence of elements with ``image1`` and ``image2``, (H, W, 3) uint8,
+            and ``flow``, (H, W, 2); such as ``builder.as_data_source("train")``.
+        batch_size: Pairs in a batch, of this process. What is left over is dropped.
+        crop: Height and width to cut out, at a random place; None takes whole frames,
+            which must then have one size.
+        seed: Decides order and crops.
+        shuffle: Whether to shuffle; each epoch has its own order.
+        epochs: How many times to go through the source; None never ends.
+        shard: This process and the number of processes; each sees its own pairs.
+        workers: Processes that read; 0 reads in this one.
+
+    Returns:
+        A `grain.IterDataset` of dicts: images (B, h, w, 3) float32 in [0, 1], flow
+        (B, h, w, 2) float32 in pixels; other entries are stacked as they are.
+
+    Raises:
+        ValueError: If a number is out of range, the shard has fewer pairs than a batch,
+            or a frame is smaller than the crop.
+        ImportError: If Grain is not installed.
+    """
+    _checks.positive("batch_size", batch_size)
+    index, count = shard
+    if not 0 <= index < count:
+        raise ValueError(f"`shard` must be (process, processes); got {shard!r}")
+    available = len(range(index, len(source), count))
+    if available < batch_size:
+        raise ValueError(
+            f"`batch_size` is {batch_size}, but the source has {available} pairs for "
+            f"shard {shard}"
+        )
+    grain = _import_grain()
+    data = grain.MapDataset.source(source)[index::count].seed(seed)
+    if shuffle:
+        data = data.shuffle()
+    data = data.repeat(epochs)
+    data = data.random_map(lambda element, rng: _prepare(element, rng, crop))
+    data = data.batch(batch_size, drop_remainder=True).to_iter_dataset()
+    if workers:
+        options = grain.MultiprocessingOptions(num_workers=workers)
+        data = data.mp_prefetch(options)
+    return data
+
+
+def random_crop(
+    element: Mapping[str, Any], size: tuple[int, int], rng: np.random.Generator
+) -> dict[str, Any]:
+    """Cuts one window out of every array of an element that has rows and columns.
+
+    Args:
+        element: Arrays of one height and width, (H, W, ...), and other entries of fewer
+            axes, which pass.
+        size: Height and width of the window.
+        rng: Decides the place, uniformly.
+
+    Returns:
+        A copy of the element; arrays are views of the given ones.
+
+    Raises:
+        ValueError: If the frame is smaller than the window.
+    """
+    height, width = np.shape(element["image1"])[:2]
+    if height < size[0] or width < size[1]:
+        raise ValueError(
+            f"`crop` {tuple(size)} is larger than a frame of {(height, width)}"
+        )
+    top = int(rng.integers(height - size[0] + 1))
+    left = int(rng.integers(width - size[1] + 1))
+    window = np.s_[top : top + size[0], left : left + size[1]]
+    return {
+        name: value[window] if np.ndim(value) > 1 else value
+        for name, value in element.items()
+    }
+
+
+def _prepare(element, rng, crop):
+    """Crops an element and turns its images to floats."""
+    element = dict(element) if crop is None else random_crop(element, crop, rng)
+    for name in ("image1", "image2"):
+        element[name] = element[name].astype(np.float32) / 255
+    return element
+
+
+def _import_grain():
+    """Imports Grain, ready for worker processes."""
+    try:
+        import grain
+        from absl import flags
+    except ImportError as error:
+        raise ImportError('this needs Grain: pip install "jaxflow[data]"') from error
+    # Workers read absl flags, which nobody has parsed outside an absl program.
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
+    return grain

@@ -1,0 +1,110 @@
+"""Tests for jaxflow.data.loaders."""
+
+import numpy as np
+import pytest
+
+from jaxflow.data import loaders
+
+
+class Pairs:
+    """Frames whose pixels say which pair and which place they are from."""
+
+    def __init__(self, count, size=(10, 14)):
+        self.count, self.size = count, size
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        if not 0 <= index < self.count:
+            raise IndexError(index)
+        y, x = np.indices(self.size)
+        image = np.stack([np.full_like(x, index), y, x], axis=-1).astype(np.uint8)
+        flow = np.stack([x, y], axis=-1).astype(np.float32)
+        return {"image1": image, "image2": image, "flow": flow, "id": index}
+
+
+def ids(loader, batches):
+    iterator = iter(loader)
+    return [int(i) for _ in range(batches) for i in next(iterator)["id"]]
+
+
+def test_a_batch_is_floats_in_range_and_crops_agree():
+    batch = next(iter(loaders.flow_loader(Pairs(9), batch_size=4, crop=(6, 8))))
+    assert batch["image1"].shape == (4, 6, 8, 3)
+    assert batch["image1"].dtype == batch["flow"].dtype == np.float32
+    place = np.rint(batch["image1"] * 255)
+    np.testing.assert_array_equal(place[..., 0], place[:, :1, :1, 0] + np.zeros((6, 8)))
+    np.testing.assert_array_equal(place[..., 0][:, 0, 0], batch["id"])
+    np.testing.assert_array_equal(place[..., :0:-1], batch["flow"])
+    np.testing.assert_array_equal(batch["image2"], batch["image1"])
+
+
+def test_an_epoch_sees_each_pair_once_and_each_has_its_own_order():
+    seen = ids(loaders.flow_loader(Pairs(12), batch_size=4), 6)
+    first, second = seen[:12], seen[12:]
+    assert sorted(first) == sorted(second) == list(range(12))
+    assert first != second
+    assert first != list(range(12))
+
+
+def test_the_order_follows_from_the_seed():
+    def order(seed):
+        return ids(loaders.flow_loader(Pairs(12), batch_size=4, seed=seed), 3)
+
+    assert order(1) == order(1)
+    assert order(1) != order(2)
+
+
+def test_without_shuffling_the_order_is_the_sources_and_ends():
+    loader = loaders.flow_loader(Pairs(5), batch_size=2, shuffle=False, epochs=1)
+    assert [batch["id"].tolist() for batch in loader] == [[0, 1], [2, 3]]
+
+
+def test_resuming_continues_bit_for_bit():
+    loader = loaders.flow_loader(Pairs(9), batch_size=2, crop=(6, 8))
+    iterator = iter(loader)
+    for _ in range(3):
+        next(iterator)
+    state = iterator.get_state()
+    expected = [next(iterator) for _ in range(4)]
+
+    resumed = iter(loader)
+    resumed.set_state(state)
+    for batch in expected:
+        other = next(resumed)
+        for name in batch:
+            np.testing.assert_array_equal(other[name], batch[name])
+
+
+def test_crops_differ_from_epoch_to_epoch():
+    loader = loaders.flow_loader(Pairs(1), batch_size=1, crop=(6, 8))
+    iterator = iter(loader)
+    corners = {tuple(next(iterator)["flow"][0, 0, 0]) for _ in range(20)}
+    assert len(corners) > 5
+
+
+def test_shards_share_the_pairs_out():
+    seen = [
+        ids(loaders.flow_loader(Pairs(12), batch_size=3, shard=(k, 2)), 2)
+        for k in (0, 1)
+    ]
+    assert sorted(seen[0] + seen[1]) == list(range(12))
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        ({"batch_size": 0}, "`batch_size` must be positive; got 0"),
+        ({"batch_size": 5}, "`batch_size` is 5, but the source has 4 pairs"),
+        ({"batch_size": 2, "shard": (2, 2)}, r"`shard` must be .* got \(2, 2\)"),
+    ],
+)
+def test_rejects_what_it_cannot_load(options, fault):
+    with pytest.raises(ValueError, match=fault):
+        loaders.flow_loader(Pairs(4), **options)
+
+
+def test_a_crop_larger_than_a_frame_is_an_error():
+    with pytest.raises(ValueError, match=r"`crop` \(11, 8\) is larger than a frame"):
+        loaders.random_crop(Pairs(1)[0], (11, 8), np.random.default_rng(0))
