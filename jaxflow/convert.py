@@ -422,10 +422,20 @@ def _read_msgpack(path: files.Path) -> Any:
 
 
 def _read_orbax(path: files.Path) -> Any:
-    """Restores the folder of one saved tree as nested dicts of arrays."""
+    """Restores a saved model, or the newest step of a training run, as nested dicts."""
     folder = pathlib.Path(path).resolve()
+    steps = [child for child in folder.iterdir() if child.name.isdigit()]
+    if steps and not (folder / "_METADATA").exists():
+        folder = max(steps, key=lambda child: int(child.name))
+    if (folder / "state").is_dir():
+        folder = folder / "state"
     try:
         with ocp.StandardCheckpointer() as checkpointer:
-            return checkpointer.restore(folder)
+            saved = checkpointer.restore(folder)
     except Exception as error:  # Orbax raises whatever its parts raise
-        raise files.fault(path, f"is not an Orbax checkpoint: {error}") from error
+        what = str(error).partition("\n")[0]
+        raise files.fault(path, f"is not an Orbax checkpoint: {what}") from error
+    if isinstance(saved.get("params"), Mapping):
+        # A training state: the optimiser's arrays are not the model's.
+        return {**_flatten(saved["params"]), **_flatten(saved.get("stats", {}))}
+    return saved

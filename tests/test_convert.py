@@ -13,7 +13,7 @@ import safetensors
 from flax import nnx, serialization
 
 import jaxflow
-from jaxflow import convert
+from jaxflow import checkpoint, convert
 from jaxflow.models.flow import pwcnet, spynet
 
 
@@ -132,6 +132,17 @@ def test_reads_checkpoints_of_flax_and_orbax(tmp_path):
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(tmp_path / "orbax", pure)
     assert_same(jaxflow.load_weights(tiny(1), tmp_path / "orbax"), model)
+
+
+def test_reads_what_checkpoint_saves(tmp_path):
+    model = tiny()
+    checkpoint.save(tmp_path / "model", model)
+    assert_same(jaxflow.load_weights(tiny(1), tmp_path / "model"), model)
+    state = {**checkpoint.weights_of(model), "moments": {"levels": jnp.zeros(3)}}
+    with checkpoint.Checkpoints(tmp_path / "run") as run:
+        for step in (9, 10):
+            run.save(step, state, metrics={"loss": 1.0 / step})
+    assert_same(jaxflow.load_weights(tiny(1), tmp_path / "run"), model)
 
 
 def json_keys(tree):

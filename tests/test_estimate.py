@@ -1,0 +1,313 @@
+"""Tests for jaxflow.estimate."""
+
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import jaxflow
+from jaxflow import estimate, models, spec
+from jaxflow.models.flow import spynet
+
+
+class Probe(nnx.Module):
+    """A "network" that answers with what it sees: means of both frames, as flow."""
+
+    def __init__(self, frames, *, scale=1):
+        self.frames = frames
+        self.scale = scale
+        self.weight = nnx.Param(jnp.ones(()))
+        self.deterministic = True
+
+    def __call__(self, image1, image2, *, gain=1.0):
+        assert self.deterministic
+        step = self.scale
+        both = jnp.stack([image1[..., 0], image2[..., 1]], axis=-1)
+        return gain * self.weight[...] * both[:, ::step, ::step]
+
+
+@pytest.fixture
+def pair(rng):
+    return rng.integers(0, 256, (2, 37, 53, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    model = spynet.Model(spynet.TINY, rngs=nnx.Rngs(jax.random.key(0)))
+    model.eval()
+    return model
+
+
+def to_size(image, size):
+    return cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)
+
+
+def test_opencv_policy_is_that_of_the_official_script(pair):
+    frames = spec.Frames(multiple=64, method="opencv_uint8")
+    flow = jaxflow.estimate_flow(Probe(frames, scale=4), *pair)
+    one, two = (to_size(frame, (64, 64)) / np.float32(255) for frame in pair)
+    seen = np.stack([one[::4, ::4, 0], two[::4, ::4, 1]], axis=-1)
+    # Flow in pixels of a quarter of 64 x 64: to pixels of 37 x 53.
+    expected = to_size(seen, (37, 53)) * np.float32([53 / 16, 37 / 16])
+    np.testing.assert_allclose(flow, expected, atol=1e-5)
+
+
+def test_float_frames_of_eight_bits_take_the_fixed_point_path_too(pair):
+    probe = Probe(spec.Frames(multiple=64, method="opencv_uint8"))
+    exact = jaxflow.estimate_flow(probe, *pair)
+    for floats in (pair / 255, pair.astype(np.float32) * np.float32(1 / 255)):
+        np.testing.assert_array_equal(jaxflow.estimate_flow(probe, *floats), exact)
+    smooth = np.clip(pair / 255 + 1e-3, 0, 1)
+    other = jaxflow.estimate_flow(probe, *smooth)
+    one = to_size(np.float32(smooth[0]), (64, 64))[..., 0]
+    expected = to_size(one, (37, 53)) * np.float32(53 / 64)
+    np.testing.assert_allclose(other[..., 0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["half_pixel", "align_corners"])
+def test_resize_policies_match_torch_conventions(pair, method):
+    probe = Probe(spec.Frames(multiple=32, method=method, flow_method=method))
+    flow = jaxflow.estimate_flow(probe, *pair)
+    align = method == "align_corners"
+    seen = jaxflow.ops.resize(jnp.float32(pair[0] / 255), (64, 64), align_corners=align)
+    back = jaxflow.ops.resize(seen, (37, 53), align_corners=align)[..., 0]
+    np.testing.assert_allclose(flow[..., 0], back * (53 / 64), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("pad", "pads"), [("both", ((1, 2), (1, 2))), ("bottom", ((0, 3), (1, 2)))]
+)
+def test_padding_is_cut_off_again(pair, pad, pads):
+    frames = spec.Frames(multiple=8, fit="pad", pad=pad)
+    np.testing.assert_array_equal(estimate._pads((37, 53), (40, 56), frames), pads)
+    flow = jaxflow.estimate_flow(Probe(frames), *pair)
+    np.testing.assert_allclose(flow[..., 0], pair[0, ..., 0] / 255, atol=1e-6)
+    np.testing.assert_allclose(flow[..., 1], pair[1, ..., 1] / 255, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("size", "frames", "expected"),
+    [
+        ((436, 1024), {"multiple": 64}, (448, 1024)),
+        ((436, 1024), {"multiple": 8, "fit": "pad"}, (440, 1024)),
+        ((100, 60), {"multiple": 64, "minimum": (256, 512)}, (256, 512)),
+        ((100, 60), {"multiple": 8, "minimum": (130, 1), "fit": "pad"}, (136, 64)),
+        # |448/1024 - 436/1024| = .0117 beats 384/1024, 384/1088, 448/1088.
+        ((436, 1024), {"multiple": 64, "fit": "resize_nearest"}, (448, 1024)),
+        # 384/1280 = .300 is closest to 375/1242 = .302.
+        ((375, 1242), {"multiple": 64, "fit": "resize_nearest"}, (384, 1280)),
+        ((128, 192), {"multiple": 64, "fit": "resize_nearest"}, (128, 192)),
+        ((30, 30), {"multiple": 64, "fit": "resize_nearest"}, (64, 64)),
+        ((5, 7), {"multiple": 1}, (5, 7)),
+    ],
+    ids=str,
+)
+def test_the_size_that_a_network_sees(size, frames, expected):
+    assert estimate.network_size(size, spec.Frames(**frames)) == expected
+
+
+def test_batches_have_any_leading_axes_and_equal_singles(tiny, rng):
+    frames = rng.uniform(size=(2, 2, 3, 33, 45, 3)).astype(np.float32)
+    flow = jaxflow.estimate_flow(tiny, *frames)
+    assert flow.shape == (2, 3, 33, 45, 2)
+    assert flow.dtype == np.float32 and isinstance(flow, np.ndarray)
+    alone = jaxflow.estimate_flow(tiny, frames[0][1, 2], frames[1][1, 2])
+    # Another batch size is another order of sums.
+    np.testing.assert_allclose(alone, flow[1, 2], atol=1e-4)
+
+
+def test_calls_of_one_shape_trace_once_whatever_the_weights(pair):
+    estimate._run_network.clear_cache()
+    for seed in range(2):
+        model = spynet.Model(spynet.TINY, rngs=nnx.Rngs(jax.random.key(seed)))
+        for frames in (pair, pair[::-1]):
+            jaxflow.estimate_flow(model, *frames)
+    assert estimate._run_network._cache_size() == 1
+
+
+def test_a_model_in_training_mode_is_evaluated_and_stays_as_it_is(pair):
+    probe = Probe(spec.Frames(multiple=1))
+    probe.train()
+    jaxflow.estimate_flow(probe, *pair)
+    assert probe.deterministic is False
+
+
+def test_options_reach_the_model(pair):
+    probe = Probe(spec.Frames(multiple=1))
+    once = jaxflow.estimate_flow(probe, *pair)
+    twice = jaxflow.estimate_flow(probe, *pair, options={"gain": 2.0})
+    np.testing.assert_allclose(twice, 2 * once, rtol=1e-6)
+    with pytest.raises(TypeError, match="iterations"):
+        jaxflow.estimate_flow(probe, *pair, options={"iterations": 3})
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64, jnp.bfloat16])
+def test_floats_of_any_precision_are_taken(pair, dtype):
+    frames = (pair / 255).astype(dtype)
+    flow = jaxflow.estimate_flow(Probe(spec.Frames(multiple=1)), *frames)
+    assert flow.dtype == np.float32
+    np.testing.assert_allclose(flow[..., 0], pair[0, ..., 0] / 255, atol=4e-3)
+
+
+def test_uint8_against_float_is_taken(pair):
+    probe = Probe(spec.Frames(multiple=1))
+    mixed = jaxflow.estimate_flow(probe, pair[0], pair[1] / 255)
+    np.testing.assert_allclose(mixed, jaxflow.estimate_flow(probe, *pair), atol=1e-6)
+
+
+GOOD = np.zeros((8, 9, 3), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("frame", "why"),
+    [
+        (np.zeros((8, 9)), r"\(8, 9\): a gray picture"),
+        (np.zeros((8, 9, 1)), "a gray picture"),
+        (np.zeros((8, 9, 4)), "drop the alpha"),
+        (np.zeros((3, 8, 9)), "move the channels"),
+        (np.zeros((8, 9, 3), np.uint16), "uint16: divide"),
+        (np.zeros((8, 9, 3), np.int64), "int64: divide"),
+        (np.zeros((8, 9, 3), bool), "bool"),
+        (np.full((8, 9, 3), 200.0), "got 200 to 200: divide 0…255 by 255"),
+        (np.full((8, 9, 3), -1.0), "must be in"),
+        (np.full((8, 9, 3), np.nan), "NaN"),
+        (np.full((8, 9, 3), np.inf), "infinity"),
+        (np.zeros((0, 9, 3)), "empty"),
+        (np.zeros((8, 10, 3)), r"one size; got \(8, 10, 3\) and \(8, 9, 3\)"),
+        ("frame.png", "must be uint8, or float"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_is_not_a_picture_is_one_clear_error(frame, why):
+    probe = Probe(spec.Frames(multiple=1))
+    with pytest.raises(ValueError, match=why) as error:
+        jaxflow.estimate_flow(probe, frame, GOOD)
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_not_a_flow_model_is_one_clear_error():
+    with pytest.raises(ValueError, match=r"weights are needed too.*load_weights"):
+        jaxflow.estimate_flow("pwcnet", GOOD, GOOD)
+    with pytest.raises(ValueError, match="got 'no such thing'"):
+        jaxflow.estimate_flow("no such thing", GOOD, GOOD)
+    with pytest.raises(ValueError, match="must be a flow network"):
+        jaxflow.estimate_flow(nnx.Dropout(0.1), GOOD, GOOD)
+
+
+@pytest.mark.parametrize("name", ["tvl1", "lucas_kanade"])
+def test_classical_methods_go_by_name(name):
+    y, x = np.mgrid[:48, :64]
+    scene = 0.5 + 0.2 * np.sin(x / 3.0)[..., None] + 0.2 * np.cos(y / 4.0)[..., None]
+    scene = np.repeat(scene, 3, axis=-1)
+    flow = jaxflow.estimate_flow(name, scene, np.roll(scene, 1, axis=1))
+    assert flow.shape == (48, 64, 2)
+    np.testing.assert_allclose(np.median(flow[8:-8, 8:-8, 0]), 1.0, atol=0.1)
+
+
+@pytest.mark.parametrize("size", [(37, 53), (40, 53), (16, 90), (100, 20)])
+def test_tiles_of_a_local_method_add_up_to_the_whole(rng, size):
+    frames = rng.uniform(size=(2, *size, 3)).astype(np.float32)
+    probe = Probe(spec.Frames(multiple=8, fit="pad"))
+    whole = jaxflow.estimate_flow(probe, *frames)
+    tiled = jaxflow.estimate_flow(probe, *frames, tile=(24, 32), overlap=7)
+    # What a pixel answers depends on that pixel alone; the weights sum to 1.
+    np.testing.assert_allclose(tiled, whole, atol=1e-6)
+
+
+def test_tiles_cover_everything_and_overlap_enough():
+    for length in range(24, 200):
+        starts = estimate._starts(length, 24, 7)
+        assert starts[0] == 0 and starts[-1] == length - 24
+        assert np.all(np.diff(starts) <= 24 - 7)
+
+
+def test_weights_of_tiles_fade_towards_inner_edges_only():
+    np.testing.assert_allclose(
+        estimate._ramp(6, 2, True, False), [1 / 3, 2 / 3, 1, 1, 1, 1]
+    )
+    np.testing.assert_allclose(
+        estimate._ramp(6, 2, False, True), [1, 1, 1, 1, 2 / 3, 1 / 3]
+    )
+
+
+def test_frames_that_fit_are_not_tiled(tiny, pair):
+    whole = jaxflow.estimate_flow(tiny, *pair)
+    np.testing.assert_array_equal(
+        jaxflow.estimate_flow(tiny, *pair, tile=64, overlap=8), whole
+    )
+
+
+@pytest.mark.parametrize("overlap", [-1, 24, 30])
+def test_an_impossible_overlap_raises(pair, overlap):
+    with pytest.raises(ValueError, match="`overlap` must be less than `tile`"):
+        jaxflow.estimate_flow(
+            Probe(spec.Frames(multiple=1)), *pair, tile=24, overlap=overlap
+        )
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 4, 7])
+def test_a_clip_is_its_pairs(rng, batch_size):
+    clip = rng.uniform(size=(5, 16, 24, 3)).astype(np.float32)
+    probe = Probe(spec.Frames(multiple=1))
+    flow = jaxflow.estimate_clip(probe, clip, batch_size=batch_size)
+    assert flow.shape == (4, 16, 24, 2)
+    for index in range(4):
+        expected = jaxflow.estimate_flow(probe, clip[index], clip[index + 1])
+        np.testing.assert_array_equal(flow[index], expected)
+
+
+def test_a_clip_may_be_a_generator_and_is_read_as_it_is_needed(rng):
+    clip, read = rng.uniform(size=(9, 8, 8, 3)), []
+
+    def frames():
+        for index, frame in enumerate(clip):
+            read.append(index)
+            yield frame
+
+    flows = jaxflow.stream_flow(Probe(spec.Frames(multiple=1)), frames(), batch_size=2)
+    next(flows)
+    assert read == [0, 1, 2]
+    assert len(list(flows)) == 7
+
+
+def test_a_clip_that_is_none_is_an_error(rng):
+    probe = Probe(spec.Frames(multiple=1))
+    with pytest.raises(ValueError, match="at least two frames"):
+        jaxflow.estimate_clip(probe, rng.uniform(size=(1, 8, 8, 3)))
+    with pytest.raises(ValueError, match="one size"):
+        jaxflow.estimate_clip(probe, [GOOD, GOOD[1:]])
+    with pytest.raises(ValueError, match="`batch_size` must be positive"):
+        jaxflow.estimate_clip(probe, [GOOD, GOOD], batch_size=0)
+
+
+class Shift(nnx.Module):
+    """A "network" that knows the answer: +2 px if frame 1 is the darker one."""
+
+    def __init__(self):
+        self.frames = spec.Frames(multiple=1)
+
+    def __call__(self, image1, image2):
+        sign = jnp.where(image1.mean() < image2.mean(), 2.0, -2.0)
+        return jnp.broadcast_to(jnp.array([sign, 0.0]), (*image1.shape[:-1], 2))
+
+
+def test_both_ways_marks_what_leaves_the_frame():
+    dark, bright = np.zeros((8, 10, 3)), np.ones((8, 10, 3))
+    both = jaxflow.estimate_both_ways(Shift(), dark, bright)
+    assert both.forward[0, 0].tolist() == [2, 0]
+    assert both.backward[0, 0].tolist() == [-2, 0]
+    expected = np.zeros((8, 10), bool)
+    expected[:, 8:] = True
+    np.testing.assert_array_equal(both.occluded1, expected)
+    np.testing.assert_array_equal(both.occluded2, expected[:, ::-1])
+
+
+def test_the_public_face_has_every_name():
+    assert set(jaxflow._FUNCTIONS) <= set(dir(jaxflow))
+    for name in jaxflow._FUNCTIONS:
+        assert callable(getattr(jaxflow, name))
+    assert jaxflow.models is models
+    with pytest.raises(AttributeError, match="no attribute 'estimate_flwo'"):
+        jaxflow.estimate_flwo  # noqa: B018
