@@ -15,7 +15,8 @@ FLOORS = (
     {"models"},
     {"estimate", "classify", "convert", "checkpoint", "evaluate"},
     {"train"},
-    {"cli", "demo"},
+    {"demo"},
+    {"cli"},
 )
 FLOOR = {part: level for level, parts in enumerate(FLOORS) for part in parts}
 # Models that contain other models: file -> the models it may import.
