@@ -337,7 +337,8 @@ def _reduce_windows(x, initial, operation, window, strides, sides):
     leading = x.ndim - len(window) - 1
     return lax.reduce_window(
         x,
-        jnp.asarray(initial, x.dtype),
+        # A NumPy number: JAX differentiates only what it can see to be max or sum.
+        np.asarray(initial, x.dtype),
         operation,
         (1,) * leading + window + (1,),
         (1,) * leading + strides + (1,),
