@@ -37,6 +37,20 @@ def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
     return jnp.where(keep, x / (1 - rate), 0).astype(x.dtype)
 
 
+def same_padding(
+    size: Sequence[int], window: Sequence[int], strides: Sequence[int]
+) -> tuple[tuple[int, int], ...]:
+    """Returns TensorFlow's "SAME" margins, the odd one behind: (before, after) an axis.
+
+    The output then has ceil(size / stride) positions.
+    """
+    totals = (
+        max(w - (s if n % s == 0 else n % s), 0)
+        for n, w, s in zip(size, window, strides, strict=True)
+    )
+    return tuple((total // 2, total - total // 2) for total in totals)
+
+
 class ConvNorm(nnx.Module):
     """A 3-D convolution without bias, batch normalisation, and ReLU if wanted.
 
@@ -45,7 +59,8 @@ class ConvNorm(nnx.Module):
         out_features: Channels of the output.
         kernel_size: Window in t, y and x.
         strides: Step in t, y and x.
-        padding: Zeros on both sides in t, y and x; None keeps the size at stride 1.
+        padding: Zeros on both sides in t, y and x; None keeps the size at stride 1;
+            "same" is TensorFlow's rule, see `same_padding`.
         dilation: Spacing of the window.
         epsilon: Added to the variance.
         momentum: Weight of a new batch in the running statistics.
@@ -60,7 +75,7 @@ class ConvNorm(nnx.Module):
         kernel_size: Size,
         *,
         strides: Size = 1,
-        padding: Size | None = None,
+        padding: Size | Literal["same"] | None = None,
         dilation: Size = 1,
         epsilon: float = 1e-5,
         momentum: float = 0.1,
@@ -68,12 +83,13 @@ class ConvNorm(nnx.Module):
         rngs: nnx.Rngs,
     ):
         self.relu = relu
+        self.same = padding == "same"
         self.conv = conv.Conv3d(
             in_features,
             out_features,
             kernel_size,
             strides=strides,
-            padding=padding,
+            padding=0 if self.same else padding,
             dilation=dilation,
             use_bias=False,
             rngs=rngs,
@@ -82,6 +98,10 @@ class ConvNorm(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Filters `x`, (B, T, H, W, C_in)."""
+        if self.same:
+            window = self.conv.kernel.shape[:3]
+            sides = same_padding(x.shape[1:4], window, self.conv.strides)
+            x = jnp.pad(x, ((0, 0), *sides, (0, 0)))
         x = self.norm(self.conv(x))
         return jax.nn.relu(x) if self.relu else x
 
@@ -255,16 +275,16 @@ class Pathway(nnx.Module):
 class Head(nnx.Module):
     """Average-pools, projects to classes at every position, and averages those.
 
-    The window spans all of time and `window` x `window` positions (a smaller map,
-    all of it) and moves by 1. In evaluation, "softmax_mean" turns the scores of each
-    position into probabilities first, as PySlowFast does; "logit_mean" averages the
-    logits, as pytorchvideo does. They are equal where the map is one window. In
+    The window spans all of time and `window` x `window` positions (a smaller map, or
+    None: all of it) and moves by 1. In evaluation, "softmax_mean" turns the scores of
+    each position into probabilities first, as PySlowFast does; "logit_mean" averages
+    the logits, as pytorchvideo does. They are equal where the map is one window. In
     training both give the mean logits. Scores are float32.
 
     Args:
         features: Channels of all maps together.
         num_classes: Number of classes.
-        window: Side of the pooling window.
+        window: Side of the pooling window; None averages the whole map.
         mode: "logit_mean" or "softmax_mean".
         dropout_rate: Share of the pooled features zeroed in training.
         rngs: Source of the initial weights.
@@ -278,7 +298,7 @@ class Head(nnx.Module):
         features: int,
         num_classes: int,
         *,
-        window: int,
+        window: int | None,
         mode: HeadMode,
         dropout_rate: float,
         rngs: nnx.Rngs,
@@ -325,6 +345,8 @@ class Head(nnx.Module):
 
     def _pool(self, x: jax.Array) -> jax.Array:
         time, height, width = x.shape[1:4]
+        if self.window is None:
+            return jnp.mean(x, axis=(1, 2, 3), keepdims=True)
         window = (time, min(self.window, height), min(self.window, width))
         return ops.avg_pool(x, window, strides=1)
 
