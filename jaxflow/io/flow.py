@@ -16,6 +16,10 @@ _WRITERS = {
 }
 
 
+SUFFIXES = tuple(_WRITERS)
+"""Extensions that flow is read from and written to."""
+
+
 def read_flow(path: files.Path) -> tuple[np.ndarray, np.ndarray]:
     """Reads optical flow from a `.flo`, `.png` (KITTI) or `.pfm` file.
 

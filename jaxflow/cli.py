@@ -1,0 +1,511 @@
+"""The command line: ``jaxflow models | flow | evaluate | convert | demo``.
+
+What is asked for is checked before it is computed. Bad input ends with one line on
+the standard error and exit code 2. JAX is imported by the commands that need it, so
+that help is quick.
+"""
+
+import argparse
+import ast
+import json
+import math
+import os
+import pathlib
+import sys
+import typing
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+import tqdm
+
+import jaxflow
+from jaxflow import io, viz
+from jaxflow.data import folders
+from jaxflow.io import files, frames, image, video
+from jaxflow.io import flow as flow_files
+
+DEFAULT_METHOD = "tvl1"
+"""What `flow` and `evaluate` use unless told: it needs no weights."""
+
+PROGRESS_AFTER = 0.5
+"""Seconds until progress is shown, so that quick work is silent."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        argv: Words of the command line, without the program; None takes the process's.
+
+    Returns:
+        0 if it went well, 2 if the input was bad, 130 if it was interrupted.
+
+    Raises:
+        SystemExit: After --help and --version (0), and if the words make no command
+            (2).
+    """
+    words = sys.argv[1:] if argv is None else list(argv)
+    # The demo has a parser of its own.
+    args = _parser().parse_args(words[:1] if words[:1] == ["demo"] else words)
+    try:
+        if args.command == "demo":
+            from jaxflow import demo
+
+            return demo.main(words[1:]) or 0
+        args.run(args)
+    except (ValueError, OSError, ImportError) as error:
+        print(f"jaxflow {args.command}: error: {_one_line(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _models(args: argparse.Namespace) -> None:
+    """Prints every model: task, parameters, size multiple, licence of its weights."""
+    from jaxflow import classical, evaluate, models
+
+    names = models.list_models(args.task)
+    rows = {name: _describe(name) for name in _progress(names, "model")}
+    if args.task in (None, "flow"):
+        about = {
+            "task": "flow",
+            "parameters": 0,
+            "multiple": 1,
+            "weights": "none needed",
+        }
+        rows |= {name: about for name in sorted(classical.METHODS)}
+    columns = ("task", "parameters", "multiple", "weights")
+    print(evaluate.format_table(rows, columns=columns, title="model"))
+
+
+class _OneKey:
+    """Random streams that are one constant key, for shapes that nobody fills.
+
+    The counters of `nnx.Rngs` take most of the time of building a traced network.
+    """
+
+    def __init__(self):
+        import jax
+
+        key = jax.random.key(0)
+        self.params = lambda: key
+
+    def __getattr__(self, name: str) -> Any:
+        from flax import nnx
+
+        return getattr(nnx.Rngs(0), name)
+
+
+def _describe(name: str) -> dict[str, Any]:
+    """Returns a network's line of the table, without allocating its weights."""
+    import jax
+    from flax import nnx
+
+    from jaxflow import models
+
+    module, streams = models.find(name), _OneKey()
+    model = nnx.eval_shape(
+        lambda: models.create(name, rngs=typing.cast(nnx.Rngs, streams))
+    )
+    leaves = jax.tree.leaves(nnx.state(model, nnx.Param))
+    policy = getattr(model, "frames", None)
+    published = getattr(module, "WEIGHTS", {})
+    licences = {w.licence for key, w in published.items() if key.startswith(f"{name}/")}
+    return {
+        "task": models.task_of(module),
+        "parameters": sum(leaf.size for leaf in leaves),
+        "multiple": policy.multiple if policy else None,
+        "weights": "; ".join(sorted(licences)) or "none published",
+    }
+
+
+def _flow(args: argparse.Namespace) -> None:
+    """Estimates the flow of two pictures or of a clip."""
+    if len(args.frames) > 2:
+        raise ValueError(
+            f"FRAMES: give two pictures, or one folder, pattern or video; "
+            f"got {len(args.frames)}"
+        )
+    run = _flow_of_pair if len(args.frames) == 2 else _flow_of_clip
+    run(args)
+
+
+def _flow_of_pair(args: argparse.Namespace) -> None:
+    """Writes the flow between two pictures."""
+    stem = pathlib.Path(args.frames[0]).stem
+    if args.output is None and args.image is None:
+        args.output, args.image = f"{stem}_flow.flo", f"{stem}_flow_color.png"
+    _check_suffix("--output", args.output, flow_files.SUFFIXES)
+    _check_suffix("--image", args.image, image.SUFFIXES)
+    frame1, frame2 = (_uint8_or_float(io.read_image(path)) for path in args.frames)
+
+    from jaxflow import estimate
+
+    flow = estimate.estimate_flow(
+        _load_estimator(args.model, args.weights), frame1, frame2, **_keywords(args)
+    )
+    if args.output is not None:
+        io.write_flow(args.output, flow)
+        print(f"wrote {args.output}")
+    if args.image is not None:
+        io.write_image(args.image, viz.flow_to_image(flow, max_flow=args.max_flow))
+        print(f"wrote {args.image}")
+
+
+def _flow_of_clip(args: argparse.Namespace) -> None:
+    """Writes the flow between the frames of a folder, a pattern or a video."""
+    source = args.frames[0]
+    names, fps = _sequence(source)
+    if args.output is None and args.image is None:
+        args.output = f"{pathlib.Path(os.path.abspath(source)).stem}_flow.mp4"
+    target = args.output if args.output and files.suffix(args.output) else None
+    _check_suffix("--output", target, video.WRITABLE)
+    _check_suffix("--image", args.image, ("",))
+
+    from jaxflow import estimate
+
+    flows = estimate.stream_flow(
+        _load_estimator(args.model, args.weights),
+        map(_uint8_or_float, io.read_frames(source)),
+        batch_size=args.batch_size,
+        **_keywords(args),
+    )
+    total = max(len(names) - 1, 0) or None
+    flows = _progress(flows, "pair", total=total)
+    pictures = _write_each(flows, names, None if target else args.output, args)
+    if target:
+        io.write_video(target, pictures, fps=args.fps or fps)
+    else:
+        for _ in pictures:
+            pass
+    for path in filter(None, (args.output, args.image)):
+        print(f"wrote {path}")
+
+
+def _write_each(
+    flows, names: list[str], flow_folder: str | None, args: argparse.Namespace
+) -> Iterator[np.ndarray]:
+    """Writes every flow where it shall go; yields its picture.
+
+    The scale of the colours never falls along the clip, so that they do not flicker.
+    """
+    for folder in filter(None, (flow_folder, args.image)):
+        os.makedirs(folder, exist_ok=True)
+    longest, index = 0.0, -1
+    for index, flow in enumerate(flows):
+        name = names[index] if index < len(names) else f"{index:06d}"
+        if flow_folder:
+            io.write_flow(os.path.join(flow_folder, f"{name}.{args.format}"), flow)
+        longest = max(longest, viz.max_speed(flow))
+        picture = viz.flow_to_image(flow, max_flow=args.max_flow or longest or 1.0)
+        if args.image:
+            io.write_image(os.path.join(args.image, f"{name}.png"), picture)
+        yield picture
+    if index < 0:
+        raise ValueError(f"{args.frames[0]}: holds fewer than two frames")
+
+
+def _sequence(source: str) -> tuple[list[str], float]:
+    """Returns the names of a clip's frames, as far as they are known, and its rate."""
+    if frames.is_sequence(source):
+        return [path.stem for path in io.list_frames(source)], 25.0
+    if files.suffix(source) in image.SUFFIXES:
+        raise ValueError(
+            f"{source}: is one picture; give two, or a folder, a pattern or a video"
+        )
+    info = io.video_info(source)
+    return [f"{index:06d}" for index in range(info.length or 0)], info.fps
+
+
+def _evaluate(args: argparse.Namespace) -> None:
+    """Prints a table of errors for every data set."""
+    if args.weights and len(args.model) > 1:
+        raise ValueError(
+            "--weights: there are several models; give each its own, --model NAME=FILE"
+        )
+    data = [_load_data(word, args) for word in args.data]
+
+    from jaxflow import evaluate
+
+    estimators = {word: _load_for_evaluation(word, args) for word in args.model}
+    tables: dict[str, dict] = {}
+    for name, dataset in data:
+        tables[name] = {}
+        for word, estimator in estimators.items():
+            label = word.partition("=")[0]
+            bar = _progress(dataset, "pair", about=f"{label} on {name}")
+            tables[name][label] = evaluate.evaluate_flow(estimator, bar)
+        print(evaluate.format_table(tables[name], title=name))
+    if args.output:
+        files.write_bytes(args.output, json.dumps(tables, indent=2).encode())
+        print(f"wrote {args.output}")
+
+
+def _load_data(word: str, args: argparse.Namespace) -> tuple[str, folders.Folder]:
+    """Opens a data set that is given as NAME=DIR."""
+    name, equals, root = word.partition("=")
+    if not equals or name not in folders.LAYOUTS:
+        raise ValueError(
+            f"--data: give NAME=DIR, NAME one of {', '.join(folders.LAYOUTS)}; "
+            f"got {word!r}"
+        )
+    return name, folders.Folder(name, root, split=args.split, limit=args.limit)
+
+
+def _load_for_evaluation(
+    word: str, args: argparse.Namespace
+) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """Returns the estimator that is given as NAME or NAME=FILE."""
+    from jaxflow import estimate
+
+    name, _, path = word.partition("=")
+    if name == "zero":
+        return lambda one, two: np.zeros((*one.shape[:2], 2), np.float32)
+    model = _load_estimator(name, [path] if path else args.weights)
+    keywords = _keywords(args)
+
+    def run(frame1: np.ndarray, frame2: np.ndarray) -> np.ndarray:
+        one, two = _uint8_or_float(frame1), _uint8_or_float(frame2)
+        return estimate.estimate_flow(model, one, two, **keywords)
+
+    return run
+
+
+def _convert(args: argparse.Namespace) -> None:
+    """Writes a published checkpoint as safetensors."""
+    _check_suffix("--output", args.output, (".safetensors",))
+
+    from jaxflow import convert, models
+
+    model = models.create_model(args.model)
+    _load_into(model, args.files)
+    convert.save_weights(model, args.output)
+    print(f"wrote {args.output}")
+
+
+def _load_estimator(name: str, weights: list[str] | None) -> Any:
+    """Returns a network with its weights, or the name of a classical method."""
+    from jaxflow import checkpoint, classical, models
+
+    if name in classical.METHODS:
+        if weights:
+            raise ValueError(f"--weights: {name} is a classical method and has none")
+        return name
+    if name not in models.list_models("flow"):
+        raise ValueError(
+            f"--model: no estimator of flow is named {name!r}; the classical methods "
+            f"are {', '.join(sorted(classical.METHODS))}, the networks "
+            f"{', '.join(models.list_models('flow'))}"
+        )
+    if not weights:
+        known = [key for key in checkpoint.published() if key.startswith(f"{name}/")]
+        raise ValueError(
+            f"--weights: {name} is a network and needs a file of weights"
+            + (f", or the name of published ones: {', '.join(known)}" if known else "")
+        )
+    model = models.create_model(name)
+    _load_into(model, weights)
+    return model
+
+
+def _load_into(model: Any, weights: list[str]) -> None:
+    """Fills a model from files, from a folder, or from published weights by name."""
+    from jaxflow import checkpoint, convert
+
+    first = weights[0]
+    if not os.path.exists(first) and first in checkpoint.published():
+        path, _ = checkpoint.pretrained(first)
+        convert.load_weights(model, path)
+    elif os.path.isdir(first):
+        checkpoint.restore(first, model)
+    else:
+        convert.load_weights(model, first if len(weights) == 1 else weights)
+
+
+def _keywords(args: argparse.Namespace) -> dict[str, Any]:
+    """Returns the keywords of `estimate_flow` that the options ask for."""
+    options = {}
+    for word in args.option:
+        name, equals, text = word.partition("=")
+        if not equals:
+            raise ValueError(f"--option: give NAME=VALUE; got {word!r}")
+        try:
+            options[name] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            options[name] = text
+    keywords = {"tile": args.tile, "options": options}
+    if args.tile:
+        keywords["overlap"] = min(64, args.tile // 4)
+    return keywords
+
+
+def _progress(items, unit: str, *, total: int | None = None, about: str | None = None):
+    """Shows progress on the standard error, once there is something to wait for."""
+    return tqdm.tqdm(
+        items, total=total, unit=unit, desc=about, delay=PROGRESS_AFTER, file=sys.stderr
+    )
+
+
+def _uint8_or_float(frame: np.ndarray) -> np.ndarray:
+    """Brings a picture of 16 bits to float in [0, 1]; leaves others as they are."""
+    if frame.dtype == np.uint16:
+        return frame.astype(np.float32) / np.float32(65535)
+    return frame
+
+
+def _check_suffix(option: str, path: str | None, allowed: Sequence[str]) -> None:
+    """Raises unless a path ends as it should, before anything is computed."""
+    if path is not None and files.suffix(path) not in allowed:
+        wanted = "a folder" if allowed == ("",) else f"a file in {', '.join(allowed)}"
+        if allowed == video.WRITABLE:
+            wanted += ", or a folder"
+        raise ValueError(f"{option}: must be {wanted}; got {path!r}")
+
+
+def _one_line(error: BaseException) -> str:
+    """Returns the message of an error on one line, with the file it is about."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose error is one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the program with one line and exit code 2."""
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    """Returns the parser of all commands."""
+    parser = _Parser(
+        prog="jaxflow",
+        description="Motion and video understanding in JAX.",
+        epilog="example: jaxflow flow frame1.png frame2.png --image flow.png",
+    )
+    version = f"%(prog)s {jaxflow.__version__}"
+    parser.add_argument("--version", action="version", version=version)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for add in (_add_models, _add_flow, _add_evaluate, _add_convert):
+        add(commands)
+    about = "train, restore, measure and show, in minutes, offline"
+    commands.add_parser("demo", help=about, add_help=False)
+    return parser
+
+
+def _add(commands, name: str, run, about: str, example: str) -> argparse.ArgumentParser:
+    """Adds one command."""
+    parser = commands.add_parser(
+        name, help=about, description=f"{about}.", epilog=f"example: {example}"
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_models(commands) -> None:
+    example = "jaxflow models --task flow"
+    parser = _add(commands, "models", _models, "List what there is", example)
+    tasks = ("flow", "video", "generation")
+    parser.add_argument("--task", choices=tasks, help="only the models of one task")
+
+
+def _add_flow(commands) -> None:
+    about = "Estimate the motion between two pictures, or along a clip"
+    example = (
+        "jaxflow flow a.png b.png --model tvl1 -o flow.flo --image flow.png, "
+        "or: jaxflow flow clip.mp4 -o flow.mp4"
+    )
+    add = _add(commands, "flow", _flow, about, example).add_argument
+    helps = {
+        "frames": "two pictures; or one folder, pattern (in quotes) or video",
+        "model": "network or classical method (default: %(default)s)",
+        "output": "of a pair: flow as .flo, .png (KITTI) or .pfm; of a clip: a colour "
+        "video (.mp4, .mov, .mkv), or a folder for flow files",
+        "image": "flow in colour: a picture; of a clip, a folder of them",
+        "format": "of the flow files of a clip (default: %(default)s)",
+        "max_flow": "length of a vector in full colour (default: the longest so far)",
+        "fps": "of the colour video (default: the clip's)",
+        "batch_size": "pairs of a clip that run together (default: %(default)s)",
+    }
+    kinds = [suffix[1:] for suffix in flow_files.SUFFIXES]
+    add("frames", nargs="+", metavar="FRAMES", help=helps["frames"])
+    add("--model", default=DEFAULT_METHOD, metavar="NAME", help=helps["model"])
+    _add_estimator(add)
+    add("-o", "--output", metavar="PATH", help=helps["output"])
+    add("--image", metavar="PATH", help=helps["image"])
+    add("--format", choices=kinds, default=kinds[0], help=helps["format"])
+    add("--max-flow", type=_positive, metavar="PX", help=helps["max_flow"])
+    add("--fps", type=_positive, help=helps["fps"])
+    add("--batch-size", type=_whole, default=1, metavar="N", help=helps["batch_size"])
+
+
+def _add_evaluate(commands) -> None:
+    about = "Measure estimators of flow on data sets"
+    example = (
+        "jaxflow evaluate flow --model zero --model tvl1 --data sintel_clean=SINTEL"
+    )
+    add = _add(commands, "evaluate", _evaluate, about, example).add_argument
+    helps = {
+        "model": "may be repeated; a network, a classical method, or zero",
+        "data": f"may be repeated; NAME is one of {', '.join(folders.LAYOUTS)}",
+        "split": "train (default), val or test",
+        "limit": "N pairs only, spread evenly",
+        "output": "write the numbers as JSON, too",
+    }
+    many = {"action": "append", "required": True}
+    add("task", choices=["flow"], help="what is measured")
+    add("--model", metavar="NAME[=FILE]", help=helps["model"], **many)
+    _add_estimator(add)
+    add("--data", metavar="NAME=DIR", help=helps["data"], **many)
+    add("--split", default="train", help=helps["split"])
+    add("--limit", type=_whole, metavar="N", help=helps["limit"])
+    add("-o", "--output", metavar="FILE", help=helps["output"])
+
+
+def _add_convert(commands) -> None:
+    about = "Turn a published checkpoint into safetensors, without running its code"
+    example = "jaxflow convert pwc_net.pth.tar --model pwcnet -o pwcnet.safetensors"
+    add = _add(commands, "convert", _convert, about, example).add_argument
+    pieces = "the checkpoint; several files if its authors cut it into pieces"
+    add("files", nargs="+", metavar="FILE", help=pieces)
+    add("--model", required=True, metavar="NAME", help="see jaxflow models")
+    add("-o", "--output", required=True, metavar="FILE", help="ends in .safetensors")
+
+
+def _add_estimator(add) -> None:
+    """Adds the options of an estimator."""
+    helps = {
+        "weights": "of a network: files, a folder of a training run, or a published "
+        "name such as pwcnet/chairs",
+        "tile": "cut larger frames into tiles of this size, to save memory",
+        "option": "option of the estimator, such as iterations=32; may be repeated",
+    }
+    add("--weights", nargs="+", metavar="FILE", help=helps["weights"])
+    add("--tile", type=_whole, metavar="PX", help=helps["tile"])
+    many = {"action": "append", "default": []}
+    add("--option", metavar="NAME=VALUE", help=helps["option"], **many)
+
+
+def _positive(text: str) -> float:
+    """Reads a number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number above 0; got {text}")
+    return value
+
+
+def _whole(text: str) -> int:
+    """Reads a whole number above 0."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number above 0; got {text}")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
