@@ -168,7 +168,7 @@ def save_weights(model: nnx.Module, path: files.Path) -> None:
     }
     config = getattr(model, "config", None)
     metadata = {"format": OWN_DIALECT, "model": type(model).__module__}
-    if dataclasses.is_dataclass(config):
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
         metadata["config"] = json.dumps(dataclasses.asdict(config), default=str)
     with files.atomic_path(path) as temporary:
         safetensors.numpy.save_file(arrays, temporary, metadata=metadata)
@@ -377,7 +377,9 @@ def _as_matrix(shape: tuple[int, ...]) -> tuple[int, int]:
 
 def _flatten(saved: Mapping) -> dict[str, Any]:
     """Joins the keys of nested tables by dots; each table is visited once."""
-    flat, seen, waiting = {}, set(), [("", saved)]
+    flat: dict[str, Any] = {}
+    seen: set[int] = set()
+    waiting: list[tuple[str, Any]] = [("", saved)]
     while waiting:
         prefix, table = waiting.pop()
         if id(table) in seen:

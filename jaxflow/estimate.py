@@ -82,8 +82,8 @@ def estimate_flow(
     one, two = _check_frames(frame1, frame2)
     batch = one.shape[:-3]
     one, two = (x.reshape(-1, *x.shape[-3:]) for x in (one, two))
-    size = _tile_size(tile, overlap, one.shape[1:3])
-    if size == one.shape[1:3]:
+    size = _tile_size(tile, overlap, _size(one))
+    if size == _size(one):
         flow = np.array(run(one, two))
     else:
         pairs = zip(one, two, strict=True)
@@ -117,8 +117,8 @@ def estimate_both_ways(
     return BothWays(
         forward,
         backward,
-        np.array(ops.forward_backward_occlusion(forward, backward)),
-        np.array(ops.forward_backward_occlusion(backward, forward)),
+        _occluded(forward, backward),
+        _occluded(backward, forward),
     )
 
 
@@ -213,6 +213,12 @@ def network_size(size: tuple[int, int], frames: spec.Frames) -> tuple[int, int]:
     return min(candidates, key=lambda found: abs(found[0] / found[1] - aspect))
 
 
+def _occluded(flow: np.ndarray, back: np.ndarray) -> np.ndarray:
+    return np.array(
+        ops.forward_backward_occlusion(jnp.asarray(flow), jnp.asarray(back))
+    )
+
+
 Runner = Callable[[np.ndarray, np.ndarray], jax.Array]
 
 
@@ -223,7 +229,8 @@ def _runner(
     keywords = tuple(sorted((options or {}).items()))
     if isinstance(model, str):
         return _classical_runner(model, keywords)
-    if not isinstance(getattr(model, "frames", None), spec.Frames):
+    frames = getattr(model, "frames", None)
+    if not isinstance(frames, spec.Frames):
         raise ValueError(
             f"`model` must be a flow network or the name of a classical method; got "
             f"{type(model).__module__}.{type(model).__name__}"
@@ -231,7 +238,7 @@ def _runner(
     graphdef, state = nnx.split(model)
 
     def run(frame1: np.ndarray, frame2: np.ndarray) -> jax.Array:
-        if model.frames.method == "opencv_uint8":
+        if frames.method == "opencv_uint8":
             frame1, frame2 = _as_bytes(frame1, frame2)
         with jax.default_matmul_precision(precision):
             return _run_network(graphdef, keywords, state, frame1, frame2)
@@ -273,7 +280,7 @@ def _run_network(
     """Fits the frames to the network, runs it, and brings the flow back."""
     model = nnx.merge(graphdef, state, copy=True)
     model.eval()
-    size = frame1.shape[1:3]
+    size = _size(frame1)
     target = network_size(size, model.frames)
     fitted = (_fit(frame, target, model.frames) for frame in (frame1, frame2))
     flow = model(*fitted, **dict(keywords)).astype(jnp.float32)
@@ -286,9 +293,9 @@ def _run_network(
 def _fit(frame: jax.Array, size: tuple[int, int], frames: spec.Frames) -> jax.Array:
     """Resizes or pads (B, H, W, 3) frames; the result is float32 in [0, 1]."""
     if frames.fit == "pad":
-        pads = ((0, 0), *_pads(frame.shape[1:3], size, frames), (0, 0))
+        pads = ((0, 0), *_pads(_size(frame), size, frames), (0, 0))
         return jnp.pad(_as_float(frame), pads, mode=frames.pad_mode)
-    if frame.shape[1:3] == size:
+    if _size(frame) == size:
         return _as_float(frame)
     if frames.method == "opencv_uint8" and frame.dtype == jnp.uint8:
         return _as_float(ops.resize_opencv_uint8(frame, size))
@@ -299,7 +306,7 @@ def _fit(frame: jax.Array, size: tuple[int, int], frames: spec.Frames) -> jax.Ar
 def _resize_flow(
     flow: jax.Array, size: tuple[int, int], frames: spec.Frames
 ) -> jax.Array:
-    if flow.shape[1:3] == size:
+    if _size(flow) == size:
         return flow
     if frames.flow_method == "nearest":
         return ops.resize_flow(flow, size, method="nearest")
@@ -314,6 +321,12 @@ def _pads(
     rows, columns = (after - before for before, after in zip(size, target, strict=True))
     top = 0 if frames.pad == "bottom" else rows // 2
     return (top, rows - top), (columns // 2, columns - columns // 2)
+
+
+def _size(images: jax.Array | np.ndarray) -> tuple[int, int]:
+    """Returns the height and width of (…, H, W, C)."""
+    height, width = images.shape[-3:-1]
+    return height, width
 
 
 def _as_float(frame: jax.Array) -> jax.Array:

@@ -100,7 +100,7 @@ class _Storage:
             wide = np.frombuffer(data, f"{order}u2").astype(np.uint32) << 16
             self.elements = wide.view(np.float32)
         else:
-            dtype = np.dtype(self.kind).newbyteorder(order)
+            dtype = np.dtype(f"{order}{self.kind}")
             elements = np.frombuffer(data, dtype)
             self.elements = elements.astype(dtype.newbyteorder("="), copy=False)
 
@@ -156,7 +156,7 @@ class _Dtype:
         order = state[1].decode("ascii") if isinstance(state[1], bytes) else state[1]
         if order not in ("<", ">", "|", "="):
             raise _Refusal(f"an array has byte order {order!r}")
-        self.dtype = self.dtype.newbyteorder(order)
+        self.dtype = np.dtype(f"{order}{self.dtype.str[1:]}")
 
 
 class _Array:
@@ -180,7 +180,7 @@ def _array_from_bytes(data, dtype, shape, order="C"):
         raise _Refusal(f"an array has elements of type {dtype!r}")
     data = data.encode("latin1") if isinstance(data, str) else data
     flat = np.frombuffer(data, dtype.dtype)
-    return flat.reshape(shape, order=order)
+    return flat.reshape(shape, order="F" if order == "F" else "C")
 
 
 def _scalar(dtype, data):
@@ -238,6 +238,8 @@ class _Unpickler(pickle._Unpickler):
         super().__init__(file, encoding="latin1")
         self.storages: dict[str, _Storage] = {}
 
+    stack: list  # the operands of the opcodes
+
     def load_build(self) -> None:
         state = self.stack.pop()
         if isinstance(self.stack[-1], (_Array, _Dtype)):
@@ -245,7 +247,10 @@ class _Unpickler(pickle._Unpickler):
         elif not isinstance(self.stack[-1], collections.OrderedDict):
             raise _Refusal("sets attributes of something that is not an array")
 
-    dispatch: ClassVar = {**pickle._Unpickler.dispatch, pickle.BUILD[0]: load_build}
+    dispatch: ClassVar[dict[int, Any]] = {
+        **pickle._Unpickler.dispatch,
+        pickle.BUILD[0]: load_build,
+    }
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:

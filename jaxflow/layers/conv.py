@@ -9,6 +9,7 @@ import math
 from typing import ClassVar
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -73,6 +74,17 @@ def _pair(value: int | tuple[int, ...], length: int = 2) -> tuple[int, ...]:
     return (value,) * length if isinstance(value, int) else tuple(value)
 
 
+def _padding(
+    value: int | tuple[int, ...] | None,
+    window: tuple[int, ...],
+    dilation: tuple[int, ...],
+) -> tuple[int, ...]:
+    """Returns the padding of each axis; None keeps the size at stride 1."""
+    if value is not None:
+        return _pair(value, len(window))
+    return tuple(d * (k - 1) // 2 for d, k in zip(dilation, window, strict=True))
+
+
 class Conv(nnx.Module):
     """A 2-D convolution (cross-correlation): (*B, H, W, C_in) -> (*B, H', W', C_out).
 
@@ -110,11 +122,7 @@ class Conv(nnx.Module):
         self.strides = _pair(strides)
         self.dilation = _pair(dilation)
         window = _pair(kernel_size)
-        if padding is None:
-            padding = tuple(
-                d * (k - 1) // 2 for d, k in zip(self.dilation, window, strict=True)
-            )
-        self.padding = _pair(padding)
+        self.padding = _padding(padding, window, self.dilation)
         self.groups = groups
         shape = (*window, in_features // groups, out_features)
         self.kernel = nnx.Param(he_normal(rngs.params(), shape))
@@ -224,11 +232,7 @@ class Conv3d(nnx.Module):
         self.strides = _pair(strides, 3)
         self.dilation = _pair(dilation, 3)
         window = _pair(kernel_size, 3)
-        if padding is None:
-            padding = tuple(
-                d * (k - 1) // 2 for d, k in zip(self.dilation, window, strict=True)
-            )
-        self.padding = _pair(padding, 3)
+        self.padding = _padding(padding, window, self.dilation)
         self.groups = groups
         shape = (*window, in_features // groups, out_features)
         self.kernel = nnx.Param(he_normal(rngs.params(), shape))
