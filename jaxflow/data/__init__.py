@@ -6,7 +6,15 @@ and the generators without TFDS and Grain.
 
 import importlib
 
-_SUBMODULES = ("augment", "flying_chairs", "loaders", "motion_classes", "synthetic")
+_SUBMODULES = (
+    "augment",
+    "draws",
+    "flying_chairs",
+    "folders",
+    "loaders",
+    "motion_classes",
+    "synthetic",
+)
 
 
 def __getattr__(name: str):

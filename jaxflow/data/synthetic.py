@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxflow import _checks
+from jaxflow.data import draws
 
 _WAVES = 24
 _CORNERS = 5
@@ -293,7 +294,7 @@ def draw_scene(
     for side in size:
         _checks.positive("size", side)
     count = 1 + preset.count[1]
-    u = _uniform(
+    u = draws.uniform(
         key,
         number=(),
         position=(count, 2),
@@ -442,7 +443,7 @@ def _draw_outlines(u, recipe, scale, position):
     """Draws the place and the outline of each layer."""
     count = position.shape[0]
     mean, deviation, smallest, largest = recipe.diameter
-    diameter = mean + deviation * _normal(u["shape"][:, 0])
+    diameter = mean + deviation * draws.normal(u["shape"][:, 0])
     radius = scale / 2 * jnp.clip(diameter, smallest, largest)
     stretch = jnp.exp(0.6 * (u["shape"][:, 1] - 0.5))
     rotation = _rotation(2 * jnp.pi * u["turn"])
@@ -461,7 +462,7 @@ def _draw_outlines(u, recipe, scale, position):
     angle = 2 * jnp.pi * (jnp.arange(_CORNERS, dtype=float) + jitter) / _CORNERS
     tightness = 1 + 0.4 * u["corners"][..., 1]
     corners = tightness[..., None] * jnp.stack([jnp.cos(angle), jnp.sin(angle)], -1)
-    ripple = 0.15 * _normal(u["ripple"][..., 0])
+    ripple = 0.15 * draws.normal(u["ripple"][..., 0])
     return jnp.concatenate([linear, offset], axis=-1), {
         "hole": hole,
         "roundness": jnp.where(polygon, 0.0, 1.0),
@@ -546,34 +547,11 @@ def _draw_waves(u, size):
     waves = jnp.stack(
         [jnp.cos(angle) / wavelength, jnp.sin(angle) / wavelength, u["waves"][:, 2]], -1
     )
-    weight = _normal(u["amplitudes"]) * jnp.sqrt(wavelength)[:, None]
+    weight = draws.normal(u["amplitudes"]) * jnp.sqrt(wavelength)[:, None]
     used = jnp.stack([is_long, is_long, ~is_long], axis=-1)
     weight = jnp.where(used, weight, 0.0)
     power = jnp.sum(weight**2, axis=0, keepdims=True)
     return waves, weight * jnp.sqrt(2 / jnp.maximum(power, 1e-12))
-
-
-def _uniform(key: jax.Array, **shapes: tuple[int, ...]) -> dict[str, jax.Array]:
-    """Draws named arrays of numbers in (0, 1), all at once, by Threefry.
-
-    One call compiles once. Other generators than Threefry give a sample that depends on
-    its neighbours under `jax.vmap`.
-    """
-    words = jax.random.key_data(key)[..., :2]
-    key = jax.random.wrap_key_data(words, impl="threefry2x32")
-    sizes = [math.prod(shape) for shape in shapes.values()]
-    numbers = jax.random.uniform(key, (sum(sizes),), minval=1e-6, maxval=1 - 1e-6)
-    stops = [sum(sizes[: k + 1]) for k in range(len(sizes) - 1)]
-    parts = jnp.split(numbers, stops)
-    return {
-        name: part.reshape(shape)
-        for part, (name, shape) in zip(parts, shapes.items(), strict=True)
-    }
-
-
-def _normal(uniform: jax.Array) -> jax.Array:
-    """Turns numbers uniform in (0, 1) into normal ones."""
-    return math.sqrt(2) * lax.erf_inv(2 * uniform - 1)
 
 
 def _spread(spreads: list[list[Spread]], uniform: jax.Array) -> jax.Array:
@@ -583,7 +561,7 @@ def _spread(spreads: list[list[Spread]], uniform: jax.Array) -> jax.Array:
         jnp.array([[getattr(spread, field) for spread in row] for row in spreads])
         for field in fields
     )
-    normal = sigma * _normal(uniform[..., 0])
+    normal = sigma * draws.normal(uniform[..., 0])
     magnitude = jnp.minimum(jnp.abs(normal) ** power, limit)
     value = jnp.sign(normal) * magnitude
     return jnp.where(uniform[..., 1] < probability, value, 0.0)
