@@ -1,0 +1,167 @@
+"""C3D: eight 3 x 3 x 3 convolutions and three dense layers.
+
+Tran, Bourdev, Fergus, Torresani, Paluri, "Learning Spatiotemporal Features with 3D
+Convolutional Networks" (ICCV 2015), Fig. 3: Model.
+
+Weights: open-mmlab/mmaction2 (Apache-2.0), trained on Sports-1M and UCF101.
+
+Deviations: `Config.pool5` names the three margins of the last pool that are in use; the
+PyTorch ports' is the default. The input's range is 0 to 255, less the mean
+[104, 117, 128], which is that of blue, green and red but which mmaction2 subtracts from
+the channels in whatever order they are: `Config.colour` is that order.
+"""
+
+import dataclasses
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxflow import _checks, ops, spec
+from jaxflow.layers import conv, resnet3d
+
+POOL5 = {"pad": 1, "ceil": 0, "floor": 0}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Numbers of a C3D.
+
+    Attributes:
+        num_classes: Number of classes.
+        crop_size: Side of the clips: the dense layers fix it.
+        head_mode: "logit_mean" returns logits; "softmax_mean", in evaluation,
+            probabilities.
+        num_frames: Frames of the clips: the dense layers fix it.
+        frame_stride: Steps between those frames.
+        pool5: Margin of the last pool: "pad" starts its windows one pixel outside, as
+            PyTorch's ports; "ceil" keeps a partial last window, as Caffe; "floor" drops
+            it, as VMZ.
+        colour: Channel order that the network sees.
+        width: Channels of the first convolution.
+        dense_features: Units of the first two dense layers.
+        dropout_rate: Behind each of them.
+    """
+
+    num_classes: int = 101
+    crop_size: int = 112
+    head_mode: resnet3d.HeadMode = "logit_mean"
+    num_frames: int = 16
+    frame_stride: int = 1
+    pool5: Literal["pad", "ceil", "floor"] = "pad"
+    colour: Literal["rgb", "bgr"] = "rgb"
+    width: int = 64
+    dense_features: int = 4096
+    dropout_rate: float = 0.5
+
+
+# name: factor on the width, and the size in time of the pool behind it, if any.
+CONVOLUTIONS = {
+    "conv1a": (1, 1),
+    "conv2a": (2, 2),
+    "conv3a": (4, 0),
+    "conv3b": (4, 2),
+    "conv4a": (8, 0),
+    "conv4b": (8, 2),
+    "conv5a": (8, 0),
+    "conv5b": (8, 0),
+}
+
+
+class Model(nnx.Module):
+    """C3D: a clip of 16 frames of 112 x 112 to one score a class."""
+
+    def __init__(self, config: Config, *, rngs: nnx.Rngs):
+        _checks.one_of("pool5", config.pool5, POOL5)
+        _checks.one_of("colour", config.colour, ("rgb", "bgr"))
+        _checks.one_of("head_mode", config.head_mode, resnet3d.HEAD_MODES)
+        self.config = config
+        self.deterministic = True
+        features = 3
+        for name, (factor, _) in CONVOLUTIONS.items():
+            out = factor * config.width
+            setattr(self, name, conv.Conv3d(features, out, 3, rngs=rngs))
+            features = out
+        size = (1, config.num_frames, config.crop_size, config.crop_size, 3)
+        pooled = jax.eval_shape(self.features, jax.ShapeDtypeStruct(size, jnp.float32))
+        units = config.dense_features
+        self.fc6 = conv.Linear(pooled.shape[-1], units, rngs=rngs)
+        self.fc7 = conv.Linear(units, units, rngs=rngs)
+        self.fc8 = conv.Linear(units, config.num_classes, rngs=rngs)
+
+    def __call__(self, clip: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
+        """Classifies a clip.
+
+        Args:
+            clip: (B, T, H, W, 3), RGB in [0, 1], of the configured length and size.
+            key: Random key of the dropout in training; None drops nothing.
+
+        Returns:
+            (B, num_classes) logits, float32; probabilities in evaluation if
+            `config.head_mode` is "softmax_mean".
+
+        Raises:
+            ValueError: If the clip has another length or size.
+        """
+        side = self.config.crop_size
+        expected = (self.config.num_frames, side, side, 3)
+        if clip.shape[1:] != expected:
+            raise ValueError(
+                f"`clip` must be (B, {', '.join(map(str, expected))}), which the dense "
+                f"layers of C3D fix; got {clip.shape}: crop it, or set crop_size and "
+                "num_frames"
+            )
+        keys = (None, None)
+        if key is not None and not self.deterministic:
+            keys = jax.random.split(key)
+        x = self.features(clip)
+        for layer, drop in zip((self.fc6, self.fc7), keys, strict=True):
+            x = resnet3d.dropout(jax.nn.relu(layer(x)), self.config.dropout_rate, drop)
+        scores = self.fc8(x).astype(jnp.float32)
+        if self.config.head_mode == "softmax_mean" and self.deterministic:
+            scores = jax.nn.softmax(scores, axis=-1)
+        return scores
+
+    def features(self, clip: jax.Array) -> jax.Array:
+        """Returns the flattened last map, (B, features), channels slowest."""
+        mean = jnp.array([104.0, 117.0, 128.0], clip.dtype)
+        x = clip[..., ::-1] if self.config.colour == "bgr" else clip
+        x = 255 * x - mean
+        for name, (_, pool) in CONVOLUTIONS.items():
+            x = jax.nn.relu(getattr(self, name)(x))
+            if pool:
+                x = ops.max_pool(x, (pool, 2, 2))
+        margin = POOL5[self.config.pool5]
+        x = ops.max_pool(
+            x,
+            (2, 2, 2),
+            padding=(0, margin, margin),
+            ceil_mode=self.config.pool5 == "ceil",
+        )
+        return jnp.moveaxis(x, -1, 1).reshape(x.shape[0], -1)
+
+
+TINY = Config(num_classes=5, crop_size=32, num_frames=16, width=4, dense_features=8)
+
+VARIANTS = {"c3d": Config(), "c3d_sports1m": Config(num_classes=487)}
+
+WEIGHTS = {
+    "c3d/ucf101": spec.Weights(
+        file="c3d_sports1m-pretrained_8xb30-16x1x1-45e_ucf101-rgb.pth",
+        source="https://github.com/open-mmlab/mmaction2 (configs/recognition/c3d)",
+        licence="Apache-2.0",
+        dialect="mmaction2",
+        num_params=78_409_573,
+        citation="Tran et al., Learning Spatiotemporal Features with 3D ConvNets, 2015",
+    ),
+}
+
+KEYS = {
+    "mmaction2": (
+        (r"backbone\.(conv\d[ab])\.conv\.(weight|bias)", r"\1.\2"),
+        (r"backbone\.(fc[67])\.(weight|bias)", r"\1.\2"),
+        (r"cls_head\.fc_cls\.(weight|bias)", r"fc8.\1"),
+    ),
+    "original": ((r"(conv\d[ab]|fc[678])\.(weight|bias)", r"\1.\2"),),
+}
