@@ -1,0 +1,43 @@
+"""Tests for jaxflow.models: names in, models out."""
+
+import numpy as np
+import pytest
+
+import jaxflow
+from jaxflow import convert, models
+from jaxflow.models.flow import spynet
+
+
+def test_names_are_sorted_and_belong_to_a_task():
+    names = jaxflow.list_models()
+    assert names == sorted(names)
+    by_task = [jaxflow.list_models(task) for task in models.TASKS]
+    assert sorted(sum(by_task, [])) == names
+    assert "spynet" in by_task[0]
+
+
+def test_fields_of_the_config_are_keywords():
+    model = jaxflow.create_model("spynet", networks=1, features=(4, 4), kernel_size=3)
+    assert model.config == spynet.Config(networks=1, features=(4, 4), kernel_size=3)
+    assert model.deterministic
+
+
+def test_the_seed_decides_the_weights():
+    small = {"networks": 1, "features": (4, 4), "kernel_size": 3}
+    first, same, other = (
+        convert.weight_slots(jaxflow.create_model("spynet", seed=seed, **small))
+        for seed in (0, 0, 1)
+    )
+    path = "levels.0.convs.0.kernel"
+    values = [slots[path].variable[...] for slots in (first, same, other)]
+    np.testing.assert_array_equal(values[0], values[1])
+    assert np.abs(values[0] - values[2]).max() > 0.1
+
+
+def test_what_does_not_exist_is_one_clear_error():
+    with pytest.raises(ValueError, match=r"no model is named 'spinet'; there are \['"):
+        jaxflow.create_model("spinet")
+    with pytest.raises(ValueError, match="spynet has no config field 'depth'; it has"):
+        jaxflow.create_model("spynet", depth=3)
+    with pytest.raises(ValueError, match="`task` must be one of"):
+        jaxflow.list_models("audio")
