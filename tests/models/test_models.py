@@ -11,9 +11,9 @@ from jaxflow.models.flow import spynet
 def test_names_are_sorted_and_belong_to_a_task():
     names = jaxflow.list_models()
     assert names == sorted(names)
-    by_task = [jaxflow.list_models(task) for task in models.TASKS]
-    assert sorted(sum(by_task, [])) == names
-    assert "spynet" in by_task[0]
+    by_task = {task: jaxflow.list_models(task) for task in models.TASKS}
+    assert sorted(name for found in by_task.values() for name in found) == names
+    assert "spynet" in by_task["flow"]
 
 
 def test_fields_of_the_config_are_keywords():
