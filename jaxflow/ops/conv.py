@@ -18,6 +18,12 @@ Size = int | Sequence[int]
 Padding = int | Sequence[int] | Sequence[tuple[int, int]]
 _Sides = tuple[tuple[int, int], ...]
 
+# Where a scan over rows beats XLA's gradient in the kernel, by measurement on a CPU.
+_LEAST_CHANNELS = 8192  # C_in C_out; half of it where strides skip pixels
+_LEAST_PIXELS = 2048
+_MAX_TAPS = 9
+_BLOCK_PIXELS = 1024
+
 
 def conv(
     x: jax.Array,
@@ -88,24 +94,8 @@ def conv_transpose(
     """
     chex.assert_rank(kernel, 4)
     chex.assert_axis_dimension(x, -1, kernel.shape[2])
-    *window, features, per_group = kernel.shape
-    grouped = kernel[::-1, ::-1].reshape(*window, groups, features // groups, per_group)
-    flipped = jnp.moveaxis(grouped, 2, 3).reshape(
-        *window, features // groups, groups * per_group
-    )
-    y = lax.conv_general_dilated(
-        x.reshape(-1, *x.shape[-3:]),
-        flipped,
-        window_strides=(1, 1),
-        padding=[
-            (size - 1 - before, size - 1 - after)
-            for size, (before, after) in zip(window, _sides(padding, 2), strict=True)
-        ],
-        lhs_dilation=_each(strides, 2),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=groups,
-        preferred_element_type=_accumulator(x),
-    ).astype(x.dtype)
+    flat = x.reshape(-1, *x.shape[-3:])
+    y = _conv_transpose(flat, kernel, _each(strides, 2), _sides(padding, 2), groups)
     return y.reshape(*x.shape[:-3], *y.shape[1:])
 
 
@@ -264,7 +254,26 @@ def _accumulator(x: jax.Array) -> jnp.dtype:
 
 
 def _conv(x, kernel, strides, sides, dilation, groups):
-    """Convolves one batch axis."""
+    """Convolves one batch axis, in the form that is fast for these shapes."""
+    taps = math.prod(kernel.shape[:2])
+    if taps == groups == 1 and not any(sum(sides, ())):
+        return _matmul(x[:, :: strides[0], :: strides[1]], kernel[0, 0])
+    if groups == 1 and 1 < taps <= _MAX_TAPS:
+        least = _LEAST_CHANNELS // (2 if max(strides) > 1 else 1)
+        outputs = math.prod(_sizes(x, kernel, strides, sides, dilation))
+        if math.prod(kernel.shape[2:]) >= least and outputs >= _LEAST_PIXELS:
+            return _conv_scanned(x, kernel, strides, sides, dilation)
+    return _conv_direct(x, kernel, strides, sides, dilation, groups)
+
+
+def _matmul(x, matrix):
+    # XLA's CPU backend is slow at the gradients of products of more than two axes.
+    flat = x.reshape(-1, x.shape[-1])
+    y = jnp.matmul(flat, matrix, preferred_element_type=_accumulator(x))
+    return y.astype(x.dtype).reshape(*x.shape[:-1], -1)
+
+
+def _conv_direct(x, kernel, strides, sides, dilation, groups):
     return lax.conv_general_dilated(
         x,
         kernel,
@@ -275,6 +284,134 @@ def _conv(x, kernel, strides, sides, dilation, groups):
         feature_group_count=groups,
         preferred_element_type=_accumulator(x),
     ).astype(x.dtype)
+
+
+def _sizes(x, kernel, strides, sides, dilation):
+    """Returns the height and width of a convolution."""
+    return tuple(
+        (size + sum(side) - gap * (taps - 1) - 1) // step + 1
+        for size, taps, step, side, gap in zip(
+            x.shape[1:3], kernel.shape, strides, sides, dilation, strict=False
+        )
+    )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _conv_scanned(x, kernel, strides, sides, dilation):
+    """Convolves; on a CPU, the gradient in the kernel is a scan over blocks of rows."""
+    return _conv_direct(x, kernel, strides, sides, dilation, 1)
+
+
+def _conv_scanned_forward(x, kernel, strides, sides, dilation):
+    return _conv_scanned(x, kernel, strides, sides, dilation), (x, kernel)
+
+
+def _conv_scanned_backward(strides, sides, dilation, residuals, cotangent):
+    x, kernel = residuals
+    settings = (strides, sides, dilation)
+
+    def default(x, cotangent):
+        def convolve(kernel):
+            return _conv_direct(x, kernel, *settings, 1)
+
+        return jax.linear_transpose(convolve, kernel)(cotangent)[0]
+
+    def cpu(x, cotangent):
+        return _kernel_gradient(x, cotangent, kernel.shape[:2], *settings)
+
+    _, for_x = jax.vjp(lambda x: _conv_direct(x, kernel, *settings, 1), x)
+    for_kernel = lax.platform_dependent(x, cotangent, cpu=cpu, default=default)
+    return *for_x(cotangent), for_kernel
+
+
+_conv_scanned.defvjp(_conv_scanned_forward, _conv_scanned_backward)
+
+
+def _kernel_gradient(x, cotangent, window, strides, sides, dilation):
+    """Sums, block of rows by block of rows, one matrix product for each tap."""
+    height, width, features = cotangent.shape[1:]
+    blocks = -(-height // max(1, _BLOCK_PIXELS // width))
+    rows = -(-height // blocks)
+    cotangent = jnp.pad(
+        cotangent, ((0, 0), (0, blocks * rows - height), (0, 0), (0, 0))
+    )
+    span, block_span = (
+        [(n - 1) * s + d * (k - 1) + 1 for n, s, d, k in zip(*each, strict=True)]
+        for each in (
+            ((blocks * rows, width), strides, dilation, window),
+            ((rows, width), strides, dilation, window),
+        )
+    )
+    # What is beyond the last window is cut off, by negative padding.
+    margins = [
+        (before, need - size - before, 0)
+        for need, size, (before, _) in zip(span, x.shape[1:3], sides, strict=True)
+    ]
+    x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *margins, (0, 0, 0)))
+
+    def add_block(total, k):
+        image, row = k // blocks, k % blocks * rows
+        pixels = lax.dynamic_slice_in_dim(
+            x[image], row * strides[0], block_span[0], axis=0
+        )
+        slopes = lax.dynamic_slice_in_dim(cotangent[image], row, rows, axis=0)
+
+        def tap(a, b):
+            a, b = a * dilation[0], b * dilation[1]
+            met = pixels[a :: strides[0], b :: strides[1]][:rows, :width]
+            return lax.dot_general(
+                met.reshape(-1, x.shape[-1]),
+                slopes.reshape(-1, features),
+                (((0,), (0,)), ((), ())),
+                preferred_element_type=_accumulator(x),
+            )
+
+        products = [tap(a, b) for a in range(window[0]) for b in range(window[1])]
+        return total + jnp.stack(products), None
+
+    empty = jnp.zeros((math.prod(window), x.shape[-1], features), _accumulator(x))
+    total, _ = lax.scan(add_block, empty, jnp.arange(x.shape[0] * blocks))
+    return total.astype(x.dtype).reshape(*window, x.shape[-1], features)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _conv_transpose(x, kernel, strides, sides, groups):
+    """Convolves the input, spread out by the strides, with the flipped kernel."""
+    *window, features, per_group = kernel.shape
+    flipped = kernel[::-1, ::-1].reshape(*window, groups, features // groups, per_group)
+    flipped = jnp.moveaxis(flipped, 2, 3).reshape(*window, features // groups, -1)
+    return lax.conv_general_dilated(
+        x,
+        flipped,
+        window_strides=(1, 1),
+        padding=[
+            (size - 1 - before, size - 1 - after)
+            for size, (before, after) in zip(window, sides, strict=True)
+        ],
+        lhs_dilation=strides,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+        preferred_element_type=_accumulator(x),
+    ).astype(x.dtype)
+
+
+def _conv_transpose_forward(x, kernel, strides, sides, groups):
+    return _conv_transpose(x, kernel, strides, sides, groups), (x, kernel)
+
+
+def _conv_transpose_backward(strides, sides, groups, residuals, cotangent):
+    x, kernel = residuals
+
+    def convolve(kernel):
+        return _conv(cotangent, kernel, strides, sides, (1, 1), groups)
+
+    for_x, pull = jax.vjp(convolve, kernel.swapaxes(2, 3))
+    return for_x, pull(x)[0].swapaxes(2, 3)
+
+
+# XLA differentiates a convolution with a spread-out input a hundred times slower, on a
+# CPU, than the strided convolution that this is the transpose of.
+_conv_transpose.defvjp(_conv_transpose_forward, _conv_transpose_backward)
 
 
 def _conv3d_direct(x, kernel, *, strides, sides, dilation, groups):
@@ -304,9 +441,7 @@ def _conv3d_of_frames(x, kernel, *, strides, sides, dilation, groups):
     pointwise = groups == 1 and kernel.shape[1:3] == (1, 1)
     if pointwise and not any(sum(sides[1:], ())):
         x = x[:, :, :: strides[1], :: strides[2]]
-        product = functools.partial(jnp.matmul, preferred_element_type=_accumulator(x))
-        y = sum(product(frames(t), kernel[t, 0, 0]) for t in range(kernel.shape[0]))
-        y = y.astype(x.dtype)
+        y = sum(_matmul(frames(t), kernel[t, 0, 0]) for t in range(kernel.shape[0]))
     else:
         y = sum(
             _conv(frames(t), kernel[t], strides[1:], sides[1:], dilation[1:], groups)
