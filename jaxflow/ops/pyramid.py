@@ -5,6 +5,7 @@ Arrays are channels-last. `border` is as in `jaxflow.ops.stencil`.
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxflow import _checks
@@ -45,7 +46,7 @@ def gaussian_blur(
     """
     if not isinstance(sigma, jax.Array):
         if sigma == 0:
-            return image
+            return jnp.asarray(image)
         _checks.positive("sigma", sigma)
     if radius is None:
         radius = int(truncate * sigma + 0.5)
@@ -113,10 +114,10 @@ def gaussian_pyramid(
         return tuple(pyramid)
     if not 0 < scale < 1:
         raise ValueError(f"`scale` must be in (0, 1); got {scale!r}")
-    sigma = 0.6 * (1 / scale**2 - 1) ** 0.5 if sigma is None else sigma
+    width = 0.6 * (1 / scale**2 - 1) ** 0.5 if sigma is None else sigma
     for _ in range(levels - 1):
-        height, width = pyramid[-1].shape[-3:-1]
-        size = max(1, round(height * scale)), max(1, round(width * scale))
-        smooth = gaussian_blur(pyramid[-1], sigma, border=border)
+        rows, columns = pyramid[-1].shape[-3:-1]
+        size = max(1, round(rows * scale)), max(1, round(columns * scale))
+        smooth = gaussian_blur(pyramid[-1], width, border=border)
         pyramid.append(resize(smooth, size))
     return tuple(pyramid)

@@ -61,6 +61,7 @@ def resize(
         raise ValueError(
             "`align_corners` applies to neither antialias=True nor method='nearest'"
         )
+    image = jnp.asarray(image)
     if method == "nearest":
         return _nearest(image, size)
     chex.assert_type(image, float)

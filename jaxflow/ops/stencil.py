@@ -67,7 +67,9 @@ def separable_filter(
     """
     _checks.one_of("border", border, _PAD_MODES)
     chex.assert_type(image, float)
-    out = image.astype(jnp.float64 if image.dtype == jnp.float64 else jnp.float32)
+    out = jnp.asarray(image).astype(
+        jnp.float64 if image.dtype == jnp.float64 else jnp.float32
+    )
     out = _correlate(out, kernel_y, -3, border)
     return _correlate(out, kernel_x, -2, border).astype(image.dtype)
 

@@ -56,9 +56,8 @@ def bilinear_sample(
     """
     _checks.one_of("padding", padding, ("zeros", "border"))
     image, points, shape = _flatten(image, points)
-    return jax.vmap(lambda *pair: _bilinear(*pair, padding))(image, points).reshape(
-        shape
-    )
+    sample = jax.vmap(functools.partial(_bilinear, padding=padding))
+    return sample(image, points).reshape(shape)
 
 
 def backward_warp(
@@ -97,7 +96,7 @@ def backward_warp(
     """
     chex.assert_shape(flow, (*image.shape[:-1], 2))
     height, width = image.shape[-3:-1]
-    points = _widen(flow)
+    points = _widen(jnp.asarray(flow))
     points += pixel_grid(height, width).astype(points.dtype)
     out = bilinear_sample(image, points, padding=padding)
     if mask is None:
@@ -130,7 +129,7 @@ def sampling_mask(
     chex.assert_shape(points, (..., 2))
     if mask is None:
         return jnp.ones(points.shape[:-1], bool)
-    points = _widen(points)
+    points = _widen(jnp.asarray(points))
     last = jnp.array([size[1] - 1, size[0] - 1], points.dtype)
     if mask == "inside":
         return ((points >= 0) & (points <= last)).all(-1)
@@ -182,9 +181,8 @@ def bicubic_sample(
     """
     _checks.one_of("padding", padding, ("zeros", "border"))
     image, points, shape = _flatten(image, points)
-    return jax.vmap(lambda *pair: _bicubic(*pair, padding, a))(image, points).reshape(
-        shape
-    )
+    sample = jax.vmap(functools.partial(_bicubic, padding=padding, a=a))
+    return sample(image, points).reshape(shape)
 
 
 def cells(points: jax.Array, size: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
@@ -218,6 +216,7 @@ def _flatten(
     """Checks both, folds batch and point axes into one each, names the result's."""
     chex.assert_type(image, float)
     chex.assert_type(points, float)
+    image, points = jnp.asarray(image), jnp.asarray(points)
     chex.assert_axis_dimension(points, -1, 2)
     batch = image.shape[:-3]
     chex.assert_shape(points, (*batch, ...))
@@ -268,7 +267,7 @@ def _bilinear_in_image(
     Slower than `_bilinear`, but its transpose scatters a window at a time instead of a
     pixel at a time, which is 2 to 4 times faster on a CPU.
     """
-    size = image.shape[:2]
+    size = image.shape[0], image.shape[1]
     starts, weights = cells(jnp.stack(_clip(points, size, padding), axis=-1), size)
     windows = lax.gather(
         jnp.pad(image, ((1, 2), (1, 2), (0, 0))),
