@@ -234,9 +234,8 @@ def _evaluate(args: argparse.Namespace) -> None:
     for name, dataset in data:
         tables[name] = {}
         for word, estimator in estimators.items():
-            label = word.partition("=")[0]
-            bar = _progress(dataset, "pair", about=f"{label} on {name}")
-            tables[name][label] = evaluate.evaluate_flow(estimator, bar)
+            bar = _progress(dataset, "pair", about=f"{word} on {name}")
+            tables[name][word] = evaluate.evaluate_flow(estimator, bar)
         print(evaluate.format_table(tables[name], title=name))
     if args.output:
         files.write_bytes(args.output, json.dumps(tables, indent=2).encode())

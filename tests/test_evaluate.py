@@ -61,6 +61,9 @@ def test_the_first_pair_of_a_size_is_not_timed(rng):
 
     data = [sample(rng), sample(rng), sample(rng, (5, 6)), sample(rng)]
     assert evaluate.evaluate_flow(slow_at_first, data)["seconds"] < 0.1
+    assert len(calls) == 4
+    single = [sample(rng, (7, 6))]
+    assert evaluate.evaluate_flow(slow_at_first, single)["seconds"] < 0.1
 
 
 def test_the_wrong_shape_and_an_empty_data_set_are_refused(rng):
