@@ -13,6 +13,7 @@ _SUBMODULES = (
     "folders",
     "loaders",
     "motion_classes",
+    "photometric",
     "synthetic",
 )
 

@@ -558,8 +558,8 @@ def _spread(spreads: list[list[Spread]], uniform: jax.Array) -> jax.Array:
     """Draws from a table of `Spread`s, given two uniform numbers for each: (..., 2)."""
     fields = ("sigma", "power", "limit", "probability")
     sigma, power, limit, probability = (
-        jnp.array([[getattr(spread, field) for spread in row] for row in spreads])
-        for field in fields
+        jnp.array([[getattr(spread, name) for spread in row] for row in spreads], float)
+        for name in fields
     )
     normal = sigma * draws.normal(uniform[..., 0])
     magnitude = jnp.minimum(jnp.abs(normal) ** power, limit)
