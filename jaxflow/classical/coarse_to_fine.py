@@ -1,0 +1,133 @@
+"""The pyramid around an estimator: solve small, enlarge, correct."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from jaxflow import _checks, ops
+
+Solve = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+
+
+def luminance(image: jax.Array) -> jax.Array:
+    """Weighs the colours of an image as ITU-R BT.601 does, which is what OpenCV uses.
+
+    Args:
+        image: RGB or gray, (*B, H, W, 3 or 1), floating.
+
+    Returns:
+        0.299 R + 0.587 G + 0.114 B, (*B, H, W, 1), float32 or wider.
+
+    Raises:
+        ValueError: If `image` has another number of channels.
+    """
+    if image.shape[-1] not in (1, 3):
+        raise ValueError(f"`image` must have 1 or 3 channels; got {image.shape}")
+    image = widen(image)
+    if image.shape[-1] == 1:
+        return image
+    weights = jnp.array([0.299, 0.587, 0.114], image.dtype)
+    return (image * weights).sum(-1, keepdims=True)
+
+
+def widen(image: jax.Array) -> jax.Array:
+    """Casts half precision to float32; float32 and float64 stay what they are."""
+    image = jnp.asarray(image)
+    return image.astype(jnp.float64 if image.dtype == jnp.float64 else jnp.float32)
+
+
+def pyramid_sizes(
+    size: tuple[int, int], *, levels: int, step: float = 0.5, minimum_size: int = 16
+) -> list[tuple[int, int]]:
+    """Lists the sizes of a pyramid, the finest first.
+
+    Args:
+        size: The finest (height, width).
+        levels: Number of levels wanted.
+        step: Size of a level over that of the next finer one, in (0, 1).
+        minimum_size: Levels with a shorter side, in pixels, are left out; the finest
+            never is.
+
+    Returns:
+        At least one (height, width).
+
+    Raises:
+        ValueError: If `levels` is not positive or `step` not in (0, 1).
+    """
+    _checks.positive("levels", levels)
+    if not 0 < step < 1:
+        raise ValueError(f"`step` must be in (0, 1); got {step}")
+    sizes = [size]
+    for _ in range(levels - 1):
+        smaller = tuple(max(1, round(side * step)) for side in sizes[-1])
+        if min(smaller) < minimum_size or smaller == sizes[-1]:
+            break
+        sizes.append(smaller)
+    return sizes
+
+
+def image_pyramid(
+    image: jax.Array, sizes: list[tuple[int, int]], *, sigma: float = 0.0
+) -> list[jax.Array]:
+    """Shrinks an image to each of the sizes in turn.
+
+    Args:
+        image: (*B, H, W, C); (H, W) is the first of `sizes`.
+        sizes: As of `pyramid_sizes`.
+        sigma: Gaussian blur before each shrinking, in pixels of the larger image; 0 for
+            none.
+
+    Returns:
+        The image at each size, shrunk bilinearly.
+    """
+    levels = [image]
+    for size in sizes[1:]:
+        blurred = ops.gaussian_blur(levels[-1], sigma) if sigma else levels[-1]
+        levels.append(ops.resize(blurred, size))
+    return levels
+
+
+def estimate(
+    solve: Solve,
+    frame1: jax.Array,
+    frame2: jax.Array,
+    *,
+    levels: int,
+    step: float = 0.5,
+    sigma: float = 0.0,
+    minimum_size: int = 16,
+    initial_flow: jax.Array | None = None,
+) -> jax.Array:
+    """Runs an estimator from the coarsest level to the finest.
+
+    Args:
+        solve: Takes both frames and a flow, all at one size; returns a better flow.
+        frame1: (*B, H, W, C).
+        frame2: Like `frame1`.
+        levels: Number of levels, see `pyramid_sizes`.
+        step: Size of a level over that of the next finer one.
+        sigma: Blur before each shrinking, see `image_pyramid`.
+        minimum_size: Levels with a shorter side are left out.
+        initial_flow: Flow to start from, (*B, H, W, 2); None for zero.
+
+    Returns:
+        Flow, (*B, H, W, 2), in pixels.
+    """
+    sizes = pyramid_sizes(
+        frame1.shape[-3:-1], levels=levels, step=step, minimum_size=minimum_size
+    )
+    pairs = zip(
+        image_pyramid(frame1, sizes, sigma=sigma),
+        image_pyramid(frame2, sizes, sigma=sigma),
+        strict=True,
+    )
+    if initial_flow is None:
+        batch = frame1.shape[:-3]
+        flow = jnp.zeros((*batch, *sizes[-1], 2), frame1.dtype)
+    else:
+        flow = initial_flow.astype(frame1.dtype)
+    for image1, image2 in reversed(list(pairs)):
+        flow = ops.resize_flow(flow, image1.shape[-3:-1])
+        flow = solve(image1, image2, flow)
+    return flow

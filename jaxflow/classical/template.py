@@ -1,0 +1,232 @@
+"""Matching patches: normalised cross-correlation, phase correlation, block matching.
+
+The correlation layer of FlowNetC is the unnormalised correlation of `match_template`
+between patches of features: on patches of unit length both have the same peak.
+"""
+
+from typing import Literal
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxflow import _checks, ops
+from jaxflow.classical import coarse_to_fine
+
+
+def match_template(
+    image: jax.Array, template: jax.Array, *, zero_mean: bool = False
+) -> jax.Array:
+    """Correlates a template with every patch of an image, normalised by both lengths.
+
+        R(x, y) = sum T P / sqrt(sum T^2  sum P^2),   P the patch with corner (x, y)
+
+    over window and channels; with `zero_mean`, of T and P less their mean in each
+    channel. Plain scores do not change when the image is multiplied by a gain, but do
+    under a bias; zero-mean scores under neither. Equal to ``cv2.matchTemplate`` with
+    TM_CCORR_NORMED and TM_CCOEFF_NORMED, but for constant patches and templates, which
+    score 0.
+
+    Args:
+        image: (H, W, C), floating.
+        template: (h, w, C), no larger.
+        zero_mean: Whether to remove the means.
+
+    Returns:
+        Scores in [-1, 1], (H - h + 1, W - w + 1).
+
+    Raises:
+        ValueError: If the template is larger than the image.
+    """
+    chex.assert_rank([image, template], 3)
+    chex.assert_axis_dimension(template, -1, image.shape[-1])
+    image, template = map(coarse_to_fine.widen, (image, template))
+    height, width, _ = template.shape
+    if height > image.shape[0] or width > image.shape[1]:
+        raise ValueError(
+            f"`template` must fit in `image` {image.shape}; got {template.shape}"
+        )
+    if zero_mean:
+        # A common offset changes nothing but the digits that box sums cancel.
+        image = image - image.mean((0, 1))
+        template = template - template.mean((0, 1))
+    product = jax.lax.conv_general_dilated(
+        image[None],
+        template[..., None],
+        (1, 1),
+        "VALID",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        precision=jax.lax.Precision.HIGHEST,
+    )[0, ..., 0]
+    energy = _box_sum(image**2, height, width)
+    if zero_mean:
+        energy -= _box_sum(image, height, width) ** 2 / (height * width)
+    square = (energy.sum(-1)) * (template**2).sum()
+    enough = square > 1e-12 * (1 + (image**2).max() ** 2)
+    score = product / jnp.sqrt(jnp.where(enough, square, 1))
+    return jnp.where(enough, jnp.clip(score, -1, 1), 0)
+
+
+def phase_correlation(
+    frame1: jax.Array, frame2: jax.Array, *, window: bool = True
+) -> tuple[jax.Array, jax.Array]:
+    """Finds the one shift between two frames from the phases of their spectra.
+
+    Kuglin and Hines (1975); the peak is refined to the centroid of 5 x 5 values, as by
+    ``cv2.phaseCorrelate``. Good for shifts up to a quarter of the frame, whatever gain
+    or bias; it is the start of a search, accurate to about 0.1 pixel.
+
+    Args:
+        frame1: (H, W, 3 or 1), floating, in [0, 1].
+        frame2: Like `frame1`.
+        window: Whether to fade both frames out by a Hann window, without which the
+            frame's own border correlates with itself.
+
+    Returns:
+        (u, v) in pixels, (2,), from frame 1 to frame 2; and the share of the energy in
+        the peak, in [0, 1].
+    """
+    chex.assert_equal_shape([frame1, frame2])
+    chex.assert_rank(frame1, 3)
+    one, two = (coarse_to_fine.luminance(frame)[..., 0] for frame in (frame1, frame2))
+    height, width = one.shape
+    if window:
+        taper = np.outer(np.hanning(height), np.hanning(width)).astype(one.dtype)
+        one, two = (taper * (x - x.mean()) for x in (one, two))
+    cross = jnp.conj(jnp.fft.fft2(one)) * jnp.fft.fft2(two)
+    square = cross.real**2 + cross.imag**2
+    phase = cross / jnp.sqrt(square + 1e-20)
+    surface = jnp.fft.fftshift(jnp.fft.ifft2(phase).real)
+    peak = jnp.argmax(surface)
+    y, x = peak // width, peak % width
+    rows, columns = (y + jnp.arange(-2, 3)) % height, (x + jnp.arange(-2, 3)) % width
+    near = jnp.maximum(surface[rows[:, None], columns[None]], 0)
+    total = near.sum() + 1e-12
+    offset = jnp.arange(-2, 3).astype(near.dtype)
+    u = x - width // 2 + (near.sum(0) * offset).sum() / total
+    v = y - height // 2 + (near.sum(1) * offset).sum() / total
+    return jnp.stack([u, v]).astype(one.dtype), jnp.clip(total, 0, 1)
+
+
+def phase_correlation_flow(frame1: jax.Array, frame2: jax.Array) -> jax.Array:
+    """Spreads the shift of `phase_correlation` over the frame.
+
+    Args:
+        frame1: (*B, H, W, 3 or 1), floating, in [0, 1].
+        frame2: Like `frame1`.
+
+    Returns:
+        A constant flow, (*B, H, W, 2), in pixels.
+    """
+    chex.assert_equal_shape([frame1, frame2])
+    shift = jnp.vectorize(
+        lambda a, b: phase_correlation(a, b)[0], signature="(h,w,c),(h,w,c)->(n)"
+    )(frame1, frame2)
+    return jnp.broadcast_to(shift[..., None, None, :], (*frame1.shape[:-1], 2))
+
+
+def block_matching(
+    frame1: jax.Array,
+    frame2: jax.Array,
+    *,
+    radius: int = 7,
+    window: int = 9,
+    cost: Literal["absolute", "squared", "zncc"] = "absolute",
+    subpixel: bool = True,
+) -> jax.Array:
+    """Searches for each pixel's window among all displacements of frame 2.
+
+    Exhaustive, so that it has no local minima but those of the image: a flat window
+    takes the shortest of equally good displacements. A parabola through the costs of
+    the best and its neighbours gives the fraction of a pixel; the whole part has no
+    gradient.
+
+    Args:
+        frame1: (*B, H, W, C), floating.
+        frame2: Like `frame1`.
+        radius: Longest displacement along an axis, in pixels.
+        window: Side of the window, in pixels, odd.
+        cost: Sum of "absolute" or "squared" differences, or "zncc", zero-mean
+            normalised cross-correlation, which a gain and a bias do not change.
+        subpixel: Whether to fit the parabola.
+
+    Returns:
+        Flow, (*B, H, W, 2), in pixels.
+
+    Raises:
+        ValueError: If `window` is even, `radius` not positive or `cost` unknown.
+    """
+    _checks.one_of("cost", cost, ("absolute", "squared", "zncc"))
+    _checks.positive("radius", radius)
+    if window < 1 or window % 2 == 0:
+        raise ValueError(f"`window` must be odd and positive; got {window}")
+    chex.assert_equal_shape([frame1, frame2])
+    one, two = map(coarse_to_fine.widen, (frame1, frame2))
+    # One more on every side, for the parabola at the ends of the search.
+    reach = radius + 1
+    steps = range(-reach, reach + 1)
+    shifts = np.array([(dx, dy) for dy in steps for dx in steps])
+
+    costs = _match_costs(one, two, shifts, window, cost)  # (*B, H, W, D)
+    allowed = (np.abs(shifts) <= radius).all(-1)
+    # Ties go to the shortest displacement; the bias is far below a difference that
+    # a pixel's brightness can make.
+    lengths = (1e-7 * np.hypot(*shifts.T)).astype(costs.dtype)
+    best = jnp.argmin(jnp.where(allowed, costs + lengths, jnp.inf), axis=-1)
+    flow = jnp.asarray(shifts, costs.dtype)[best]
+    if not subpixel:
+        return flow
+    side = len(steps)
+
+    def at(offset):
+        index = (best + offset)[..., None]
+        return jnp.take_along_axis(costs, index, axis=-1)[..., 0]
+
+    middle = at(0)
+    fractions = [_parabola(at(-offset), middle, at(offset)) for offset in (1, side)]
+    return flow + jnp.stack(fractions, axis=-1)
+
+
+def _match_costs(one, two, shifts, window, cost):
+    """Stacks the cost of every displacement, (*B, H, W, D)."""
+    height, width = one.shape[-3:-1]
+    reach = int(np.abs(shifts).max())
+    margin = [(0, 0)] * (one.ndim - 3) + [(reach, reach), (reach, reach), (0, 0)]
+    padded = jnp.pad(two, margin, mode="edge")
+    box = np.full(window, 1 / window)
+
+    def mean(x):
+        return ops.separable_filter(x.mean(-1, keepdims=True), box, box)[..., 0]
+
+    def evaluate(shift):
+        start = (0,) * (one.ndim - 3) + (shift[1] + reach, shift[0] + reach, 0)
+        moved = jax.lax.dynamic_slice(
+            padded, start, (*one.shape[:-3], height, width, one.shape[-1])
+        )
+        if cost == "absolute":
+            return mean(jnp.abs(one - moved))
+        if cost == "squared":
+            return mean((one - moved) ** 2)
+        covariance = mean(one * moved) - mean(one) * mean(moved)
+        variances = (mean(one**2) - mean(one) ** 2) * (
+            mean(moved**2) - mean(moved) ** 2
+        )
+        return 1 - covariance / jnp.sqrt(jnp.maximum(variances, 1e-12))
+
+    return jnp.moveaxis(jax.lax.map(evaluate, jnp.asarray(shifts)), 0, -1)
+
+
+def _parabola(before: jax.Array, middle: jax.Array, after: jax.Array) -> jax.Array:
+    """Locates the minimum of a parabola through three costs, within half a step."""
+    curvature = before - 2 * middle + after
+    convex = curvature > 1e-9
+    offset = (before - after) / (2 * jnp.where(convex, curvature, 1))
+    return jnp.where(convex, jnp.clip(offset, -0.5, 0.5), 0)
+
+
+def _box_sum(image: jax.Array, height: int, width: int) -> jax.Array:
+    """Sums every height x width window, channel by channel, without running sums."""
+    rows = sum(image[i : image.shape[0] - height + 1 + i] for i in range(height))
+    last = image.shape[1] - width + 1
+    return sum(rows[:, j : last + j] for j in range(width))
