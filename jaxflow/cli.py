@@ -7,6 +7,7 @@ that help is quick.
 
 import argparse
 import ast
+import importlib.metadata
 import json
 import math
 import os
@@ -19,7 +20,6 @@ from typing import Any, NoReturn
 import numpy as np
 import tqdm
 
-import jaxflow
 from jaxflow import io, viz
 from jaxflow.data import folders
 from jaxflow.io import files, frames, image, video
@@ -385,7 +385,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Motion and video understanding in JAX.",
         epilog="example: jaxflow flow frame1.png frame2.png --image flow.png",
     )
-    version = f"%(prog)s {jaxflow.__version__}"
+    version = f"%(prog)s {importlib.metadata.version('jaxflow')}"
     parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (_add_models, _add_flow, _add_evaluate, _add_convert):
