@@ -293,3 +293,20 @@ def test_rejects_what_it_cannot_do():
         bilinear_sample(image.astype(jnp.int32), points)
     with pytest.raises(AssertionError):
         backward_warp(image, jnp.zeros((4, 3, 2)))
+
+
+def test_a_sharded_batch_needs_no_communication():
+    mesh = jax.sharding.Mesh(np.array(jax.devices()), ("data",))
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    image, flow = (
+        jax.ShapeDtypeStruct((8, 5, 6, c), jnp.float32, sharding=sharding)
+        for c in (3, 2)
+    )
+
+    def gradients(image, flow):
+        return jax.grad(lambda *pair: jnp.sum(backward_warp(*pair) ** 2), (0, 1))(
+            image, flow
+        )
+
+    program = jax.jit(gradients).lower(image, flow).compile().as_text()
+    assert "all-gather" not in program and "all-reduce" not in program
