@@ -60,6 +60,16 @@ def test_a_folder_without_permission_is_an_os_error(tmp_path):
         files.write_bytes(tmp_path / "out.bin", b"")
 
 
+def test_a_refused_rename_leaves_nothing_behind(tmp_path, monkeypatch):
+    def refuse(source, target):
+        raise PermissionError(13, "Permission denied", str(target))
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(PermissionError, match=r"out\.bin"):
+        files.write_bytes(tmp_path / "out.bin", b"new")
+    assert not os.listdir(tmp_path)
+
+
 def test_nothing_in_io_imports_jax():
     for path in pathlib.Path(files.__file__).parent.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
