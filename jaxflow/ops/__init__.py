@@ -26,6 +26,7 @@ from jaxflow.ops.resize import resize as resize
 from jaxflow.ops.resize import resize_flow as resize_flow
 from jaxflow.ops.resize import resize_opencv_uint8 as resize_opencv_uint8
 from jaxflow.ops.resize import unpad as unpad
+from jaxflow.ops.roi import roi_align as roi_align
 from jaxflow.ops.splat import average_splat as average_splat
 from jaxflow.ops.splat import forward_splat as forward_splat
 from jaxflow.ops.splat import softmax_splat as softmax_splat

@@ -2,6 +2,8 @@
 
 Sizes, strides and paddings are in the order of the array's axes: (y, x) or (t, y, x).
 Products are summed in float32 at least, and the result has the dtype of the input.
+Reverse-mode derivatives of any order exist. Forward-mode ones do not in general: some
+forms of a convolution have a gradient of their own.
 """
 
 import functools
@@ -111,7 +113,7 @@ def conv3d(
     """Convolves over time and space with a kernel that is not flipped.
 
     The equation is that of `conv` with a third axis. On a CPU it runs as a sum of
-    2-D convolutions of frames.
+    2-D convolutions of frames, or of shifted products where groups are channels.
 
     Args:
         x: The input, (*B, T, H, W, C_in).
@@ -136,15 +138,13 @@ def conv3d(
         "strides": _each(strides, 3),
         "sides": _sides(padding, 3),
         "dilation": _each(dilation, 3),
-        "groups": groups,
     }
-    flat = x.reshape(-1, *x.shape[-4:])
-    y = lax.platform_dependent(
-        flat,
-        kernel,
-        cpu=functools.partial(_conv3d_of_frames, **settings),
-        default=functools.partial(_conv3d_direct, **settings),
-    )
+    if _is_depthwise(kernel, groups):
+        on_cpu = functools.partial(_depthwise, **settings)
+    else:
+        on_cpu = functools.partial(_conv3d_of_frames, groups=groups, **settings)
+    direct = functools.partial(_conv3d_direct, groups=groups, **settings)
+    y = _per_platform(on_cpu, direct, x.reshape(-1, *x.shape[-4:]), kernel)
     return y.reshape(*x.shape[:-4], *y.shape[1:])
 
 
@@ -158,7 +158,8 @@ def max_pool(
 ) -> jax.Array:
     """Takes the largest value of each window and channel.
 
-    Padding never wins: it counts as minus infinity.
+    Padding never wins: it counts as minus infinity. A NaN does. The gradient goes to
+    the first of equals, in the order of memory.
 
     Args:
         x: (*B, H, W, C), or (*B, T, H, W, C) for a window of three numbers.
@@ -175,10 +176,11 @@ def max_pool(
         ValueError: If an axis is given too few or too many numbers.
     """
     window, strides, sides = _pooling(x, window, strides, padding, ceil_mode)
-    lowest = -jnp.inf if jnp.issubdtype(x.dtype, jnp.floating) else None
-    if lowest is None:
+    if jnp.issubdtype(x.dtype, jnp.floating):
+        lowest = -jnp.inf
+    else:
         lowest = jnp.iinfo(x.dtype).min
-    return _reduce_windows(x, lowest, lax.max, window, strides, sides)
+    return _reduce_windows(x, lowest, _first_largest, window, strides, sides)
 
 
 def avg_pool(
@@ -210,7 +212,7 @@ def avg_pool(
     margins = _sides(padding, 2 if isinstance(window, int) else len(window))
     window, strides, sides = _pooling(x, window, strides, padding, ceil_mode)
     summed = _reduce_windows(
-        x.astype(_accumulator(x)), 0.0, lax.add, window, strides, sides
+        x.astype(_accumulator(x)), 0, jnp.add, window, strides, sides
     )
     axes = len(window)
     count = np.ones([1] * axes)
@@ -263,7 +265,72 @@ def _conv(x, kernel, strides, sides, dilation, groups):
         outputs = math.prod(_sizes(x, kernel, strides, sides, dilation))
         if math.prod(kernel.shape[2:]) >= least and outputs >= _LEAST_PIXELS:
             return _conv_scanned(x, kernel, strides, sides, dilation)
-    return _conv_direct(x, kernel, strides, sides, dilation, groups)
+    direct = functools.partial(
+        _conv_direct, strides=strides, sides=sides, dilation=dilation, groups=groups
+    )
+    if not _is_depthwise(kernel, groups):
+        return direct(x, kernel)
+    shifted = functools.partial(
+        _depthwise, strides=strides, sides=sides, dilation=dilation
+    )
+    return _per_platform(shifted, direct, x, kernel)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _per_platform(on_cpu, elsewhere, x, kernel):
+    """Calls one of two forms of a convolution; only its inputs are kept for later."""
+    return lax.platform_dependent(x, kernel, cpu=on_cpu, default=elsewhere)
+
+
+def _per_platform_forward(on_cpu, elsewhere, x, kernel):
+    return _per_platform(on_cpu, elsewhere, x, kernel), (x, kernel)
+
+
+def _per_platform_backward(on_cpu, elsewhere, residuals, cotangent):
+    def gradient(form, x, kernel, cotangent):
+        return jax.vjp(form, x, kernel)[1](cotangent)
+
+    return lax.platform_dependent(
+        *residuals,
+        cotangent,
+        cpu=functools.partial(gradient, on_cpu),
+        default=functools.partial(gradient, elsewhere),
+    )
+
+
+_per_platform.defvjp(_per_platform_forward, _per_platform_backward)
+
+
+def _is_depthwise(kernel, groups):
+    return groups > 1 and kernel.shape[-2] == 1 and kernel.shape[-1] == groups
+
+
+def _depthwise(x, kernel, *, strides, sides, dilation):
+    """Convolves each channel alone: a sum of shifted products, which XLA fuses."""
+    window = kernel.shape[:-2]
+    x = jnp.pad(x, ((0, 0), *sides, (0, 0)))
+    sizes = [
+        (size - gap * (taps - 1) - 1) // step + 1
+        for size, taps, step, gap in zip(
+            x.shape[1:-1], window, strides, dilation, strict=True
+        )
+    ]
+
+    def met(tap):
+        starts = [offset * gap for offset, gap in zip(tap, dilation, strict=True)]
+        ends = [
+            start + step * (size - 1) + 1
+            for start, step, size in zip(starts, strides, sizes, strict=True)
+        ]
+        return lax.slice(
+            x, (0, *starts, 0), (x.shape[0], *ends, x.shape[-1]), (1, *strides, 1)
+        )
+
+    wide = _accumulator(x)
+    products = (
+        met(tap).astype(wide) * kernel[tap].astype(wide) for tap in np.ndindex(window)
+    )
+    return sum(products).astype(x.dtype)
 
 
 def _matmul(x, matrix):
@@ -468,14 +535,26 @@ def _pooling(x, window, strides, padding, ceil_mode):
     return window, strides, tuple(sides)
 
 
-def _reduce_windows(x, initial, operation, window, strides, sides):
-    leading = x.ndim - len(window) - 1
-    return lax.reduce_window(
-        x,
-        # A NumPy number: JAX differentiates only what it can see to be max or sum.
-        np.asarray(initial, x.dtype),
-        operation,
-        (1,) * leading + window + (1,),
-        (1,) * leading + strides + (1,),
-        ((0, 0),) * leading + sides + ((0, 0),),
-    )
+def _first_largest(a, b):
+    return jnp.where((a >= b) | jnp.isnan(a), a, b)
+
+
+def _reduce_windows(x, empty, operation, window, strides, sides):
+    """Reduces axis by axis, over shifted slices.
+
+    On a CPU, XLA's own windows are several times slower, and their gradient more.
+    """
+    axes = len(window)
+    margins = [(0, 0)] * (x.ndim - axes - 1) + [*sides, (0, 0)]
+    x = jnp.pad(x, margins, constant_values=empty)
+    # The innermost axis goes first, so that the first of equals wins in memory's order.
+    for size, step, axis in zip(
+        window[::-1], strides[::-1], range(x.ndim - 2, -1, -1), strict=False
+    ):
+        count = (x.shape[axis] - size) // step + 1
+        slices = [
+            lax.slice_in_dim(x, i, i + step * (count - 1) + 1, step, axis)
+            for i in range(size)
+        ]
+        x = functools.reduce(operation, slices)
+    return x
