@@ -12,9 +12,9 @@ one scale, one warp, 50 iterations.
 
 Deviations from https://github.com/LijieFan/tvnet: none in the result. Kept from the
 code: grey levels are rounded down, so that no gradient reaches the images
-(`Config.quantise`); the sampler moves by u (W - 1) / W instead of u, gives 0 left of and
-above the image and extrapolates linearly to the right of and below it. Where the code
-is asked for more scales than the size allows it stops with an error; here there are then
+(`Config.quantise`); the sampler moves by u (W - 1) / W instead of u, gives 0 left of
+and above the image and extrapolates linearly to the right of and below it. Asked for
+more scales than the size allows, the code stops with an error; here there are then
 fewer scales.
 """
 
@@ -104,9 +104,10 @@ class Model(nnx.Module):
             image2: The second frame.
 
         Returns:
-            (B, H, W, 2) in pixels; in training mode, a list of that one flow.
+            (B, H, W, 2) in pixels, float32; in training mode, a list of that one flow.
         """
-        flow = self.flow(_bytes(image1), _bytes(image2)).astype(image1.dtype)
+        spec.check_pair(image1, image2, self.frames)
+        flow = self.flow(_bytes(image1), _bytes(image2)).astype(jnp.float32)
         return flow if self.deterministic else [flow]
 
     def loss(self, image1: jax.Array, image2: jax.Array) -> jax.Array:
@@ -268,25 +269,36 @@ def _padded(x, axis, before, after):
     return jnp.pad(x, widths)
 
 
+def _grid(size: int) -> np.ndarray:
+    """Returns `size` places from -1 to 1, rounded as the authors' framework does."""
+    step = np.float32(2) / np.float32(max(size - 1, 1))
+    return np.arange(size, dtype=np.float32) * step - np.float32(1)
+
+
+def _pixels(place: jax.Array, size: int) -> jax.Array:
+    """Turns places from -1 to 1 into pixels.
+
+    Where nothing moves, the rounding of this expression decides which neighbour a
+    gradient comes from; hence the detour by -1 to 1.
+    """
+    return (place + 1) * (size - 1) / 2
+
+
 def _zoom(x, size):
     """Resizes (B, H, W, C), corner to corner."""
     height, width = x.shape[1:3]
-    y = jnp.linspace(0, height - 1, size[0])[None, :, None]
-    x_ = jnp.linspace(0, width - 1, size[1])[None, None, :]
     shape = (x.shape[0], *size)
-    return _sample(x, jnp.broadcast_to(x_, shape), jnp.broadcast_to(y, shape))
+    columns = jnp.broadcast_to(_grid(size[1]), shape)
+    rows = jnp.broadcast_to(_grid(size[0])[:, None], shape)
+    return _sample(x, _pixels(columns, width), _pixels(rows, height))
 
 
 def _warp(x, flow):
     """Samples (B, H, W, C) where `flow`, (B, H, W, 2), points."""
     height, width = x.shape[1:3]
-    columns = jnp.arange(width, dtype=flow.dtype)
-    rows = jnp.arange(height, dtype=flow.dtype)[:, None]
-    return _sample(
-        x,
-        columns + flow[..., 0] * ((width - 1) / width),
-        rows + flow[..., 1] * ((height - 1) / height),
-    )
+    columns = flow[..., 0] / width * 2 + _grid(width)
+    rows = flow[..., 1] / height * 2 + _grid(height)[:, None]
+    return _sample(x, _pixels(columns, width), _pixels(rows, height))
 
 
 def _sample(image, x, y):

@@ -77,6 +77,7 @@ class Model(nnx.Module):
         _checks.one_of("colour", config.colour, ("rgb", "bgr"))
         _checks.one_of("head_mode", config.head_mode, resnet3d.HEAD_MODES)
         self.config = config
+        self.cam_layer = "conv5b"
         self.deterministic = True
         features = 3
         for name, (factor, _) in CONVOLUTIONS.items():

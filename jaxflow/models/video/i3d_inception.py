@@ -56,6 +56,7 @@ class Model(nnx.Module):
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
+        self.cam_layer = "body.mixed_5c"
         self.deterministic = True
         unit = functools.partial(
             resnet3d.ConvNorm, padding="same", epsilon=1e-3, momentum=0.01

@@ -59,6 +59,7 @@ class Model(nnx.Module):
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
+        self.cam_layer = f"stages.{len(config.blocks) - 1}.{config.blocks[-1] - 1}"
         self.deterministic = True
         if config.stem_middle:
             self.stem = basic3d.Conv2Plus1D(

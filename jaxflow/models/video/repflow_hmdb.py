@@ -145,6 +145,7 @@ class Model(nnx.Module):
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
+        self.cam_layer = f"stages.{len(config.blocks) - 1}.{config.blocks[-1] - 1}"
         self.deterministic = True
         self.stem = resnet3d.ConvNorm(
             3, config.width, 7, strides=(1, 2, 2), padding=(0, 3, 3), rngs=rngs

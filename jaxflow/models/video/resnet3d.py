@@ -73,6 +73,7 @@ class Model(nnx.Module):
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
+        self.cam_layer = "slow.res5"
         self.deterministic = True
         self.slow = resnet3d.Pathway(
             3,

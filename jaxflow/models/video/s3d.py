@@ -119,6 +119,7 @@ class Model(nnx.Module):
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
+        self.cam_layer = "body.mixed_5c"
         self.deterministic = True
         self.body = inception3d.Inception(
             3,

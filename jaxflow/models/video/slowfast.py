@@ -152,6 +152,7 @@ class Model(nnx.Module):
         _checks.one_of("sampling", config.sampling, SAMPLINGS)
         _checks.one_of("fast_input", config.fast_input, FAST_CHANNELS)
         self.config = config
+        self.cam_layer = "slow.res5"
         self.deterministic = True
         fast_width = round(config.width / config.beta_inv)
         fast_features = [fast_width * scale for scale in (1, 4, 8, 16)]

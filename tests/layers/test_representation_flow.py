@@ -1,0 +1,228 @@
+import importlib.util
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from jaxflow.layers import representation_flow
+
+
+def last(array, dtype=np.float32):
+    return jnp.asarray(np.moveaxis(array, 1, -1).astype(dtype))
+
+
+@pytest.fixture
+def layer_golden(test_data):
+    return np.load(test_data / "golden" / "video" / "repflow_layer_787564a.npz")
+
+
+def foreign(layer, name):
+    """Returns a parameter in torch's layout."""
+    leaf, axes = layer.torch_names[name]
+    value = np.asarray(getattr(layer, leaf)[...])
+    return value if axes is None else value.transpose(np.argsort(axes))
+
+
+@pytest.mark.parametrize("iterations", [1, 5, 20])
+def test_equals_the_hmdb_release_with_all_its_gradients(layer_golden, iterations):
+    layer = representation_flow.FlowLayer(
+        4, iterations=iterations, learn=(1,) * 5, variant="hmdb_release"
+    )
+    graph, state = nnx.split(layer)
+    w1, w2 = last(layer_golden["w1"]), last(layer_golden["w2"])
+
+    @jax.jit
+    def run(state, x, y):
+        def loss(state, x, y):
+            u, v = nnx.merge(graph, state, copy=True)(x, y)
+            return jnp.sum(u * w1) + jnp.sum(v * w2), (u, v)
+
+        return jax.grad(loss, (0, 1, 2), has_aux=True)(state, x, y)
+
+    slopes, (u, v) = run(state, last(layer_golden["x"]), last(layer_golden["y"]))
+
+    # The official code in float32 is this far (4e-7) from itself in float64.
+    results = {"u": u, "v": v, "gx": slopes[1], "gy": slopes[2]}
+    for name, actual in results.items():
+        expected = np.moveaxis(layer_golden[f"{name}_n{iterations}"], 1, -1)
+        np.testing.assert_allclose(actual, expected, atol=3e-6, err_msg=name)
+    slope = nnx.merge(graph, slopes[0])
+    for name in layer.torch_names:
+        expected = layer_golden[f"gparam_{name}_n{iterations}"]
+        scale = 1 + np.abs(expected).max()
+        np.testing.assert_allclose(
+            foreign(slope, name) / scale, expected / scale, atol=1e-4, err_msg=name
+        )
+
+
+def test_equals_the_kinetics_release_in_float64(test_data):
+    folder = test_data / "golden" / "video"
+    golden = np.load(folder / "repflow_layer_head.npz")
+    info = json.loads((folder / "repflow_layer_head.json").read_text())
+    spec = importlib.util.spec_from_file_location(
+        "procedural", folder / "procedural.py"
+    )
+    procedural = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(procedural)
+    weights = procedural.procedural_state_dict(info["entries"], info["gain"])
+    names = {"bottleneck": "reduce", "unbottleneck": "expand"}
+
+    def check(iterations):
+        layer = representation_flow.RepresentationFlow(
+            12,
+            iterations=iterations,
+            learn=(1,) * 5,
+            variant="kinetics_release",
+            rngs=nnx.Rngs(0),
+        )
+        for theirs, ours in names.items():
+            kernel = weights[f"rep_flow.{theirs}.weight"].transpose(2, 3, 4, 1, 0)
+            parameter = getattr(layer, ours).kernel
+            parameter[...] = jnp.asarray(kernel, parameter.dtype)
+        for theirs, (ours, _) in layer.norm.torch_names.items():
+            parameter = getattr(layer.norm, ours)
+            value = weights[f"rep_flow.bn.{theirs}"]
+            parameter[...] = jnp.asarray(value, parameter.dtype)
+        layer.eval()
+        graph, state = nnx.split(layer)
+        state = jax.tree.map(lambda v: v.astype(jnp.float64), state)
+
+        @jax.jit
+        def run(state, x):
+            def loss(state, x):
+                layer = nnx.merge(graph, state, copy=True)
+                out = layer(x)
+                return jnp.sum(out * last(golden["w"], np.float64)), (
+                    out,
+                    layer.flows(x)[..., np.array([0, 1, 31, 32, 33, 63])],
+                )
+
+            return jax.grad(loss, (0, 1), has_aux=True)(state, x)
+
+        (slope, gx), (out, flow) = run(state, last(golden["x"], np.float64))
+        for name, actual in {"out": out, "flow": flow, "gx": gx}.items():
+            expected = np.moveaxis(golden[f"{name}_n{iterations}"], 1, -1)
+            close(actual, expected, iterations, name)
+        slope = nnx.merge(graph, slope)
+        for name in slope.flow.torch_names:
+            actual = foreign(slope.flow, name)
+            actual = actual[:4, :4] if actual.ndim == 4 else actual
+            close(actual, golden[f"gparam_{name}_n{iterations}"], iterations, name)
+
+    def close(actual, expected, iterations, name):
+        # The layer is chaotic: it amplifies rounding a thousandfold in five steps.
+        tolerance = (1e-6 if iterations == 1 else 1e-4) * max(1, np.abs(expected).max())
+        np.testing.assert_allclose(actual, expected, atol=tolerance, err_msg=name)
+
+    with jax.enable_x64(True):
+        for iterations in (1, 5):
+            check(iterations)
+
+
+def test_follows_the_published_pattern():
+    i, j = np.mgrid[:12, :16].astype(np.float64)
+
+    def pattern(i, j):
+        return 127.5 * (1 + np.sin(0.7 * j + 0.4 * i) * np.cos(0.3 * i - 0.2 * j))
+
+    x = jnp.asarray(pattern(i, j), jnp.float32)[..., None]
+    y = jnp.asarray(pattern(i - 0.25, j - 0.6), jnp.float32)[..., None]
+    u, v = representation_flow.tvl1(x, y, iterations=10)
+    # Values of an independent NumPy run of the algorithm.
+    np.testing.assert_allclose(
+        [u[5, 7, 0], v[5, 7, 0], u.mean(), v.mean()],
+        [0.641615, 0.208551, 0.709176, 0.333474],
+        atol=2e-5,
+    )
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_flow_does_not_depend_on_the_sign_of_the_features(rng, sign):
+    features = jnp.asarray(rng.normal(size=(2, 6, 7, 3)), jnp.float32)
+    stretched = representation_flow.normalise(features, sign=sign)
+    u, v = representation_flow.tvl1(*stretched)
+    reference = representation_flow.tvl1(*representation_flow.normalise(features))
+    np.testing.assert_allclose(u, reference[0], atol=1e-5)
+    np.testing.assert_allclose(v, reference[1], atol=1e-5)
+
+
+def test_normalising_a_sample_keeps_examples_apart(rng):
+    x = jnp.asarray(rng.normal(size=(2, 3, 4, 5, 2)), jnp.float32)
+    apart = representation_flow.normalise(x, over="sample")
+    np.testing.assert_allclose(apart.min(axis=(1, 2, 3, 4)), 0)
+    np.testing.assert_allclose(apart.max(axis=(1, 2, 3, 4)), 255)
+    whole = representation_flow.normalise(x, sign=-1)
+    np.testing.assert_allclose([whole.min(), whole.max()], [-255, 0], atol=1e-4)
+    constant = representation_flow.normalise(jnp.ones((1, 2)))
+    np.testing.assert_array_equal(constant, 0)
+
+
+@pytest.mark.parametrize("learn", [(0, 0, 0, 0, 0), (0, 1, 1, 1, 1), (1, 0, 0, 1, 0)])
+def test_only_what_shall_learn_is_a_parameter(learn):
+    layer = representation_flow.FlowLayer(3, learn=learn)
+    groups = (
+        ("image_x", "image_y"),
+        ("flow_x", "flow_y", "div_x", "div_y"),
+        ("theta",),
+        ("lam",),
+        ("tau",),
+    )
+    learned = set(nnx.to_pure_dict(nnx.state(layer, nnx.Param)))
+    expected = {
+        n for flag, names in zip(learn, groups, strict=True) for n in names if flag
+    }
+    assert learned == expected
+    constants = nnx.to_pure_dict(nnx.state(layer, representation_flow.Constant))
+    assert learned | set(constants) == {name for names in groups for name in names}
+
+
+@pytest.mark.parametrize("variant", representation_flow.VARIANTS)
+def test_every_variant_runs_on_one_pixel_and_in_bfloat16(variant):
+    layer = representation_flow.RepresentationFlow(
+        3, inner_features=2, iterations=2, variant=variant, rngs=nnx.Rngs(0)
+    )
+    out = layer(jnp.ones((1, 3, 1, 1, 3), jnp.bfloat16))
+    assert out.shape == (1, 2, 1, 1, 3)
+    assert out.dtype == jnp.bfloat16
+    assert np.isfinite(np.asarray(out, np.float32)).all()
+
+
+def test_sobel_flow_points_where_a_pattern_moves():
+    y, x = jnp.mgrid[:24, :24].astype(jnp.float32)
+    first, second = (
+        127 * (1 + jnp.sin(0.5 * (x - shift)) * jnp.cos(0.4 * y))[..., None]
+        for shift in (0.0, 0.5)
+    )
+    layer = representation_flow.FlowLayer(1, iterations=20, variant="paper")
+    u, v = layer(first, second)
+    # A Sobel filter is 8 times a derivative: its flow is at most an eighth.
+    assert 0.02 < np.median(u) < 0.5 / 8
+    assert abs(np.median(v)) < 0.005
+
+
+@pytest.mark.parametrize("convolve", [True, False])
+@pytest.mark.parametrize("variant", ["paper", "hmdb_release"])
+def test_flow_of_flow_takes_two_frames_off(convolve, variant):
+    layer = representation_flow.FlowConvFlow(
+        4, inner_features=2, iterations=2, variant=variant, convolve=convolve,
+        rngs=nnx.Rngs(0),
+    )  # fmt: skip
+    x = jnp.arange(3 * 5 * 5 * 4.0).reshape(1, 3, 5, 5, 4) % 7
+    out = layer(x)
+    assert out.shape == (1, 1, 5, 5, 4)
+    if variant == "hmdb_release":
+        # New, it is the mean of three frames.
+        np.testing.assert_allclose(out[:, 0], x.mean(1), rtol=1e-5)
+
+
+def test_rejects_single_frames_and_unknown_choices():
+    layer = representation_flow.RepresentationFlow(3, rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match="at least 2 frames"):
+        layer(jnp.ones((1, 1, 4, 4, 3)))
+    with pytest.raises(ValueError, match="variant"):
+        representation_flow.FlowLayer(3, variant="best")
+    with pytest.raises(ValueError, match="over"):
+        representation_flow.normalise(jnp.ones(3), over="batch")
