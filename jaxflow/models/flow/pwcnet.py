@@ -23,6 +23,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import lax
 
 from jaxflow import ops, spec
 from jaxflow.layers import conv
@@ -46,6 +47,10 @@ class Config:
         context: Channels of the context network.
         context_dilations: Its dilations.
         divide_by_channels: Whether the cost is the mean over channels, or the sum.
+        standardise_features: Whether the features of a level are brought to mean 0 and
+            variance 1 before they are compared (Jonschkowski et al., "What Matters in
+            Unsupervised Optical Flow", 2020, Sec. 3.2). Published weights expect that
+            they are not; training from scratch takes off many times sooner if they are.
         spare_upsampling: Whether it carries the up-sampling of the finest flow, which
             nothing uses but which is among the published parameters.
     """
@@ -59,12 +64,23 @@ class Config:
     context: tuple[int, ...] = (128, 128, 128, 96, 64, 32)
     context_dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 1)
     divide_by_channels: bool = True
+    standardise_features: bool = False
     spare_upsampling: bool = True
 
 
 def leaky_relu(x: jax.Array) -> jax.Array:
     """Returns x where it is positive and 0.1 x elsewhere."""
     return nnx.leaky_relu(x, 0.1)
+
+
+def standardise(x1: jax.Array, x2: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Brings the features of a pair, (B, H, W, C) each, to mean 0 and variance 1."""
+    both = jnp.stack([x1, x2]).astype(jnp.float32)
+    axes = (0, 2, 3, 4)
+    mean = jnp.mean(both, axes, keepdims=True)
+    variance = jnp.mean(jnp.square(both - mean), axes, keepdims=True)
+    both = ((both - mean) * lax.rsqrt(variance + 1e-6)).astype(x1.dtype)
+    return both[0], both[1]
 
 
 class Stage(nnx.Module):
@@ -254,6 +270,8 @@ class Model(nnx.Module):
 
     def cost(self, x1: jax.Array, x2: jax.Array) -> jax.Array:
         """Compares features with those around them: (B, H, W, (2 radius + 1)^2)."""
+        if self.config.standardise_features:
+            x1, x2 = standardise(x1, x2)
         cost = ops.local_correlation(
             x1,
             x2,
@@ -292,7 +310,7 @@ VARIANTS = {
 }
 
 OPTIONAL = (r"decoder2\.up_flow\.(kernel|bias)",)
-"""Weights that no output depends on, and that only some dialects carry."""
+"""Weights that no output depends on, and that only NVlabs' checkpoints carry."""
 
 _CITATION = "Sun et al., PWC-Net, CVPR 2018"
 WEIGHTS = {
