@@ -264,7 +264,7 @@ def find_slot(model: nnx.Module, path: str) -> Slot | None:
 
 
 def is_optional(model: nnx.Module, path: str) -> bool:
-    """Tells whether a weight affects nothing and only some dialects carry it.
+    """Tells whether a checkpoint may lack a weight, which then keeps its value.
 
     Such weights are listed as patterns of our paths in `OPTIONAL` of the model's file.
 

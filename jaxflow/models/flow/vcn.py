@@ -148,7 +148,8 @@ class Features(nnx.Module):
         if finest == 2:
             self.upconv3 = ConvNorm(n64, n32, rngs=rngs)
             self.iconv2 = ConvNorm(n32 + n32, n64, rngs=rngs)
-        self.widths = {6: n128, 5: n128, 4: n128, 3: n64, 2: n64}
+        # Of levels 2 to 6; a dict would make the model's description unhashable.
+        self.widths = (n64, n64, n128, n128, n128)
 
     def __call__(self, x: jax.Array) -> dict[int, jax.Array]:
         """Maps (B, H, W, 3) to features of levels 6 (1/64) to the finest."""
@@ -400,7 +401,7 @@ class Model(nnx.Module):
         self.features = Features(config.width, config.levels[-1], rngs=rngs)
         total = 0
         for level, hypotheses in zip(config.levels, config.hypotheses, strict=False):
-            features = self.features.widths[level]
+            features = self.features.widths[level - 2]
             filters = Butterfly4d(features, hypotheses, full=level == 2, rngs=rngs)
             setattr(self, f"f{level}", filters)
             scorer = SeparableConv4d(hypotheses, hypotheses, normalise=False, rngs=rngs)
