@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from jaxflow import ops as ops
     from jaxflow import train as train
     from jaxflow import viz as viz
+    from jaxflow.classify import classify_video as classify_video
     from jaxflow.convert import convert_state_dict as convert_state_dict
     from jaxflow.convert import load_weights as load_weights
     from jaxflow.convert import save_weights as save_weights
@@ -49,6 +50,7 @@ _NAMESPACES = (
 )
 _FUNCTIONS = {
     "BothWays": "estimate",
+    "classify_video": "classify",
     "convert_state_dict": "convert",
     "create_model": "models",
     "estimate_both_ways": "estimate",
