@@ -321,7 +321,7 @@ class _Source:
         else:
             info = io.video_info(self.path)
             self.fps = fps or info.fps
-            self.length = info.count or sum(1 for _ in io.read_video(self.path))
+            self.length = info.length or sum(1 for _ in io.read_video(self.path))
 
     def stride(self, num_frames, stride, seconds, model_stride) -> float:
         """Returns the step between the frames of a clip, in frames of the video."""

@@ -25,7 +25,7 @@ from jaxflow import ops
 from jaxflow.layers import representation_flow, resnet3d
 
 BLOCKS = {34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
-SHORTEST = 10
+SHORTEST = 11
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -190,7 +190,7 @@ class Model(nnx.Module):
         """Classifies a clip.
 
         Args:
-            clip: (B, T, H, W, 3), RGB in [0, 1], of at least 10 frames.
+            clip: (B, T, H, W, 3), RGB in [0, 1], of at least 11 frames.
             key: Random key of the dropout in training; None drops nothing.
 
         Returns:
