@@ -164,10 +164,10 @@ def augment(
         _checks.one_of("recipe", recipe, RECIPES)
         recipe = RECIPES[recipe]
     place, paint, grain, boxes = jax.random.split(key, 4)
-    old = sample["image1"].shape[-3:-1]
-    size = old if size is None else tuple(size)
-    first, second = draw_maps(place, recipe.geometry, old, size, strength=strength)
-    sample = apply_maps(sample, first, second, size=size, lookup=recipe.lookup)
+    old = _size(sample)
+    new = old if size is None else size
+    first, second = draw_maps(place, recipe.geometry, old, new, strength=strength)
+    sample = apply_maps(sample, first, second, size=new, lookup=recipe.lookup)
     images = sample["image1"], sample["image2"]
     if isinstance(recipe.colour, photometric.Chroma):
         images = photometric.change_chroma(
@@ -221,7 +221,7 @@ def apply_maps(
         AssertionError: If arrays differ in size.
     """
     _checks.one_of("lookup", lookup, ("nearest", "bilinear"))
-    old = sample["image1"].shape[-3:-1]
+    old = _size(sample)
     chex.assert_shape([sample["image1"], sample["image2"]], (*old, 3))
     chex.assert_shape([map1, map2], (3, 3))
     # Homogeneous coordinates are near 1000, where bfloat16 steps by 4.
@@ -317,6 +317,12 @@ def random_crop(
         )
         for name, value in sample.items()
     }
+
+
+def _size(sample: Sample) -> tuple[int, int]:
+    """Returns the height and width of a sample."""
+    height, width, _ = sample["image1"].shape
+    return height, width
 
 
 def _draw_affine(key, ranges, old, new, strength):

@@ -18,6 +18,7 @@ release. Either file holds a line a pair: 1 for training, 2 for validation.
 
 import hashlib
 import io
+import os
 import pathlib
 from collections.abc import Iterator
 
@@ -107,7 +108,8 @@ class FlyingChairs(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager):
-        root = find_root(dl_manager.manual_dir)
+        assert self.builder_config is not None
+        root = find_root(os.fspath(dl_manager.manual_dir))
         labels = read_split(root, self.builder_config.name)
         _check_complete(root, len(labels))
         return {

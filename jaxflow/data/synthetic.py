@@ -367,13 +367,12 @@ def _look(
         above = (jnp.full_like(below[0], number), x1, y1)
         return tuple(map(functools.partial(jnp.where, seen), above, below)), None
 
-    background, objects = (jax.tree.map(lambda a, s=s: a[s], layers) for s in _SPLIT)
+    background = jax.tree.map(lambda a: a[0], layers)
+    objects = jax.tree.map(lambda a: a[1:], layers)
     bottom = (jnp.zeros(x.shape, jnp.int32), *in_frame_1(background))
     numbers = jnp.arange(1, 1 + objects.hole.shape[0], dtype=jnp.int32)
-    return lax.scan(paint, bottom, (numbers, objects))[0]
-
-
-_SPLIT = (0, slice(1, None))
+    (label, x1, y1), _ = lax.scan(paint, bottom, (numbers, objects))
+    return label, x1, y1
 
 
 def _inside(layer: Layers, x: jax.Array, y: jax.Array) -> jax.Array:

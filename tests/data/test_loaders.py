@@ -77,6 +77,17 @@ def test_resuming_continues_bit_for_bit():
             np.testing.assert_array_equal(other[name], batch[name])
 
 
+def test_worker_processes_change_nothing():
+    # A list, which travels to the workers by value.
+    source = [Pairs(6)[k] for k in range(6)]
+    loaded = [
+        next(iter(loaders.flow_loader(source, batch_size=4, crop=(6, 8), workers=n)))
+        for n in (0, 1)
+    ]
+    for name, expected in loaded[0].items():
+        np.testing.assert_array_equal(loaded[1][name], expected)
+
+
 def test_crops_differ_from_epoch_to_epoch():
     loader = loaders.flow_loader(Pairs(1), batch_size=1, crop=(6, 8))
     iterator = iter(loader)
