@@ -180,6 +180,26 @@ class FlowLayer(nnx.Module):
         )
 
 
+def parameter_labels(parameters: nnx.State | dict) -> nnx.State | dict:
+    """Labels what flow layers learn, for `optax.partition`.
+
+    Its learning rate is a hundredth of that of all else in the paper (Sec. 4).
+
+    Args:
+        parameters: Parameters of any model.
+
+    Returns:
+        The same tree with "flow" and "other" in place of arrays.
+    """
+    names = {leaf for leaf, _ in FlowLayer.torch_names.values()}
+
+    def label(path, _):
+        keys = {getattr(part, "key", getattr(part, "name", None)) for part in path}
+        return "flow" if keys & names else "other"
+
+    return jax.tree_util.tree_map_with_path(label, parameters)
+
+
 class RepresentationFlow(nnx.Module):
     """Replaces features by their flow: (B, T, H, W, C) -> (B, T - 1, H, W, C).
 

@@ -249,3 +249,14 @@ def test_rejects_single_frames_and_unknown_choices():
         representation_flow.FlowLayer(3, variant="best")
     with pytest.raises(ValueError, match="over"):
         representation_flow.normalise(jnp.ones(3), over="batch")
+
+
+def test_labels_tell_the_flow_parameters_from_the_rest():
+    layer = representation_flow.RepresentationFlow(3, rngs=nnx.Rngs(0))
+    for tree in (
+        nnx.state(layer, nnx.Param),
+        nnx.to_pure_dict(nnx.state(layer, nnx.Param)),
+    ):
+        labels = jax.tree.leaves(representation_flow.parameter_labels(tree))
+        # expand, then div_x, div_y, flow_x, flow_y, lam, tau, theta, then reduce.
+        assert labels == ["other"] + 7 * ["flow"] + ["other"]
