@@ -1,4 +1,4 @@
-"""Measures what a network costs the first time: compilation, memory, then a forward pass.
+"""Measures what a network costs the first time: compilation, memory, a forward pass.
 
     python experiments/bench/first_call.py pwcnet 448 1024
     python experiments/bench/first_call.py pwcnet 256 256 --batch 4 --train
