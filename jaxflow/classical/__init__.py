@@ -13,6 +13,7 @@ from jaxflow.classical import applications as applications
 from jaxflow.classical import brox as brox
 from jaxflow.classical import coarse_to_fine as coarse_to_fine
 from jaxflow.classical import constraint as constraint
+from jaxflow.classical import dynamic_image as dynamic_image
 from jaxflow.classical import features as features
 from jaxflow.classical import horn_schunck as horn_schunck
 from jaxflow.classical import lucas_kanade as lucas_kanade
@@ -20,6 +21,7 @@ from jaxflow.classical import median as median
 from jaxflow.classical import registration as registration
 from jaxflow.classical import structure as structure
 from jaxflow.classical import template as template
+from jaxflow.classical import trajectories as trajectories
 from jaxflow.classical import tvl1 as tvl1
 
 

@@ -179,7 +179,7 @@ def mosaic(
         total, count = carry
         frame, matrix = item
         warped, inside = warp_frame(frame, matrix @ shift, size=size)
-        return (total + warped, count + inside), None
+        return (total + warped, count + inside.astype(jnp.int32)), None
 
     empty = jnp.zeros((*size, clip.shape[-1]), path.dtype), jnp.zeros(size, jnp.int32)
     (total, count), _ = jax.lax.scan(paste, empty, (clip.astype(path.dtype), path))

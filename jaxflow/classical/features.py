@@ -113,7 +113,10 @@ def detect_corners(
         crowded = (taken & (distance < minimum_distance**2)).any()
         keep = (score > 0) & ~crowded & (number < count)
         slot = jnp.where(keep, number, count)
-        return (kept.at[slot].set(point, mode="drop"), number + keep), None
+        return (
+            kept.at[slot].set(point, mode="drop"),
+            number + keep.astype(jnp.int32),
+        ), None
 
     start = jnp.zeros((count, 2), jnp.float32), jnp.zeros((), jnp.int32)
     (points, number), _ = jax.lax.scan(consider, start, (candidates, scores))

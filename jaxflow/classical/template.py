@@ -95,8 +95,8 @@ def phase_correlation(
         taper = np.outer(np.hanning(height), np.hanning(width)).astype(one.dtype)
         one, two = (taper * (x - x.mean()) for x in (one, two))
     cross = jnp.conj(jnp.fft.fft2(one)) * jnp.fft.fft2(two)
-    square = cross.real**2 + cross.imag**2
-    phase = cross / jnp.sqrt(square + 1e-20)
+    size = jnp.sqrt(cross.real**2 + cross.imag**2 + 1e-20)
+    phase = jax.lax.complex(cross.real / size, cross.imag / size)
     surface = jnp.fft.fftshift(jnp.fft.ifft2(phase).real)
     peak = jnp.argmax(surface)
     y, x = peak // width, peak % width
@@ -104,6 +104,7 @@ def phase_correlation(
     near = jnp.maximum(surface[rows[:, None], columns[None]], 0)
     total = near.sum() + 1e-12
     offset = jnp.arange(-2, 3).astype(near.dtype)
+    x, y = x.astype(near.dtype), y.astype(near.dtype)
     u = x - width // 2 + (near.sum(0) * offset).sum() / total
     v = y - height // 2 + (near.sum(1) * offset).sum() / total
     return jnp.stack([u, v]).astype(one.dtype), jnp.clip(total, 0, 1)

@@ -66,7 +66,8 @@ def test_tracks_follow_the_true_paths(clip):
     seen = np.asarray(tracks.visible & found)
     inside = ((truth > 12) & (truth < (107, 83))).all(-1)
     assert seen[inside].mean() > 0.95
-    assert error[seen & inside].mean() < 0.1
+    # Five steps, each as good as OpenCV's.
+    assert error[seen & inside].mean() < 0.15
 
 
 def test_one_step_is_opencvs(clip):

@@ -24,7 +24,7 @@ describe = jax.jit(trajectories.describe)
 def test_trajectories_follow_the_flow(texture):
     clip, flows = moving_clip(texture)
     points, valid = follow(clip, flows)
-    expected = points[0] + np.arange(6)[:, None, None] * STEP
+    expected = np.asarray(points[0]) + np.arange(6, dtype="f")[:, None, None] * STEP
     np.testing.assert_allclose(points, expected, atol=1e-4)
     inside = ((expected[-1] >= 0) & (expected[-1] <= (63, 47))).all(-1)
     assert valid[~inside].sum() == 0 and valid[inside].mean() > 0.9

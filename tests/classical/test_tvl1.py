@@ -1,6 +1,7 @@
 """Tests for jaxflow.classical.tvl1."""
 
 import functools
+import json
 
 import cv2
 import jax
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import skimage.registration
 
+from jaxflow import io
 from jaxflow.classical import tvl1
 
 OPTIONS = (
@@ -138,6 +140,19 @@ def test_gradient_is_finite_on_flat_frames():
     flat = jnp.full((16, 16, 1), 0.5)
     slope = jax.jit(jax.grad(lambda a: exact(a, flat, inner_iterations=3).sum()))(flat)
     assert np.isfinite(slope).all()
+
+
+def test_a_real_pair_is_no_worse_than_opencv(test_data):
+    folder = test_data / "data"
+    whale = folder / "flow" / "middlebury" / "RubberWhale"
+    one, two = (
+        io.read_image(whale / f"frame{k}.png").astype(np.float32) / 255
+        for k in (10, 11)
+    )
+    truth, known = io.read_flow(whale / "flow10.flo")
+    error = np.linalg.norm(estimate(one, two) - truth, axis=-1)[known].mean()
+    expected = json.loads((folder / "expected.json").read_text())["mb_rubberwhale"]
+    assert error <= expected["tvl1"]["epe"] < expected["dis_medium"]["epe"]
 
 
 def test_rejects_what_it_cannot_use():
