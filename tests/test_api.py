@@ -90,6 +90,12 @@ ROWS = {
         lambda x: ops.resize_opencv_uint8(jnp.round(50 * x).astype(jnp.uint8), (4, 9)),
         [IMAGE],
     ),
+    "roi_align": (
+        lambda features, boxes: ops.roi_align(
+            features[None], boxes, jnp.zeros(2, jnp.int32), size=(2, 2)
+        ),
+        [IMAGE, (2, 4)],
+    ),
     "sampling_mask": (lambda points: ops.sampling_mask(points, (3, 3)), [(5, 2)]),
     "separable_filter": (
         lambda x: ops.separable_filter(x, [1.0, 2.0, 1.0], [1.0]),
@@ -177,7 +183,7 @@ def test_compiled_equals_eager(name, rng):
     assert_trees_close(jax.jit(call)(*arrays), call(*arrays), rtol=1e-5, atol=1e-5)
 
 
-@rows(without=("pixel_grid", "gaussian_kernel"))
+@rows(without=("pixel_grid", "gaussian_kernel", "roi_align"))
 def test_batch_axes_equal_vmap_and_a_loop(name, rng):
     call, arrays = ROWS[name][0], examples(name, rng, batch=(2,))
     together = jax.jit(call)(*arrays)
@@ -194,7 +200,7 @@ def test_batch_axes_equal_vmap_and_a_loop(name, rng):
         )
 
 
-@rows(without=("pixel_grid", "gaussian_kernel"))
+@rows(without=("pixel_grid", "roi_align", "gaussian_kernel"))
 def test_two_batch_axes_stay_in_front(name):
     call, shapes = ROWS[name]
     structs = [jax.ShapeDtypeStruct((2, 5, *shape), jnp.float32) for shape in shapes]

@@ -56,7 +56,8 @@ def roi_align(
         ).astype(features.dtype)
         for axis, cells in enumerate(size[::-1])
     )
-    accumulator = jnp.promote_types(features.dtype, jnp.float32)
+    is_double = features.dtype == jnp.float64
+    accumulator = jnp.float64 if is_double else jnp.float32
     rows = jnp.einsum(
         "kph,khwc->kpwc", down, features[owners], preferred_element_type=accumulator
     )

@@ -7,7 +7,9 @@ import pytest
 from jaxflow.ops import windows
 
 
-@pytest.mark.parametrize(("padding", "mode"), [("zeros", "constant"), ("border", "edge")])
+@pytest.mark.parametrize(
+    ("padding", "mode"), [("zeros", "constant"), ("border", "edge")]
+)
 @pytest.mark.parametrize("size", [1, 3, 5])
 @pytest.mark.parametrize("batch", [(), (2,), (2, 1)], ids=str)
 def test_equals_numpy_sliding_windows(rng, batch, size, padding, mode):

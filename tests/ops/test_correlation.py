@@ -1,0 +1,259 @@
+"""Tests for jaxflow.ops.correlation."""
+
+import importlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxflow import ops
+
+module = importlib.import_module("jaxflow.ops.correlation")
+
+
+def normal(rng, *shape):
+    return jnp.asarray(rng.normal(size=shape), jnp.float32)
+
+
+def numpy_correlation(one, two, radius, stride=1, dilation=1):
+    """The sum over channels, straight from the definition, on (H, W, C)."""
+    reach = radius * dilation
+    padded = np.pad(two, ((reach, reach), (reach, reach), (0, 0)))
+    steps = range(0, 2 * reach + 1, dilation)
+    height, width = one.shape[:2]
+    return np.stack(
+        [
+            (one * padded[i : i + height, j : j + width]).sum(-1)[::stride, ::stride]
+            for i in steps
+            for j in steps
+        ],
+        axis=-1,
+    )
+
+
+@pytest.fixture(scope="module")
+def golden(test_data):
+    return np.load(test_data / "golden" / "flow" / "ops.npz")
+
+
+def channels_last(array):
+    return jnp.asarray(np.moveaxis(array, 1, -1))
+
+
+@pytest.mark.parametrize(
+    ("name", "maps", "settings"),
+    [
+        ("corr_pwc_md4", "corr", {"radius": 4}),
+        ("corr_liteflownet_r3_stride1", "corr", {"radius": 3}),
+        (
+            "corr_liteflownet_r3_stride2",
+            "corr",
+            {"radius": 3, "stride": 2, "dilation": 2},
+        ),
+        ("corr_flownetc_md20_s2", "corrc", {"radius": 10, "dilation": 2}),
+    ],
+)
+def test_reproduces_the_published_networks(golden, name, maps, settings):
+    one, two = (channels_last(golden[f"{maps}_f{i}"]) for i in (1, 2))
+    actual = ops.local_correlation(one, two, **settings)
+    # Means of 4 or 6 products of order 1 in float32.
+    np.testing.assert_allclose(actual, channels_last(golden[name]), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("stride", "dilation"), [(1, 1), (2, 2), (1, 3), (4, 2), (3, 2), (2, 1)]
+)
+@pytest.mark.parametrize("size", [(1, 1), (5, 37)], ids=str)
+def test_is_its_definition_at_any_size(rng, size, stride, dilation):
+    one, two = normal(rng, *size, 3), normal(rng, *size, 3)
+    actual = ops.local_correlation(
+        one, two, radius=2, stride=stride, dilation=dilation, normalise=False
+    )
+    expected = numpy_correlation(one, two, 2, stride, dilation)
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
+
+
+def test_takes_any_number_of_batch_axes_and_vmap(rng):
+    one, two = normal(rng, 2, 3, 4, 5, 6), normal(rng, 2, 3, 4, 5, 6)
+
+    def correlate(one, two):
+        return ops.local_correlation(one, two, radius=1)
+
+    actual = correlate(one, two)
+    assert actual.shape == (2, 3, 4, 5, 9)
+    expected = numpy_correlation(one[1, 2], two[1, 2], 1) / 6
+    np.testing.assert_allclose(actual[1, 2], expected, atol=1e-6)
+    np.testing.assert_allclose(jax.vmap(correlate)(one, two), actual, atol=1e-6)
+
+
+@pytest.mark.parametrize("radius", [0, 1, 3])
+def test_both_forms_agree_with_their_gradients(rng, radius):
+    one = normal(rng, 2, 5, 3, 4, 6)
+    two = normal(rng, 2, 5 + 2 * radius, 3, 4 + 2 * radius, 6)
+    out, pull = jax.vjp(module._displacements_in_turn, one, two)
+    np.testing.assert_allclose(module._rows_in_turn(one, two), out, atol=1e-5)
+    cotangent = normal(rng, *out.shape)
+    gradients = module._rows_in_turn_backward(one, two, cotangent)
+    for actual, expected in zip(gradients, pull(cotangent), strict=True):
+        # Up to 49 products of order 1 in float32.
+        np.testing.assert_allclose(actual, expected, atol=2e-5)
+
+
+@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 2), (1, 2)])
+def test_gradients_are_adjoint_to_the_correlation(rng, stride, dilation):
+    one, two, along = (normal(rng, 5, 19, 4) for _ in range(3))
+
+    def correlate(one, two):
+        return ops.local_correlation(
+            one, two, radius=2, stride=stride, dilation=dilation
+        )
+
+    out, pull = jax.vjp(correlate, one, two)
+    cotangent = normal(rng, *out.shape)
+    for_one, for_two = pull(cotangent)
+    np.testing.assert_allclose(
+        jnp.vdot(for_one, along), jnp.vdot(cotangent, correlate(along, two)), rtol=1e-4
+    )
+    np.testing.assert_allclose(
+        jnp.vdot(for_two, along), jnp.vdot(cotangent, correlate(one, along)), rtol=1e-4
+    )
+
+
+def test_has_second_derivatives(rng):
+    one, two, along = (normal(rng, 3, 4, 2) for _ in range(3))
+
+    def loss(one):
+        return (ops.local_correlation(one, two, radius=1) ** 2).sum() / 2
+
+    product = jax.grad(lambda x: jnp.vdot(jax.grad(loss)(x), along))(one)
+    # The loss is quadratic: <H d, d> is twice the loss at d.
+    np.testing.assert_allclose(jnp.vdot(product, along), 2 * loss(along), rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_half_precision_sums_in_single(dtype):
+    ones = jnp.ones((3, 3, 4099), dtype)
+
+    def middle(one):
+        out = ops.local_correlation(one, ones, radius=1, normalise=False)
+        assert out.dtype == dtype
+        return out[1, 1, 4]
+
+    # 4099 rounds to 4096 in both; a running sum would stop at 256 or 2048.
+    assert middle(ones) == dtype(4099)
+    assert jax.grad(middle)(ones)[1, 1, 0] == 1
+    volume = ops.all_pairs_correlation(ones[..., :4096], ones[..., :4096])
+    assert volume.dtype == dtype
+    np.testing.assert_array_equal(volume.astype(jnp.float32), 64)
+
+
+def test_displacement_in_y_is_slow_and_in_x_fast():
+    one = jnp.zeros((5, 7, 1)).at[2, 3].set(1)
+    two = jnp.zeros((5, 7, 1)).at[3, 1].set(1)
+    out = ops.local_correlation(one, two, radius=2).reshape(5, 7, 5, 5)
+    np.testing.assert_array_equal(jnp.argwhere(out)[0], [2, 3, 1 + 2, -2 + 2])
+
+
+def test_rejects_maps_of_two_shapes():
+    with pytest.raises(AssertionError):
+        ops.local_correlation(jnp.ones((3, 4, 1)), jnp.ones((4, 3, 1)), radius=1)
+    with pytest.raises(AssertionError):
+        ops.all_pairs_correlation(jnp.ones((3, 4, 1)), jnp.ones((4, 3, 2)))
+
+
+def test_the_volume_of_products_reproduces_vcn(golden):
+    one, two = (channels_last(golden[f"vcn_corrf_f{i}"]) for i in (1, 2))
+    volume = ops.correlation_volume(one, two, radius=4)
+    leaky = jnp.where(volume > 0, volume, 0.1 * volume)
+    np.testing.assert_allclose(
+        jnp.moveaxis(leaky, -1, 1), golden["vcn_corrf_md4"], rtol=1e-6
+    )
+
+
+def test_the_volume_of_products_sums_to_the_correlation(rng):
+    one, two = normal(rng, 2, 4, 5, 3), normal(rng, 2, 4, 5, 3)
+    volume = ops.correlation_volume(one, two, radius=(1, 2))
+    assert volume.shape == (2, 5, 3, 4, 5, 3)
+    whole = ops.local_correlation(one, two, radius=2, normalise=False)
+    expected = whole.reshape(2, 4, 5, 5, 5)[..., 1:4, :]
+    actual = jnp.transpose(volume.sum(-1), (0, 3, 4, 2, 1))
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
+
+
+def raft_maps(golden):
+    return (channels_last(golden[f"raft_{name}"]) for name in ("fmap1", "fmap2"))
+
+
+@pytest.mark.parametrize("radius", [3, 4])
+def test_lookup_reproduces_raft(golden, radius):
+    one, two = raft_maps(golden)
+    points = channels_last(golden["raft_coords"])
+    pyramid = ops.correlation_pyramid(ops.all_pairs_correlation(one, two), 4)
+    window = (slice(None), slice(4, 10), slice(5, 11))
+    expected = channels_last(golden[f"raft_lookup_r{radius}_crop"])
+
+    actual = ops.lookup(pyramid, points, radius=radius)
+    # Sums of 8 products of order 1 in float32, at points of order 10.
+    np.testing.assert_allclose(actual[window], expected, atol=1e-5)
+
+    levels = [two]
+    for _ in range(3):
+        levels.append(ops.avg_pool(levels[-1], 2))
+    on_demand = ops.lookup_on_demand(one, levels, points, radius=radius)
+    np.testing.assert_allclose(on_demand, actual, atol=1e-5)
+    coarsest = pyramid[3].reshape(-1, *pyramid[3].shape[-2:])[:40]
+    np.testing.assert_allclose(coarsest, golden["raft_corr_level3_crop"], atol=1e-5)
+
+
+def test_lookups_have_equal_gradients(rng):
+    one, two = normal(rng, 3, 4, 5), normal(rng, 6, 7, 5)
+    # Clear of pixel centres, where the slope in the points jumps.
+    points = jnp.asarray(
+        rng.integers(-1, 7, (3, 4, 2)) + rng.uniform(0.2, 0.8, (3, 4, 2)), jnp.float32
+    )
+
+    def held(one, two, points):
+        pyramid = ops.correlation_pyramid(ops.all_pairs_correlation(one, two), 2)
+        return (ops.lookup(pyramid, points, radius=1) ** 2).sum()
+
+    def on_demand(one, two, points):
+        levels = [two, ops.avg_pool(two, 2)]
+        return (ops.lookup_on_demand(one, levels, points, radius=1) ** 2).sum()
+
+    gradients = [jax.grad(f, (0, 1, 2))(one, two, points) for f in (held, on_demand)]
+    for actual, expected in zip(*gradients, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_channels_run_over_x_slowly_and_levels_slowest(rng):
+    volume = normal(rng, 1, 1, 8, 8)
+    points = jnp.array([[[3.0, 4.0]]])
+    pyramid = ops.correlation_pyramid(volume, 2)
+    out = ops.lookup(pyramid, points, radius=1).reshape(2, 3, 3)
+    np.testing.assert_array_equal(out[0], volume[0, 0, 3:6, 2:5].T)
+    # At half resolution the point is (1.5, 2).
+    between = (pyramid[1][0, 0, 1:4, 0:3] + pyramid[1][0, 0, 1:4, 1:4]) / 2
+    np.testing.assert_allclose(out[1], between.T, atol=1e-6)
+
+
+def test_lookup_reads_zeros_outside(rng):
+    one, two = normal(rng, 1, 3, 2), normal(rng, 4, 5, 2)
+    far = jnp.array([[[1e9, 0.0], [-1e9, 1e9], [jnp.inf, 2.0]]])
+    pyramid = [ops.all_pairs_correlation(one, two)]
+    for out in (
+        ops.lookup(pyramid, far, radius=1),
+        ops.lookup_on_demand(one, [two], far, radius=1),
+    ):
+        np.testing.assert_array_equal(out[0, :2], 0)
+
+
+def test_the_pyramid_drops_odd_rows_and_stops_in_time(rng):
+    volume = normal(rng, 2, 2, 5, 7)
+    halved = ops.correlation_pyramid(volume, 2)[1]
+    assert halved.shape == (2, 2, 2, 3)
+    np.testing.assert_allclose(
+        halved[..., 1, 2], volume[..., 2:4, 4:6].mean((-2, -1)), atol=1e-6
+    )
+    with pytest.raises(ValueError, match=r"`levels` must be at most 3 .* got 4"):
+        ops.correlation_pyramid(volume, 4)
