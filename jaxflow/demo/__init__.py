@@ -1,0 +1,4 @@
+"""The demo: trains, restores, measures and shows, in minutes, offline."""
+
+from jaxflow.demo.flow import main as main
+from jaxflow.demo.flow import run as run

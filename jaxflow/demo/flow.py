@@ -1,0 +1,567 @@
+"""The demo: a small PWC-Net trained, restored, measured and shown in minutes, offline.
+
+    jaxflow demo [--minutes 8.5] [--frames a.png b.png] [--output demo_report]
+
+Scenes are drawn inside each training step. Training runs in legs: at the end of each
+the state is saved, and the next leg starts from what is read back. The net is measured
+against zero flow and OpenCV's methods on scenes it never saw and on a photograph moved
+by a known homography. The report is one HTML file that needs nothing else.
+"""
+
+import argparse
+import dataclasses
+import functools
+import importlib.metadata
+import math
+import os
+import pathlib
+import platform
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from PIL import Image
+
+from jaxflow import (
+    checkpoint,
+    estimate,
+    evaluate,
+    io,
+    losses,
+    metrics,
+    ops,
+    train,
+    viz,
+)
+from jaxflow.data import synthetic
+from jaxflow.demo import page
+from jaxflow.models.flow import pwcnet
+
+SIZE = (96, 128)
+BATCH = 8
+LEGS = 4
+# A fifth of the published widths, no dense connections, and no level at 1/64.
+NETWORK = pwcnet.Config(
+    pyramid=(16, 24, 32, 48, 64),
+    convs_per_level=2,
+    decoder=(64, 48, 48, 32, 24),
+    dense=False,
+    context=(48, 48, 48, 32, 24, 16),
+    standardise_features=True,
+    spare_upsampling=False,
+)
+# Objects that move by a few pixels, turn and grow, in front of a moving background.
+SCENES = synthetic.Recipe(
+    background=synthetic.Motion(
+        translation=synthetic.Spread(sigma=1.6, power=1.5),
+        rotation=synthetic.Spread(sigma=2.0),
+        zoom=synthetic.Spread(sigma=0.02),
+    ),
+    objects=synthetic.Motion(
+        translation=synthetic.Spread(sigma=2.6, power=1.5),
+        rotation=synthetic.Spread(sigma=4.0),
+        zoom=synthetic.Spread(sigma=0.04),
+    ),
+    count=(2, 6),
+    diameter=(130.0, 70.0, 64.0, 220.0),
+    scaled=False,
+)
+WEIGHTS = losses.PWC_WEIGHTS[:-1]
+PEAK_RATE = 2e-3
+# Training draws from keys of seeds below this one, measuring from keys of seeds above.
+HELD_OUT = 1_000_000
+OURS, ZERO = "PWC-Net, trained here", "zero flow"
+
+Pair = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+Estimator = Callable[[np.ndarray, np.ndarray], Any]
+
+
+@dataclasses.dataclass
+class Result:
+    """What the demo found out.
+
+    Attributes:
+        scenes: Method -> metrics on held-out scenes.
+        photograph: Method -> metrics on the moved photograph; {} without scikit-image.
+        curve: (seconds of training, step, error relative to zero flow) along the way.
+        restored: Whether every leg began with exactly what the one before had saved.
+        seconds: How long it all took.
+        path: The report.
+    """
+
+    scenes: dict[str, dict[str, float]]
+    photograph: dict[str, dict[str, float]]
+    curve: list[tuple[float, int, float]]
+    restored: bool
+    seconds: float
+    path: pathlib.Path
+
+    @property
+    def ratio(self) -> float:
+        """Error of the trained net over that of zero flow, on held-out scenes."""
+        return self.scenes[OURS]["epe"] / self.scenes[ZERO]["epe"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the demo from the command line.
+
+    Args:
+        argv: Words after ``jaxflow demo``; None takes those of the process.
+
+    Returns:
+        The exit code.
+    """
+    parser = argparse.ArgumentParser(
+        prog="jaxflow demo",
+        description="Train a small PWC-Net on synthetic scenes, restore it, measure it "
+        "and write a report: offline, in minutes.",
+        epilog="example: jaxflow demo --minutes 5 --frames a.png b.png",
+    )
+    parser.add_argument("--minutes", type=float, default=8.5, help="for training (8.5)")
+    parser.add_argument("--frames", nargs=2, metavar=("A", "B"), help="a pair of yours")
+    parser.add_argument("--output", default="demo_report", help="folder (demo_report)")
+    parser.add_argument("--steps", type=int, help="train this long, whatever the time")
+    parser.add_argument("--pairs", type=int, default=64, help="held-out scenes (64)")
+    parser.add_argument("--seed", type=int, default=0, help="of weights and data (0)")
+    args = parser.parse_args(argv)
+    if not args.minutes > 0:
+        raise ValueError(f"--minutes must be positive; got {args.minutes}")
+    if (args.steps or LEGS) < LEGS or args.pairs < 1:
+        raise ValueError(f"--steps must be {LEGS} or more, and --pairs 1 or more")
+    frames = [io.read_image(path) for path in args.frames or ()]
+    _use_every_core()
+    result = run(
+        args.output,
+        minutes=args.minutes,
+        steps=args.steps,
+        frames=frames,
+        seed=args.seed,
+        pairs=args.pairs,
+    )
+    columns = ("epe", "visible", "1px", "seconds")
+    print(evaluate.format_table(result.scenes, columns=columns, title="scenes"))
+    if result.photograph:
+        print(evaluate.format_table(result.photograph, columns=columns, title="photo"))
+    print(f"error relative to zero flow: {result.ratio:.3f}")
+    print(f"{result.seconds / 60:.1f} minutes; report: {result.path}")
+    return 0
+
+
+def _use_every_core() -> None:
+    """Makes each core a device: a split batch keeps a CPU busier than split loops."""
+    count = min(os.cpu_count() or 1, BATCH // 2)
+    try:
+        jax.config.update("jax_num_cpu_devices", count)
+    except RuntimeError:
+        pass  # JAX has started already, with the devices that it has.
+
+
+def run(
+    output: str | os.PathLike,
+    *,
+    minutes: float = 8.5,
+    steps: int | None = None,
+    frames: Sequence[np.ndarray] = (),
+    seed: int = 0,
+    pairs: int = 64,
+    progress: bool = True,
+) -> Result:
+    """Trains, restores, measures and writes the report.
+
+    Args:
+        output: Folder for the report and the run; an earlier run in it is replaced.
+        minutes: Time until training ends, compilation included.
+        steps: Steps to train, whatever the time; None fills the minutes.
+        frames: None, or two pictures of one size, (H, W, 3), to show as well.
+        seed: Of the initial weights and of the data.
+        pairs: Number of held-out scenes.
+        progress: Whether to show progress bars.
+
+    Returns:
+        The measurements and the path of the report.
+    """
+    began = time.perf_counter()
+    folder = pathlib.Path(output)
+    shutil.rmtree(folder / "run", ignore_errors=True)
+    scenes = held_out_scenes(pairs, seed)
+    model = build(seed)
+    deadline = began + 60 * minutes
+    curve, restored = teach(
+        model, folder / "run", scenes, deadline, steps=steps, seed=seed,
+        progress=progress,
+    )  # fmt: skip
+    methods = estimators(model)
+    photograph = moved_photograph()
+    result = Result(
+        scenes={name: measure(method, scenes) for name, method in methods.items()},
+        photograph={
+            name: measure(method, [photograph])
+            for name, method in methods.items()
+            if photograph is not None
+        },
+        curve=curve,
+        restored=restored,
+        seconds=time.perf_counter() - began,
+        path=folder / "report.html",
+    )
+    shown = [(f"Held-out scene {i + 1}", pair) for i, pair in enumerate(scenes[:4])]
+    if photograph is not None:
+        shown.append(("A photograph (NASA) moved by a known homography", photograph))
+    pictures = [show_pair(title, pair, methods) for title, pair in shown]
+    if frames:
+        pictures.append(show_own(model, *frames))
+    result.path.write_text(report(result, model, pictures))
+    return result
+
+
+def build(seed: int) -> pwcnet.Model:
+    """Builds the network so that training takes off within a hundred steps.
+
+    Its first estimates are nearly zero flow, which warps little, and the first layer's
+    bias cancels mid-grey, so that features are not all alike.
+    """
+    rngs = nnx.Rngs(jax.random.key(seed, impl="rbg"))
+    model = pwcnet.Model(NETWORK, rngs=rngs)
+    model.eval()
+    for _, part in nnx.iter_graph(model):
+        if isinstance(getattr(part, "predict_flow", None), nnx.Module):
+            kernel = part.predict_flow.kernel
+            kernel[...] = 0.1 * kernel[...]
+    first = model.stage1.convs[0]
+    first.bias[...] = -0.5 * jnp.sum(first.kernel[...], axis=(0, 1, 2))
+    return model
+
+
+def teach(
+    model: nnx.Module,
+    folder: pathlib.Path,
+    scenes: list[Pair],
+    deadline: float,
+    *,
+    steps: int | None,
+    seed: int,
+    progress: bool,
+) -> tuple[list[tuple[float, int, float]], bool]:
+    """Trains `model` in legs, each from the checkpoint that the last one wrote.
+
+    The length of the run is planned again at each leg from the time that is left, so
+    that the learning rate has come down when the time is up.
+
+    Returns:
+        The curve, and whether every checkpoint came back bit for bit.
+    """
+    optimiser = optax.inject_hyperparams(make_optimiser)(total=float(steps or 1000))
+    mesh = train.data_mesh(devices())
+    step = train.make_step(model, loss, optimiser, draw=draw, mesh=mesh)
+    error_of = relative_error(model, scenes)
+    curve: list[tuple[float, int, float]] = []
+    fit = functools.partial(train.fit, step, log_every=5, progress=progress)
+    began = time.perf_counter()
+
+    def record(state: train.TrainState) -> dict[str, float]:
+        ratio = error_of(state.params)
+        curve.append((time.perf_counter() - began, int(state.step), ratio))
+        return {"relative_epe": ratio}
+
+    state = train.init(model, optimiser, seed=seed)
+    record(state)
+    state = fit(state, steps=1)  # compiles
+    pace, restored, total = _seconds_of(lambda: fit(state, steps=9)) / 8, True, 0
+    state = train.init(model, optimiser, seed=seed)
+    for leg in range(LEGS):
+        done = int(state.step)
+        left = max(deadline - time.perf_counter(), 0.0)
+        total = steps or done + max(int(0.97 * left / pace), LEGS - leg)
+        hyperparams = {"total": jnp.float32(total)}
+        state = state._replace(
+            opt_state=state.opt_state._replace(hyperparams=hyperparams)
+        )
+        until = done + (total - done) // (LEGS - leg)
+        started = time.perf_counter()
+        state = fit(
+            state,
+            steps=until,
+            workdir=folder,
+            resume=False,
+            evaluate=record,
+            save_every=max((until - done) // 4, 1),
+        )
+        pace = (time.perf_counter() - started) / max(until - done, 1)
+        with checkpoint.Checkpoints(folder / "checkpoints") as saved:
+            found = saved.restore(train.init(model, optimiser, seed=seed + 1))
+        restored &= found is not None and _equal(found[0], state)
+        state = state if found is None else found[0]
+    train.finish(model, state)
+    return curve, restored
+
+
+def make_optimiser(total: Any) -> optax.GradientTransformation:
+    """Returns AdamW, gradients clipped, whose rate rises and falls in `total` steps."""
+
+    def rate(count):
+        progress = jnp.asarray(count, jnp.float32) / total
+        rise = jnp.minimum(progress / 0.1, 1.0)
+        fall = 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip((progress - 0.1) / 0.9, 0, 1)))
+        return PEAK_RATE * rise * (0.001 + 0.999 * fall)
+
+    return optax.chain(
+        optax.clip_by_global_norm(1.0), optax.adamw(rate, weight_decay=1e-4)
+    )
+
+
+def draw(key: jax.Array) -> dict[str, jax.Array]:
+    """Draws a batch: each scene is seen in both directions, for half the drawing."""
+    scenes = synthetic.flow_batch(key, preset=SCENES, batch_size=BATCH // 2, size=SIZE)
+    ahead = (scenes[name] for name in ("image1", "image2", "flow"))
+    back = (scenes[name] for name in ("image2", "image1", "flow_backward"))
+    return {
+        name: jnp.stack(both, axis=1).reshape(BATCH, *both[0].shape[1:])
+        for name, both in zip(
+            ("image1", "image2", "flow"), zip(ahead, back, strict=True), strict=True
+        )
+    }
+
+
+def devices() -> list[jax.Device]:
+    """Returns as many devices as a batch can be split over."""
+    found = jax.devices()
+    count = max(n for n in range(1, len(found) + 1) if BATCH % (2 * n) == 0)
+    return found[:count]
+
+
+def loss(model: Any, batch: dict[str, jax.Array]) -> jax.Array:
+    """Returns the multi-scale loss of levels 5 to 2."""
+    flows = model(batch["image1"], batch["image2"])
+    return losses.multi_scale(flows, batch["flow"], weights=WEIGHTS)
+
+
+def held_out_scenes(count: int, seed: int) -> list[Pair]:
+    """Draws scenes that training never sees; frames are uint8, as files have them.
+
+    Returns:
+        Of each: frame 1, frame 2, flow, and where it is not occluded.
+    """
+    draw_all = jax.jit(
+        functools.partial(
+            synthetic.flow_batch, preset=SCENES, batch_size=count, size=SIZE
+        )
+    )
+    batch = jax.device_get(draw_all(jax.random.key(HELD_OUT + seed)))
+    frames = (np.rint(255 * batch[k]).astype(np.uint8) for k in ("image1", "image2"))
+    return list(zip(*frames, batch["flow"], ~batch["occlusion"], strict=True))
+
+
+def moved_photograph() -> Pair | None:
+    """Returns a photograph, the same moved by a homography, and the exact flow.
+
+    It is scikit-image's portrait of the astronaut Eileen Collins (NASA, public domain).
+    Both frames are averages of 3x3 samples a pixel, at half its size. None without
+    scikit-image.
+    """
+    try:
+        import skimage.data
+    except ImportError:
+        return None
+    photograph = jnp.asarray(skimage.data.astronaut(), jnp.float32) / 255
+    size = (192, 224)
+    angle, zoom, far = math.radians(4), 1.05, 1e-4
+    cos, sin = zoom * math.cos(angle), zoom * math.sin(angle)
+    move = np.array([[cos, -sin, 4.0], [sin, cos, -3.0], [far, -far, 1.0]])
+
+    def map_by(matrix, points):
+        mapped = points @ matrix[:, :2].T + matrix[:, 2]
+        return mapped[..., :2] / mapped[..., 2:]
+
+    def look(matrix):
+        shifts = (np.arange(3) - 1) / 3
+        samples = [
+            ops.bilinear_sample(
+                photograph,
+                jnp.asarray(
+                    2 * map_by(matrix, grid + np.array([dx, dy])) + 255.5, jnp.float32
+                ),
+            )
+            for dx in shifts
+            for dy in shifts
+        ]
+        return np.rint(255 * np.mean(samples, axis=0)).astype(np.uint8)
+
+    grid = np.asarray(ops.pixel_grid(*size), np.float64)
+    grid = grid - np.array([size[1] / 2 - 0.5, size[0] / 2 - 0.5])
+    target = map_by(move, grid)
+    flow = (target - grid).astype(np.float32)
+    visible = np.all(np.abs(target) <= np.array(size[::-1]) / 2, axis=-1)
+    return look(np.eye(3)), look(np.linalg.inv(move)), flow, np.asarray(visible)
+
+
+def estimators(model: nnx.Module) -> dict[str, Estimator]:
+    """Returns the methods to compare; OpenCV's if it is there."""
+    methods: dict[str, Estimator] = {
+        ZERO: lambda a, b: np.zeros((*a.shape[:2], 2), np.float32)
+    }
+    try:
+        import cv2
+    except ImportError:
+        cv2 = None
+    if cv2 is not None:
+        preset = cv2.DISOPTICAL_FLOW_PRESET_MEDIUM
+        dis = cv2.DISOpticalFlow_create(preset)  # type: ignore[attr-defined]
+        methods["DIS medium (OpenCV)"] = lambda a, b: dis.calc(_gray(a), _gray(b), None)
+    if hasattr(cv2, "optflow"):
+        tvl1 = cv2.optflow.DualTVL1OpticalFlow_create()  # type: ignore[union-attr]
+        methods["TV-L1 (OpenCV)"] = lambda a, b: tvl1.calc(_gray(a), _gray(b), None)
+    methods[OURS] = functools.partial(estimate.estimate_flow, model)
+    return methods
+
+
+def measure(method: Estimator, pairs: list[Pair]) -> dict[str, float]:
+    """Returns the metrics of a method; "visible" is the error where nothing hides."""
+    flows: list[np.ndarray] = []
+
+    def noted(first, second):
+        flows.append(np.asarray(method(first, second)))
+        return flows[-1]
+
+    everywhere = [(a, b, flow, np.ones_like(known)) for a, b, flow, known in pairs]
+    row = evaluate.evaluate_flow(noted, everywhere)
+    again = iter(flows)
+    visible = evaluate.evaluate_flow(lambda *_: next(again), pairs)
+    return {**row, "visible": visible["epe"]}
+
+
+def relative_error(model: nnx.Module, scenes: list[Pair]) -> Callable[[Any], float]:
+    """Returns a function: parameters -> error over that of zero flow."""
+    first, second, flow, _ = (np.stack(part) for part in zip(*scenes, strict=True))
+    rebuild = train.separate(model)
+
+    @jax.jit
+    def error(params, first, second, flow):
+        network = rebuild(params, {}, jax.random.key(0))
+        frames = (frame.astype(jnp.float32) / 255 for frame in (first, second))
+        found = ops.resize_flow(network(*frames)[-1], flow.shape[1:3])
+        return jnp.mean(metrics.epe(found, flow))
+
+    zero = float(np.linalg.norm(flow, axis=-1).mean())
+    return lambda params: float(error(params, first, second, flow)) / zero
+
+
+def show_pair(title: str, pair: Pair, methods: dict[str, Estimator]) -> str:
+    """Returns two rows of pictures: frames and truth; each method and its error."""
+    first, second, target, _ = pair
+    # The fastest hundredth may be dark, so that the rest is not pale.
+    scale = max(float(np.quantile(np.linalg.norm(target, axis=-1), 0.99)), 1.0)
+    given = [
+        page.figure(first, "frame 1"),
+        page.figure(second, "frame 2"),
+        page.figure(viz.flow_to_image(target, max_flow=scale), "true flow"),
+        page.figure(viz.legend(max_flow=scale), "direction and speed"),
+    ]
+    found = []
+    for name, method in methods.items():
+        if name == ZERO:
+            continue
+        flow = np.asarray(method(first, second))
+        epe = np.linalg.norm(flow - target, axis=-1).mean()
+        found.append(page.figure(viz.flow_to_image(flow, max_flow=scale), name))
+        caption = f"its error, {epe:.2f} px (white: {scale / 2:.1f} px)"
+        found.append(
+            page.figure(viz.error_map(flow, target, max_error=scale / 2), caption)
+        )
+    return page.gallery(title, given, found)
+
+
+def show_own(model: nnx.Module, first: np.ndarray, second: np.ndarray) -> str:
+    """Returns a row of pictures for frames without a known flow."""
+    first, second = (_at_most(frame, 512) for frame in (first, second))
+    flow = estimate.estimate_flow(model, first, second)
+    one, two = (jnp.asarray(frame, jnp.float32) / 255 for frame in (first, second))
+    warped = ops.backward_warp(two, jnp.asarray(flow), padding="border")
+    before, after = (float(jnp.abs(one - x).mean()) for x in (two, warped))
+    scale = viz.max_speed(flow) or 1.0
+    figures = [
+        page.figure(first, "frame 1"),
+        page.figure(second, "frame 2"),
+        page.figure(viz.flow_to_image(flow, max_flow=scale), OURS),
+        page.figure(viz.draw_arrows(first, flow, stride=24), "the same as arrows"),
+        page.figure(
+            np.rint(255 * np.asarray(warped)).astype(np.uint8),
+            "frame 2, moved back by it",
+        ),
+        page.figure(viz.legend(max_flow=scale), "direction and speed"),
+    ]
+    text = (
+        f"Mean difference to frame 1: {before:.4f} before, {after:.4f} after moving "
+        "frame 2 back by the estimated flow (1 is black against white)."
+    )
+    return page.gallery("Your frames", figures, text=text)
+
+
+def report(result: Result, model: nnx.Module, pictures: list[str]) -> str:
+    """Returns the report, one HTML page."""
+    weights = jax.tree.leaves(checkpoint.weights_of(model))
+    seconds, steps, _ = result.curve[-1]
+    best = min(
+        (row["epe"], name)
+        for name, row in result.scenes.items()
+        if name not in (OURS, ZERO)
+    ) if len(result.scenes) > 2 else None  # fmt: skip
+    versions = ", ".join(
+        f"{name} {importlib.metadata.version(name)}" for name in ("jax", "flax")
+    )
+    facts = [
+        f"{sum(w.size for w in weights):,} parameters, {steps} steps of {BATCH} new "
+        f"scenes of {SIZE[0]}×{SIZE[1]} pixels in {seconds / 60:.1f} minutes on "
+        f"{os.cpu_count()} {platform.machine()} cores, {jax.default_backend().upper()} "
+        f"({versions}).",
+        f"Error on held-out scenes: <b>{result.ratio:.2f}</b> × that of zero flow"
+        + (
+            f"; {best[1]}: {best[0] / result.scenes[ZERO]['epe']:.2f} ×."
+            if best
+            else "."
+        ),
+        f"Saved and restored {LEGS} times; every checkpoint came back "
+        + ("bit for bit." if result.restored else "<b>changed</b>."),
+        f"All of it took {result.seconds / 60:.1f} minutes.",
+    ]
+    table = functools.partial(page.table, zero=ZERO, ours=OURS)
+    tables = [table("Held-out scenes", result.scenes)]
+    if result.photograph:
+        tables.append(table("The moved photograph", result.photograph))
+    return page.render(
+        facts=facts, tables=tables, curve=result.curve, pictures=pictures
+    )
+
+
+def _seconds_of(work: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    jax.block_until_ready(jax.tree.leaves(work())[0])
+    return time.perf_counter() - began
+
+
+def _equal(a: train.TrainState, b: train.TrainState) -> bool:
+    """Tells whether two states are the same bit for bit."""
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return all(bool(jnp.all(x == y)) for x, y in pairs)
+
+
+def _gray(frame: np.ndarray) -> np.ndarray:
+    """Returns the luminance of an RGB frame, as OpenCV's methods want it."""
+    import cv2
+
+    return cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+
+
+def _at_most(frame: np.ndarray, side: int) -> np.ndarray:
+    """Shrinks a picture until its longer side is at most `side`; returns uint8."""
+    if frame.dtype != np.uint8:
+        frame = (frame // 257).astype(np.uint8)
+    picture = Image.fromarray(frame).convert("RGB")
+    factor = min(side / max(picture.size), 1.0)
+    width, height = (max(round(factor * n), 1) for n in picture.size)
+    return np.asarray(picture.resize((width, height), Image.Resampling.LANCZOS))
