@@ -186,6 +186,7 @@ def make_step(
     optimiser: optax.GradientTransformation,
     *,
     draw: Callable[[jax.Array], Batch] | None = None,
+    augment: Callable[[jax.Array, Batch], Batch] | None = None,
     mesh: Mesh | None = None,
 ) -> Step:
     """Compiles `train_step`: state replicated and donated, batch split over the mesh.
@@ -196,6 +197,7 @@ def make_step(
             batch are over all devices, those of batch normalisation included.
         optimiser: The transformation that the state was made with.
         draw: Random key -> batch, run inside the step; None if batches are given.
+        augment: (random key, batch) -> batch, run inside the step on given batches.
         mesh: From `data_mesh`; None takes every device.
 
     Returns:
@@ -209,6 +211,9 @@ def make_step(
     parts["rebuild"] = separate(model)
 
     def given(state: TrainState, batch: Batch):
+        if augment is not None:
+            batch = augment(step_keys(state)[0], batch)
+            batch = jax.lax.with_sharding_constraint(batch, split)
         return train_step(state, batch, **parts)
 
     def drawn(state: TrainState):
@@ -237,6 +242,7 @@ def fit(
     save_every: int = 1000,
     evaluate: Callable[[TrainState], Mapping[str, float]] | None = None,
     best: str = "loss",
+    resume: bool = True,
     progress: bool = True,
 ) -> TrainState:
     """Trains until `steps` steps have been taken in all.
@@ -258,6 +264,7 @@ def fit(
         save_every: Steps between checkpoints.
         evaluate: Run at each checkpoint; its metrics are logged with the loss.
         best: Metric, lower is better, whose best checkpoint is kept.
+        resume: Whether a checkpoint in `workdir` takes the place of `state`.
         progress: Whether to show a progress bar.
 
     Returns:
@@ -274,8 +281,10 @@ def fit(
         )
     state = jax.device_put(state, NamedSharding(step.mesh, PartitionSpec()))
     with _Run(workdir, best) as run:
-        state = run.resume(state, batches)
+        if resume:
+            state = run.resume(state, batches)
         start = int(state.step)
+        run.open_logs(start)
         window: list[Metrics] = []
         began = time.perf_counter()
         bar = tqdm.tqdm(total=steps, initial=start, disable=not progress, unit="step")
@@ -383,13 +392,12 @@ class _Run:
                         "has no get_state and set_state; use a Grain iterator"
                     )
                 batches.set_state(data["position"])  # type: ignore[attr-defined]
-        if self.folder is not None and jax.process_index() == 0:
-            self._open_logs(int(state.step))
         return state
 
-    def _open_logs(self, step: int) -> None:
-        """Forgets what an interrupted run logged after the checkpoint at `step`."""
-        assert self.folder is not None
+    def open_logs(self, step: int) -> None:
+        """Opens the logs; forgets what an interrupted run wrote after `step`."""
+        if self.folder is None or jax.process_index() != 0:
+            return
         self.path = self.folder / "metrics.jsonl"
         rows = self.path.read_text().splitlines() if self.path.exists() else []
         kept = [row for row in rows if json.loads(row)["step"] <= step]

@@ -172,6 +172,30 @@ def test_the_best_checkpoint_is_chosen_by_the_evaluation(tmp_path):
     assert [row["epe"] for row in rows(tmp_path)] == [1.0, 0.0, 1.0, 2.0, 3.0]
 
 
+def test_augmentation_runs_inside_the_step_and_differs_from_step_to_step():
+    seen = []
+
+    def augment(key, batch):
+        jax.debug.callback(lambda x: seen.append(float(x)), jax.random.uniform(key))
+        return {name: -array for name, array in batch.items()}
+
+    results = []
+    for function, sign in ((augment, -1), (None, 1)):
+        model = Net(rngs=nnx.Rngs(0))
+        mesh = train.data_mesh(jax.devices()[:1])
+        step = train.make_step(model, loss, OPTIMISER, augment=function, mesh=mesh)
+        batches = [
+            {name: sign * array for name, array in next(given).items()}
+            for given in [Batches()]
+            for _ in range(2)
+        ]
+        state = train.init(model, OPTIMISER, seed=1)
+        results.append(train.fit(step, state, iter(batches), steps=2, progress=False))
+    assert_same(*results)
+    jax.effects_barrier()
+    assert len(set(seen)) == 2
+
+
 def test_the_state_is_donated():
     _, step, state = setup(draw)
     after, _ = step.run(state)
