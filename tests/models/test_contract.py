@@ -25,7 +25,8 @@ TASK_FOLDERS = {"flow": "jaxflow.models.flow", "video": "jaxflow.models.video"}
 def _files(task):
     package = importlib.import_module(TASK_FOLDERS[task])
     names = [info.name for info in pkgutil.iter_modules(package.__path__)]
-    return [importlib.import_module(f"{package.__name__}.{name}") for name in names]
+    modules = [importlib.import_module(f"{package.__name__}.{name}") for name in names]
+    return [module for module in modules if hasattr(module, "VARIANTS")]
 
 
 FLOW, VIDEO = _files("flow"), _files("video")
