@@ -13,7 +13,7 @@ FLOORS = (
     {"ops", "io"},
     {"classical", "layers", "losses", "metrics", "viz", "data"},
     {"models"},
-    {"estimate", "classify", "convert", "checkpoint", "evaluate"},
+    {"estimate", "classify", "convert", "checkpoint", "cost", "evaluate"},
     {"train"},
     {"demo"},
     {"cli"},

@@ -1,0 +1,128 @@
+"""What a model costs: parameters, and multiply-adds counted from its program."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxflow import models
+
+
+def count_parameters(model: nnx.Module) -> int:
+    """Returns the number of trained parameters of a model."""
+    return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
+
+
+def video_cost(
+    name: str,
+    *,
+    num_frames: int | None = None,
+    crop_size: int | None = None,
+    **overrides: Any,
+) -> tuple[int, int]:
+    """Counts what a recognition network costs, without running it.
+
+    Args:
+        name: One of `models.list_models("video")`.
+        num_frames: Frames of the clip; the config's by default.
+        crop_size: Height and width of the clip; the config's by default.
+        **overrides: Fields of the variant's config to replace.
+
+    Returns:
+        Parameters, and multiply-adds for one clip.
+    """
+    model = nnx.eval_shape(lambda: models.create_model(name, **overrides))
+    config = model.config
+    side = crop_size or config.crop_size
+    frames = num_frames or config.num_frames
+    shape = (1, frames, side, side, getattr(config, "in_features", 3))
+    graph, state = nnx.split(model)
+
+    def run(state, clip):
+        return nnx.merge(graph, state, copy=True)(clip)
+
+    clip = jax.ShapeDtypeStruct(shape, jnp.float32)
+    return count_parameters(model), multiply_adds(run, state, clip)
+
+
+def multiply_adds(function: Callable, *arguments: Any) -> int:
+    """Counts the multiply-adds of the convolutions and matrix products of a function.
+
+    As in the papers, all else (normalisation, activations, pooling) counts nothing, and
+    products with zeros of a margin count. A scan counts as often as it runs, a
+    `while_loop` once. Of the branches of a `cond` the dearest counts; of those of
+    `lax.platform_dependent`, the one that is for no platform in particular.
+
+    Args:
+        function: What to count; it is traced, not run.
+        *arguments: Its arguments, or `jax.ShapeDtypeStruct`s.
+
+    Returns:
+        A number.
+    """
+    return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
+
+
+def _count(jaxpr) -> int:
+    total = 0
+    platform = set()
+    for equation in jaxpr.eqns:
+        name, parameters = equation.primitive.name, equation.params
+        if name == "platform_index":
+            platform.add(equation.outvars[0])
+        elif name == "conv_general_dilated":
+            total += _convolution(equation)
+        elif name == "dot_general":
+            total += _product(equation)
+        elif name == "cond":
+            branches = [_count(branch.jaxpr) for branch in parameters["branches"]]
+            chosen = _depends_on(jaxpr, equation.invars[0], platform)
+            total += branches[-1] if chosen else max(branches)
+        elif name == "scan":
+            total += parameters["length"] * _count(parameters["jaxpr"].jaxpr)
+        elif name.startswith("custom_jvp"):
+            total += _count(parameters["call_jaxpr"].jaxpr)
+        else:
+            total += sum(_count(inner) for inner in _inner(parameters))
+    return total
+
+
+def _convolution(equation) -> int:
+    """An output element takes one product with each weight of its channel."""
+    kernel = equation.invars[1].aval.shape
+    features = equation.params["dimension_numbers"].rhs_spec[0]
+    return math.prod(equation.outvars[0].aval.shape) * (
+        math.prod(kernel) // kernel[features]
+    )
+
+
+def _product(equation) -> int:
+    (contracted, _), _ = equation.params["dimension_numbers"]
+    left = equation.invars[0].aval.shape
+    return math.prod(equation.outvars[0].aval.shape) * math.prod(
+        left[axis] for axis in contracted
+    )
+
+
+def _depends_on(jaxpr, variable, roots: set) -> bool:
+    """Tells whether a variable is one of `roots`, or cast or clamped from one."""
+    if hasattr(variable, "val"):  # A literal.
+        return False
+    if variable in roots:
+        return True
+    for equation in jaxpr.eqns:
+        if variable in equation.outvars:
+            return any(_depends_on(jaxpr, source, roots) for source in equation.invars)
+    return False
+
+
+def _inner(parameters: dict):
+    """Yields the programs that an equation calls."""
+    for value in parameters.values():
+        for item in value if isinstance(value, (tuple, list)) else (value,):
+            inner = getattr(item, "jaxpr", item)
+            if hasattr(inner, "eqns"):
+                yield inner
