@@ -332,3 +332,5 @@ VARIANTS = {"tvnet": Config()}
 WEIGHTS = {}
 
 KEYS = {}
+# Only the loss has it.
+OPTIONAL = (r"smoothness",)

@@ -96,7 +96,7 @@ class Model(nnx.Module):
         return self.body(2 * clip - 1)
 
 
-TINY = Config(num_classes=5, crop_size=32, num_frames=9, width=1 / 16)
+TINY = Config(num_classes=5, crop_size=64, num_frames=17, width=1 / 16)
 
 VARIANTS = {"i3d_inception_rgb": Config(), "i3d_inception_flow": Config(in_features=2)}
 

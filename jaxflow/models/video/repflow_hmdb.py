@@ -225,6 +225,7 @@ TINY = Config(
     blocks=(1, 1, 1, 1),
     width=4,
     inner_features=2,
+    normalise_over="sample",
     zero_init=False,
 )
 

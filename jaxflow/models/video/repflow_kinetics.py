@@ -222,12 +222,13 @@ class Model(nnx.Module):
 
 TINY = Config(
     num_classes=5,
-    crop_size=32,
-    num_frames=11,
+    crop_size=64,
+    num_frames=19,
     blocks=(1, 1, 1, 1),
     width=4,
     inner_features=2,
     iterations=1,
+    normalise_over="sample",
 )
 
 VARIANTS = {"repflow_kinetics_head": Config()}

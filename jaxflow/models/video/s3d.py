@@ -166,7 +166,7 @@ class Model(nnx.Module):
         return self.body((clip - mean) / deviation)
 
 
-TINY = Config(num_classes=5, crop_size=32, num_frames=9, gated=True, width=1 / 16)
+TINY = Config(num_classes=5, crop_size=64, num_frames=17, gated=True, width=1 / 16)
 
 VARIANTS = {"s3d": Config(), "s3dg": Config(gated=True)}
 
