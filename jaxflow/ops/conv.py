@@ -25,6 +25,8 @@ _LEAST_CHANNELS = 8192  # C_in C_out; half of it where strides skip pixels
 _LEAST_PIXELS = 2048
 _MAX_TAPS = 9
 _BLOCK_PIXELS = 1024
+# Windows that are wider are not worth their compile time.
+_MAX_SLICES = 16
 
 
 def conv(
@@ -542,7 +544,8 @@ def _first_largest(a, b):
 def _reduce_windows(x, empty, operation, window, strides, sides):
     """Reduces axis by axis, over shifted slices.
 
-    On a CPU, XLA's own windows are several times slower, and their gradient more.
+    On a CPU, XLA's own windows are several times slower, and their gradient more; they
+    serve where a window has many pixels.
     """
     axes = len(window)
     margins = [(0, 0)] * (x.ndim - axes - 1) + [*sides, (0, 0)]
@@ -551,6 +554,13 @@ def _reduce_windows(x, empty, operation, window, strides, sides):
     for size, step, axis in zip(
         window[::-1], strides[::-1], range(x.ndim - 2, -1, -1), strict=False
     ):
+        if size > _MAX_SLICES:
+            reduce = {_first_largest: lax.max, jnp.add: lax.add}[operation]
+            window, strides = [1] * x.ndim, [1] * x.ndim
+            window[axis], strides[axis] = size, step
+            start = np.asarray(empty, x.dtype)
+            x = lax.reduce_window(x, start, reduce, window, strides, "VALID")
+            continue
         count = (x.shape[axis] - size) // step + 1
         slices = [
             lax.slice_in_dim(x, i, i + step * (count - 1) + 1, step, axis)

@@ -296,6 +296,7 @@ POOLS = {
     "2d, one side": ((3, 2), {"strides": (2, 1), "padding": ((0, 1), (1, 0))}),
     "3d in space": ((1, 3, 3), {"strides": (1, 2, 2), "padding": (0, 1, 1)}),
     "3d": ((2, 2, 2), {}),
+    "2d, wide": ((1, 18), {"strides": (1, 2), "padding": (0, 6)}),
     "3d, like TensorFlow's SAME": (
         (3, 3, 3),
         {"strides": (2, 2, 2), "padding": ((1, 1), (0, 1), (0, 1))},
