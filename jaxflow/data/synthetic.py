@@ -26,6 +26,8 @@ from jaxflow.data import draws
 
 _WAVES = 24
 _CORNERS = 5
+# How near an outline is too near to call, in radii of the object.
+_DOUBT = 1e-5
 # Displacements and sizes of the presets are for frames of FlyingChairs' size.
 _REFERENCE = (384, 512)
 
@@ -103,11 +105,11 @@ PRESETS = {
             zoom=Spread(sigma=0.07, power=1.5, limit=0.07, probability=0.6),
         ),
         objects=Motion(
-            translation=Spread(sigma=2.85, power=1.82, limit=120.0),
+            translation=Spread(sigma=2.75, power=1.8, limit=120.0),
             rotation=Spread(sigma=3.0, power=2, limit=30.0, probability=0.7),
             zoom=Spread(sigma=0.18, power=1.5, limit=0.2, probability=0.7),
         ),
-        diameter=(128.0, 115.0, 50.0, 640.0),
+        diameter=(142.0, 112.0, 50.0, 640.0),
     ),
     "things": Recipe(
         background=Motion(
@@ -228,7 +230,8 @@ def flow_pair(
         A dict of ``image1``, ``image2`` (H, W, 3) RGB in [0, 1]; ``flow`` and
         ``flow_backward`` (H, W, 2) in pixels, from frame 1 to 2 and from 2 to 1;
         ``occlusion`` and ``occlusion_backward`` (H, W) bool, True where the point is
-        hidden in the other frame or lies outside it; ``label`` and ``label2`` (H, W)
+        hidden in the other frame or lies outside it, and where it is within 1e-5 radii
+        of an object's outline there; ``label`` and ``label2`` (H, W)
         int32, the layer seen in each frame, 0 for the background.
 
     Raises:
@@ -268,7 +271,7 @@ def render(
     _checks.one_of("frame", frame, (1, 2))
     chex.assert_axis_dimension(points, -1, 2)
     x, y = points[..., 0] - scene.centre[0], points[..., 1] - scene.centre[1]
-    label, x1, y1 = _look(scene.layers, x, y, frame=frame)
+    label, x1, y1, _ = _look(scene.layers, x, y, frame=frame)
     return _colour(scene, label, x1, y1), label
 
 
@@ -336,23 +339,26 @@ def _frame(scene: Scene, size: tuple[int, int], *, frame: int) -> dict[str, jax.
         jnp.arange(width, dtype=float) - scene.centre[0],
         jnp.arange(height, dtype=float) - scene.centre[1],
     )
-    label, x1, y1 = _look(scene.layers, x, y, frame=frame)
+    label, x1, y1, _ = _look(scene.layers, x, y, frame=frame)
     motion = scene.layers.forward if frame == 1 else scene.layers.backward
     u, v = _displacement(jnp.moveaxis(motion[label], (-2, -1), (0, 1)), x, y)
-    other, _, _ = _look(scene.layers, x + u, y + v, frame=3 - frame)
+    other, _, _, doubtful = _look(scene.layers, x + u, y + v, frame=3 - frame)
     outside = (jnp.abs(x + u) > scene.centre[0]) | (jnp.abs(y + v) > scene.centre[1])
     return {
         "image": _colour(scene, label, x1, y1),
         "flow": jnp.stack([u, v], axis=-1),
-        "occlusion": outside | (other != label),
+        "occlusion": outside | doubtful | (other != label),
         "label": label,
     }
 
 
 def _look(
     layers: Layers, x: jax.Array, y: jax.Array, *, frame: int
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Finds the layer seen at each point, and where that point is in frame 1."""
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Finds the layer seen at each point, and where that point is in frame 1.
+
+    Also tells where a point is so near an outline that rounding decides.
+    """
 
     def in_frame_1(layer):
         if frame == 1:
@@ -361,22 +367,25 @@ def _look(
         return x + u, y + v
 
     def paint(below, numbered_layer):
+        *below, doubtful = below
         number, layer = numbered_layer
         x1, y1 = in_frame_1(layer)
-        seen = _inside(layer, *_affine(layer.to_object, x1, y1))
+        seen, near = _inside(layer, *_affine(layer.to_object, x1, y1))
         above = (jnp.full_like(below[0], number), x1, y1)
-        return tuple(map(functools.partial(jnp.where, seen), above, below)), None
+        shown = (jnp.where(seen, a, b) for a, b in zip(above, below, strict=True))
+        return (*shown, near | (doubtful & ~seen)), None
 
     background = jax.tree.map(lambda a: a[0], layers)
     objects = jax.tree.map(lambda a: a[1:], layers)
-    bottom = (jnp.zeros(x.shape, jnp.int32), *in_frame_1(background))
+    label, doubtful = jnp.zeros(x.shape, jnp.int32), jnp.zeros(x.shape, bool)
+    bottom = (label, *in_frame_1(background), doubtful)
     numbers = jnp.arange(1, 1 + objects.hole.shape[0], dtype=jnp.int32)
-    (label, x1, y1), _ = lax.scan(paint, bottom, (numbers, objects))
-    return label, x1, y1
+    (label, x1, y1, doubtful), _ = lax.scan(paint, bottom, (numbers, objects))
+    return label, x1, y1, doubtful
 
 
-def _inside(layer: Layers, x: jax.Array, y: jax.Array) -> jax.Array:
-    """Tells which points of an object's own frame belong to it.
+def _inside(layer: Layers, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Tells which points of an object's own frame belong to it, and which nearly do.
 
     A point at radius r and angle t is inside if hole < r / R(t) < 1, with
     R(t) = 1 + sum_k a_k cos kt + b_k sin kt for a round object, or R the outline of a
@@ -394,7 +403,11 @@ def _inside(layer: Layers, x: jax.Array, y: jax.Array) -> jax.Array:
     reach = layer.roundness * radius
     for k in range(_CORNERS):
         reach = jnp.maximum(reach, layer.corners[k, 0] * x + layer.corners[k, 1] * y)
-    return (reach < outline) & (reach >= layer.hole * outline)
+    inner = layer.hole * outline
+    to_edge = jnp.minimum(jnp.abs(reach - outline), jnp.abs(reach - inner))
+    # A hole of 0 has no edge; rounding moves a point by some 1e-6 of an object.
+    near = (to_edge < _DOUBT) & (layer.hole < 1) & (reach > _DOUBT)
+    return (reach < outline) & (reach >= inner), near
 
 
 def _colour(scene: Scene, label: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
@@ -524,7 +537,7 @@ def _draw_looks(u, recipe):
     first, second = contrast * (first - base), contrast * (second - base) * 0.7
     tint = 1 + 0.5 * (u["palette"][:, 3] - 0.5)
     detail = jnp.where(flat, 0.0, 0.1 * u["look"][:, 2] ** 2)[:, None] * tint
-    sharpness = jnp.exp(jnp.log(0.7) + jnp.log(10.0) * u["look"][:, 3])
+    sharpness = jnp.exp(math.log(0.7) + math.log(10.0) * u["look"][:, 3])
     return to_texture, jnp.stack([base, first, second, detail], axis=1), sharpness
 
 
