@@ -14,7 +14,7 @@ Weights: ucbdrive/hd3 (BSD-3).
 Deviations: none in the numbers. As in the official code, some weights exist without
 effect, so that checkpoints convert whole: the projection of two-level trees, whose
 inner tree projects again, and the half-size output of the aggregation, which no level
-reads. They are listed in `IDLE`.
+reads. They are listed in `OPTIONAL`.
 """
 
 import dataclasses
@@ -514,6 +514,9 @@ TINY = Config(
     encoder="dlaup", planes=(2, 4, 4, 4, 4, 8, 8), hidden=8, radius=2, context=True
 )
 
+# At 1/64 of the size, batch statistics need more than one pixel.
+TINY_SIZE = (128, 192)
+
 VARIANTS = {
     "hd3_dlaup_hda": Config(),
     "hd3c_dlaup_hda": Config(context=True),
@@ -523,7 +526,7 @@ VARIANTS = {
 }
 
 # Weights that exist in the official checkpoints and have no effect.
-IDLE = (r"encoder\.base\.level[34]\.project\..*", r"encoder\.dla_up\.ida_4\..*")
+OPTIONAL = (r"encoder\.base\.level[34]\.project\..*", r"encoder\.dla_up\.ida_4\..*")
 
 _SOURCE = "https://github.com/ucbdrive/hd3"
 WEIGHTS = {

@@ -165,7 +165,8 @@ class Model(nnx.Module):
 
     In evaluation mode it returns full-size flow; `both_directions` gives everything.
     In training mode it returns the forward flow of the seven levels, coarse to fine,
-    each in pixels of its own grid.
+    each in pixels of its own grid, and the `Estimates` of both directions: the
+    refinement passes no gradient on, so estimators learn from `contexts` alone.
     """
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
@@ -201,10 +202,11 @@ class Model(nnx.Module):
     def __call__(self, image1: jax.Array, image2: jax.Array):
         """Estimates flow from `image1` to `image2`, both (B, H, W, 3) in [0, 1]."""
         spec.check_pair(image1, image2, self.frames)
-        forward, _ = self.both_directions(image1, image2)
+        forward, backward = self.both_directions(image1, image2)
         height, width = image1.shape[-3:-1]
         if not self.deterministic:
-            return flownet.in_own_pixels(forward.flows, height, width)
+            flows = flownet.in_own_pixels(forward.flows, height, width)
+            return flows, forward, backward
         return _resize(forward.flows[-1].astype(jnp.float32), image1) / DIV_FLOW
 
     def both_directions(

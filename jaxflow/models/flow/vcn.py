@@ -498,6 +498,9 @@ def _resize_each(x: jax.Array, size: tuple[int, int]) -> jax.Array:
 
 TINY = Config(width=1 / 16, hypotheses=(4, 4, 4, 4, 4))
 
+# At 1/64 of the size, batch statistics need more than one pixel.
+TINY_SIZE = (128, 192)
+
 VARIANTS = {
     "vcn": Config(),
     "vcn_small": Config(levels=(6, 5, 4, 3)),
