@@ -556,10 +556,12 @@ def _reduce_windows(x, empty, operation, window, strides, sides):
     ):
         if size > _MAX_SLICES:
             reduce = {_first_largest: lax.max, jnp.add: lax.add}[operation]
-            window, strides = [1] * x.ndim, [1] * x.ndim
-            window[axis], strides[axis] = size, step
+            sizes, steps = np.ones((2, x.ndim), int)
+            sizes[axis], steps[axis] = size, step
             start = np.asarray(empty, x.dtype)
-            x = lax.reduce_window(x, start, reduce, window, strides, "VALID")
+            x = lax.reduce_window(
+                x, start, reduce, sizes.tolist(), steps.tolist(), "VALID"
+            )
             continue
         count = (x.shape[axis] - size) // step + 1
         slices = [
