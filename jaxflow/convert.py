@@ -58,11 +58,14 @@ class Slot:
     def accepts(self, shape: tuple[int, ...]) -> bool:
         """Tells whether an array of this shape can fill the weight.
 
-        Torch7 stores a kernel flat, as (O, rest), and so do 1x1 convolutions that were
-        written as matrices.
+        A kernel of a 2-D network fills one of a 3-D network: it is repeated in time,
+        and divided by the repetitions, so that a clip of one repeated frame gives the
+        2-D answer (Carreira and Zisserman, CVPR 2017, Sec. 2.4). Torch7 stores a
+        kernel flat, as (O, rest), and so do 1x1 convolutions that were written as
+        matrices.
         """
         own = self.foreign_shape
-        if shape == own:
+        if shape == own or self._inflates(shape):
             return True
         flat = len(shape) == 2 or len(own) == 2
         return (
@@ -72,9 +75,18 @@ class Slot:
             and _as_matrix(shape) == _as_matrix(own)
         )
 
+    def _inflates(self, shape: tuple[int, ...]) -> bool:
+        """Tells whether this is the 2-D form of our 3-D kernel."""
+        own = self.foreign_shape
+        return len(shape) == 4 and len(own) == 5 and shape == (*own[:2], *own[3:])
+
     def fill(self, array: np.ndarray) -> None:
         """Writes the weight, converted to its own dtype."""
-        value = np.asarray(array).reshape(self.foreign_shape)
+        value = np.asarray(array)
+        if self._inflates(value.shape):
+            frames = self.foreign_shape[2]
+            value = np.repeat(value[:, :, None] / frames, frames, axis=2)
+        value = value.reshape(self.foreign_shape)
         if self.axes is not None:
             value = value.transpose(self.axes)
         self.variable[...] = jnp.asarray(
@@ -102,7 +114,8 @@ def convert_state_dict(
 
     Raises:
         ValueError: If weights are missing, keys are not used, or shapes differ. The one
-            message lists all of them, and the model is untouched.
+            message lists all of them, and the model is untouched. Also if the dialect's
+            weights were trained for another config of the model.
     """
     state = _only_arrays(unwrap(state_dict))
     tables = key_tables(model)
@@ -117,6 +130,7 @@ def convert_state_dict(
     ]
     plan = min(plans, key=lambda plan: len(plan.faults()))
     plan.check(model)
+    _check_config(model, plan.dialect)
     for slot, array in plan.found.values():
         slot.fill(array)
     return model
@@ -344,6 +358,8 @@ def _plan(model, dialect, table, state, prefix) -> _Plan:
             if known and path is None:
                 continue
             slot = find_slot(model, path) if path else None
+        if slot is not None:
+            array = _adapt(model, dialect, bare, array)
         if slot is None:
             plan.unused.append(key)
         elif slot.path in plan.found:
@@ -361,6 +377,38 @@ def _plan(model, dialect, table, state, prefix) -> _Plan:
         if path not in plan.found and not is_optional(model, path)
     ]
     return plan
+
+
+def _adapt(model: nnx.Module, dialect: str, key: str, array: np.ndarray) -> np.ndarray:
+    """Returns an array as our network takes it, if the dialect's differs in it.
+
+    `ADAPT` of the model's file lists, for a dialect, patterns of keys and a function of
+    the array in torch's layout.
+    """
+    module = sys.modules[type(model).__module__]
+    for pattern, function in getattr(module, "ADAPT", {}).get(dialect, ()):
+        if re.fullmatch(pattern, key):
+            array = function(np.asarray(array))
+    return array
+
+
+def _check_config(model: nnx.Module, dialect: str) -> None:
+    """Raises if the weights are for another config (`REQUIRES` of the model's file)."""
+    module = sys.modules[type(model).__module__]
+    for field, value in getattr(module, "REQUIRES", {}).get(dialect, {}).items():
+        found = getattr(model.config, field)
+        if found != value:
+            name = module.__name__.rpartition(".")[2]
+            variants = [
+                variant
+                for variant, config in module.VARIANTS.items()
+                if getattr(config, field) == value
+            ]
+            raise ValueError(
+                f"weights in the dialect {dialect!r} are for a {name} with "
+                f"{field}={value}; this one has {found}: create one of "
+                f"{', '.join(variants)}"
+            )
 
 
 def _translate(rows, key: str) -> tuple[bool, str | None]:

@@ -1,6 +1,8 @@
 """Tests for jaxflow.convert."""
 
+import importlib.util
 import json
+import pathlib
 import struct
 
 import jax
@@ -13,7 +15,7 @@ import safetensors
 from flax import nnx, serialization
 
 import jaxflow
-from jaxflow import checkpoint, convert
+from jaxflow import checkpoint, convert, estimate, models
 from jaxflow.models.flow import pwcnet, spynet
 
 
@@ -214,3 +216,39 @@ def test_the_error_of_load_weights_names_the_file(tmp_path):
         ValueError, match=r"other\.safetensors: the state dict does not"
     ):
         convert.load_weights(tiny(), path)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "tolerance"),
+    [
+        ("flownets", "flownets_mmflow", 1e-4),
+        ("flownetc", "flownetc_mmflow", 2e-3),
+        ("pwcnet", "pwcnet_mmflow", 1e-3),
+        ("raft", "raft_large", 1e-3),
+    ],
+)
+def test_weights_of_mmflow_give_its_flow(theirs, ours, tolerance):
+    folder = pathlib.Path(__file__).parent / "fixtures"
+    spec = importlib.util.spec_from_file_location("mm", folder / "make_mmflow.py")
+    make_mmflow = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(make_mmflow)
+    saved = np.load(folder / "mmflow.npz")
+    shapes = json.loads(str(saved[f"{theirs}/keys"]))
+    model = models.create_model(ours)
+    convert.convert_state_dict(model, make_mmflow.fill(shapes))
+    iterations = make_mmflow.RAFT_ITERATIONS
+    options = {"iterations": iterations} if theirs == "raft" else {}
+    flow = estimate.estimate_flow(model, *make_mmflow.frames(), options=options)
+    expected = saved[f"{theirs}/flow"]
+    assert np.abs(expected).max() > 1
+    np.testing.assert_allclose(flow, expected, atol=tolerance)
+
+
+def test_weights_for_another_config_are_refused():
+    path = pathlib.Path(__file__).parent / "fixtures" / "mmflow.npz"
+    shapes = json.loads(str(np.load(path)["flownets/keys"]))
+    state = {key: np.zeros(shape, np.float32) for key, shape in shapes.items()}
+    model = models.create_model("flownets")
+    with pytest.raises(ValueError, match="create one of flownets_mmflow"):
+        convert.convert_state_dict(model, state)
+    assert np.any(convert.weight_slots(model)["conv1.conv.kernel"].variable[...])

@@ -280,3 +280,18 @@ class Linear(nnx.Module):
         """Multiplies `x`, (..., C_in), by the kernel."""
         y = x @ self.kernel[...].astype(x.dtype)
         return y if self.bias is None else y + self.bias[...].astype(x.dtype)
+
+
+def flip_colours(kernel: np.ndarray) -> np.ndarray:
+    """Makes a first kernel that was trained on BGR frames one for RGB.
+
+    Args:
+        kernel: In torch's layout, (O, I, H, W). The first channels are frames of three
+            channels each, as many as there are; a rest of channels (12 = three frames,
+            flow, error; 11 = one frame and the estimates) is not touched.
+    """
+    frames = {3: 1, 6: 2, 12: 3, 11: 1}[kernel.shape[1]]
+    order = [3 * frame + channel for frame in range(frames) for channel in (2, 1, 0)]
+    kernel = kernel.copy()
+    kernel[:, : 3 * frames] = kernel[:, order]
+    return kernel

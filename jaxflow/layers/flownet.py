@@ -5,6 +5,9 @@ Ilg et al., "FlowNet 2.0" (2017). Inside these networks flow is in units of `DIV
 pixels of the full-size frame, at every level.
 """
 
+import functools
+import re
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -13,6 +16,9 @@ from jaxflow import ops
 from jaxflow.layers import conv, norm
 
 DIV_FLOW = 20.0
+NO_MEAN = (0.0, 0.0, 0.0)
+PINARD_MEAN = (0.45, 0.432, 0.411)
+"""RGB means of ClementPinard/FlowNetPytorch's training."""
 DECONV_FEATURES = {5: 512, 4: 256, 3: 128, 2: 64}
 
 
@@ -70,11 +76,21 @@ class UpBlock(nnx.Module):
     Args:
         in_features: Channels in.
         out_features: Channels out.
+        use_bias: Whether it has a bias.
         rngs: Source of the initial weights.
     """
 
-    def __init__(self, in_features: int, out_features: int, *, rngs: nnx.Rngs):
-        self.conv = conv.ConvTranspose(in_features, out_features, rngs=rngs)
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        use_bias: bool = True,
+        rngs: nnx.Rngs,
+    ):
+        self.conv = conv.ConvTranspose(
+            in_features, out_features, use_bias=use_bias, rngs=rngs
+        )
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps (B, H, W, C_in) to (B, 2H, 2W, C_out)."""
@@ -98,6 +114,7 @@ class Decoder(nnx.Module):
         inter_features: Level -> channels of the extra convolution before the
             prediction (FlowNetSD and fusion); {} for none.
         upsample_bias: Whether the up-sampling of flow has a bias.
+        use_bias: Whether predictions and the up-sampling of features have one.
         rngs: Source of the initial weights.
     """
 
@@ -109,16 +126,21 @@ class Decoder(nnx.Module):
         *,
         inter_features: dict[int, int],
         upsample_bias: bool,
+        use_bias: bool = True,
         rngs: nnx.Rngs,
     ):
+        predict = functools.partial(
+            conv.Conv, out_features=2, use_bias=use_bias, rngs=rngs
+        )
         self.levels = tuple(skip_features)
         self.has_inter = bool(inter_features)
         features = bottom_features
         top = self.levels[0] + 1
-        setattr(self, f"predict_flow{top}", conv.Conv(features, 2, rngs=rngs))
+        setattr(self, f"predict_flow{top}", predict(features))
         for level in self.levels:
             up = deconv_features[level]
-            setattr(self, f"deconv{level}", UpBlock(features, up, rngs=rngs))
+            block = UpBlock(features, up, use_bias=use_bias, rngs=rngs)
+            setattr(self, f"deconv{level}", block)
             setattr(
                 self,
                 f"upsampled_flow{level + 1}_to_{level}",
@@ -130,7 +152,7 @@ class Decoder(nnx.Module):
                 predict_from = inter_features[level]
                 inter = conv.Conv(features, predict_from, rngs=rngs)
                 setattr(self, f"inter_conv{level}", inter)
-            setattr(self, f"predict_flow{level}", conv.Conv(predict_from, 2, rngs=rngs))
+            setattr(self, f"predict_flow{level}", predict(predict_from))
 
     def __call__(self, bottom: jax.Array, skips: dict[int, jax.Array]) -> list:
         """Predicts flow from the coarsest features and the encoder's others.
@@ -154,22 +176,30 @@ class Decoder(nnx.Module):
         return flows
 
 
-def normalise(image1: jax.Array, image2: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Subtracts from both frames each channel's mean over all their pixels.
+def normalise(
+    image1: jax.Array,
+    image2: jax.Array,
+    mean: tuple[float, float, float] | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    """Subtracts a mean from both frames.
 
     Args:
         image1: Frame 1, (B, H, W, 3).
         image2: Frame 2, alike.
+        mean: Of each channel; None takes it over all pixels of the two frames.
 
     Returns:
         Both frames, centred; the mean is one for a pair and a channel.
     """
-    mean = 0.5 * (
+    if mean is not None:
+        fixed = jnp.array(mean, image1.dtype)
+        return image1 - fixed, image2 - fixed
+    own = 0.5 * (
         jnp.mean(image1, axis=(-3, -2), keepdims=True, dtype=jnp.float32)
         + jnp.mean(image2, axis=(-3, -2), keepdims=True, dtype=jnp.float32)
     )
-    mean = mean.astype(image1.dtype)
-    return image1 - mean, image2 - mean
+    own = own.astype(image1.dtype)
+    return image1 - own, image2 - own
 
 
 def in_own_pixels(flows: list[jax.Array], height: int, width: int) -> list[jax.Array]:
@@ -222,3 +252,32 @@ def channel_norm(x: jax.Array) -> jax.Array:
     positive = squared > 0
     root = jnp.sqrt(jnp.where(positive, squared, 1.0))
     return jnp.where(positive, root, 0.0).astype(x.dtype)
+
+
+def mmflow_rows(blocks: dict[str, str], levels: range) -> tuple:
+    """Rows of mmflow's names.
+
+    Args:
+        blocks: mmflow's path of a convolution of the encoder -> our name of its block.
+        levels: mmflow's numbers of the decoder's levels, fine to coarse. Ours begin at
+            2, or at 0 for the fusion, whose levels mmflow counts from 1.
+    """
+    leaf = "(weight|bias)"
+    shift = 0 if levels[0] == 2 else -1
+    rows = [
+        (rf"{re.escape(path)}\.conv\.{leaf}", rf"{block}.conv.\1")
+        for path, block in blocks.items()
+    ]
+    for level in levels:
+        ours = level + shift
+        name = rf"decoder\.decoders\.level{level}\."
+        up = f"decoder.upsampled_flow{ours}_to_{ours - 1}"
+        rows += [
+            (rf"{name}pred_out\.{leaf}", rf"decoder.predict_flow{ours}.\1"),
+            (rf"{name}pred_out\.0\.{leaf}", rf"decoder.inter_conv{ours}.\1"),
+            (rf"{name}pred_out\.1\.{leaf}", rf"decoder.predict_flow{ours}.\1"),
+            (rf"{name}deconv_out\.deconvs\.0\.{leaf}",
+             rf"decoder.deconv{ours - 1}.conv.\1"),
+            (rf"{name}upsample_pred\.deconvs\.0\.{leaf}", rf"{up}.\1"),
+        ]  # fmt: skip
+    return tuple(rows)

@@ -14,7 +14,8 @@ reduced ones exist only in the authors' Caffe archive.
 Deviations: as in NVIDIA's code, warping clamps at the border (the Caffe original fills
 with 0), FlowNet2-CSS and the links into the fusion are up-sampled by nearest neighbour,
 and FlowNetSD's output is divided by 20 where all others are multiplied: its weights
-inside FlowNet2 were trained on that scale.
+inside FlowNet2 were trained on that scale. The variants for mmflow's weights follow
+mmflow: no mean is subtracted, FlowNetSD's output is multiplied by 20.
 """
 
 import dataclasses
@@ -41,6 +42,8 @@ class Config:
         last_upsampling: How a stack without fusion brings its flow to full size.
         frozen: Names of the parts whose gradient is exactly 0: earlier stages, while a
             later one trains.
+        mean: Subtracted from each channel; None takes the mean of the two frames.
+        small_scale: Factor on FlowNetSD's output on its way into the fusion.
     """
 
     stages: tuple[str, ...] = ("flownetc", "flownets_1", "flownets_2")
@@ -48,6 +51,8 @@ class Config:
     fusion: bool = False
     last_upsampling: str = "nearest"
     frozen: tuple[str, ...] = ()
+    mean: tuple[float, float, float] | None = None
+    small_scale: float = 1 / flownet.DIV_FLOW
 
 
 class Model(nnx.Module):
@@ -75,7 +80,7 @@ class Model(nnx.Module):
         """Estimates flow from `image1` to `image2`, both (B, H, W, 3) in [0, 1]."""
         spec.check_pair(image1, image2, self.frames)
         height, width = image1.shape[-3:-1]
-        x1, x2 = flownet.normalise(image1, image2)
+        x1, x2 = flownet.normalise(image1, image2, self.config.mean)
         flows = self._run_stack(x1, x2)
         if self.config.fusion:
             fused = self._fuse(x1, x2, flows[-1])
@@ -108,7 +113,7 @@ class Model(nnx.Module):
         return self.flownetfusion.fuse(
             x1,
             x2,
-            flownet.upsample(small / flownet.DIV_FLOW, method="nearest"),
+            flownet.upsample(small * self.config.small_scale, method="nearest"),
             flownet.upsample(large * flownet.DIV_FLOW, method="nearest"),
         )
 
@@ -140,6 +145,15 @@ VARIANTS = {
     "flownet2ss_small": Config(stages=("flownets", "flownets_1"), width=_SMALL),
     "flownet2cs_small": Config(stages=("flownetc", "flownets_1"), width=_SMALL),
     "flownet2css_small": Config(width=_SMALL),
+    "flownet2cs_mmflow": Config(
+        stages=("flownetc", "flownets_1"),
+        last_upsampling="bilinear",
+        mean=flownet.NO_MEAN,
+    ),
+    "flownet2css_mmflow": Config(last_upsampling="bilinear", mean=flownet.NO_MEAN),
+    "flownet2_mmflow": Config(
+        fusion=True, mean=flownet.NO_MEAN, small_scale=flownet.DIV_FLOW
+    ),
 }
 
 _SOURCE = "https://github.com/NVIDIA/flownet2-pytorch"
@@ -173,6 +187,24 @@ WEIGHTS = {
     ),
 }
 
+# mmflow's path of a part, our name of it, its file. FlowNet2 holds its stack.
+_MMFLOW_PARTS = (
+    (r"(?:flownetCSS\.)?flownetC", "flownetc", flownetc),
+    (r"(?:flownetCSS\.)?flownetS1", "flownets_1", flownets),
+    (r"(?:flownetCSS\.)?flownetS2", "flownets_2", flownets),
+    ("flownetSD", "flownets_d", flownetsd),
+    ("flownet_fusion", "flownetfusion", flownetfusion),
+)
+
+
+def _inside(path: str, part: str, module) -> tuple:
+    """Rows of mmflow's names of one part."""
+    return tuple(
+        (rf"{path}\.{pattern}", f"{part}.{template}")
+        for pattern, template in module.KEYS["mmflow"]
+    )
+
+
 _PART = r"(flownet\w+)"
 KEYS = {
     "nvidia": (
@@ -184,4 +216,19 @@ KEYS = {
             r"\1.decoder.\2.\3",
         ),
     ),
+    "mmflow": tuple(
+        row
+        for path, part, module in _MMFLOW_PARTS
+        for row in _inside(path, part, module)
+    ),
 }
+
+ADAPT = {
+    "mmflow": tuple(
+        (rf"{path}\.{pattern}", function)
+        for path, _, module in _MMFLOW_PARTS
+        for pattern, function in module.ADAPT["mmflow"]
+    )
+}
+
+REQUIRES = {"mmflow": {"mean": flownet.NO_MEAN}}

@@ -17,10 +17,11 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from jaxflow import ops, spec
-from jaxflow.layers import flownet
+from jaxflow.layers import conv, flownet
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,12 +33,16 @@ class Config:
         batch_norm: Whether the encoder is normalised.
         radius: Half the side of the correlation's window, in steps.
         step: Distance between the displacements that are compared, in 1/8-size pixels.
+        mean: Subtracted from each channel; None takes the mean of the two frames.
+        decoder_bias: Whether predictions and transposed convolutions have biases.
     """
 
     width: float = 1.0
     batch_norm: bool = False
     radius: int = 10
     step: int = 2
+    mean: tuple[float, float, float] | None = None
+    decoder_bias: bool = True
 
 
 # name: (kernel, stride, channels in the full-width network), in order.
@@ -86,7 +91,8 @@ class Model(nnx.Module):
                 for level, full in flownet.DECONV_FEATURES.items()
             },
             inter_features={},
-            upsample_bias=True,
+            upsample_bias=config.decoder_bias,
+            use_bias=config.decoder_bias,
             rngs=rngs,
         )
 
@@ -107,7 +113,7 @@ class Model(nnx.Module):
         """Estimates flow from `image1` to `image2`, both (B, H, W, 3) in [0, 1]."""
         spec.check_pair(image1, image2, self.frames)
         height, width = image1.shape[-3:-1]
-        flows = self.flows(*flownet.normalise(image1, image2))
+        flows = self.flows(*flownet.normalise(image1, image2, self.config.mean))
         if not self.deterministic:
             return flownet.in_own_pixels(flows, height, width)
         return flownet.upsample(flownet.DIV_FLOW * flows[-1])
@@ -147,6 +153,8 @@ VARIANTS = {
     "flownetc": Config(),
     "flownetc_bn": Config(batch_norm=True),
     "flownet2c_small": Config(width=3 / 8),
+    "flownetc_mmflow": Config(mean=flownet.NO_MEAN),
+    "flownetc_pinard": Config(mean=flownet.PINARD_MEAN, decoder_bias=False),
 }
 
 WEIGHTS = {
@@ -160,6 +168,28 @@ WEIGHTS = {
     ),
 }
 
+_MMFLOW_BLOCKS = {
+    **{f"encoder.layers.{level - 1}.layers.0": f"conv{level}" for level in (1, 2, 3)},
+    "corr_encoder.conv_redir": "conv_redir",
+    "corr_encoder.layers.0.layers.0": "conv3_1",
+    **{
+        f"corr_encoder.layers.{level - 3}.layers.{index}": f"conv{level}{'_1' * index}"
+        for level in (4, 5, 6)
+        for index in (0, 1)
+    },
+}
+
+
+def _take_mean_cost(kernel: np.ndarray) -> np.ndarray:
+    """Rescales what sees the cost: mmflow sums over channels, and we average.
+
+    The activation between commutes with a positive factor.
+    """
+    kernel = kernel.copy()
+    kernel[:, REDIRECTED_FEATURES:] *= SIAMESE["conv3"][2]
+    return kernel
+
+
 KEYS = {
     "nvidia": (
         (r"(conv\w+)\.0\.(weight|bias)", r"\1.conv.\2"),
@@ -168,4 +198,14 @@ KEYS = {
         (r"(deconv\d)\.0\.(weight|bias)", r"decoder.\1.conv.\2"),
         (r"(predict_flow\d|upsampled_flow\d_to_\d)\.(weight|bias)", r"decoder.\1.\2"),
     ),
+    "mmflow": flownet.mmflow_rows(_MMFLOW_BLOCKS, range(2, 7)),
 }
+
+ADAPT = {
+    "mmflow": (
+        (r"encoder\.layers\.0\.layers\.0\.conv\.weight", conv.flip_colours),
+        (r"corr_encoder\.layers\.0\.layers\.0\.conv\.weight", _take_mean_cost),
+    ),
+}
+
+REQUIRES = {"mmflow": {"mean": flownet.NO_MEAN}}

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxflow import ops, spec
-from jaxflow.layers import flownet
+from jaxflow.layers import conv, flownet
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -144,6 +144,15 @@ VARIANTS = {"flownetfusion": Config()}
 
 WEIGHTS: dict[str, spec.Weights] = {}
 
+_MMFLOW_BLOCKS = {
+    "encoder.layers.0.layers.0": "conv0",
+    **{
+        f"encoder.layers.{level}.layers.{index}": f"conv{level}{'_1' * index}"
+        for level in (1, 2)
+        for index in (0, 1)
+    },
+}
+
 KEYS = {
     "nvidia": (
         (r"(conv\w+)\.0\.(weight|bias)", r"\1.conv.\2"),
@@ -153,4 +162,9 @@ KEYS = {
         (r"(inter_conv\d)\.0\.(weight|bias)", r"decoder.\1.\2"),
         (r"(predict_flow\d|upsampled_flow\d_to_\d)\.(weight|bias)", r"decoder.\1.\2"),
     ),
+    "mmflow": flownet.mmflow_rows(_MMFLOW_BLOCKS, range(1, 4)),
+}
+
+ADAPT = {
+    "mmflow": ((r"encoder\.layers\.0\.layers\.0\.conv\.weight", conv.flip_colours),),
 }

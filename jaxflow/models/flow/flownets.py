@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxflow import spec
-from jaxflow.layers import flownet
+from jaxflow.layers import conv, flownet
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,11 +32,15 @@ class Config:
             stack (two frames, warped frame, flow, brightness error).
         width: Factor on every channel count.
         batch_norm: Whether the encoder is normalised.
+        mean: Subtracted from each channel; None takes the mean of the two frames.
+        decoder_bias: Whether predictions and transposed convolutions have biases.
     """
 
     in_features: int = 6
     width: float = 1.0
     batch_norm: bool = False
+    mean: tuple[float, float, float] | None = None
+    decoder_bias: bool = True
 
 
 # name: (kernel, stride, channels in the full-width network), in order.
@@ -92,6 +96,7 @@ class Model(nnx.Module):
             },
             inter_features={},
             upsample_bias=False,
+            use_bias=config.decoder_bias,
             rngs=rngs,
         )
 
@@ -99,7 +104,7 @@ class Model(nnx.Module):
         """Estimates flow from `image1` to `image2`, both (B, H, W, 3) in [0, 1]."""
         spec.check_pair(image1, image2, self.frames)
         height, width = image1.shape[-3:-1]
-        frames = flownet.normalise(image1, image2)
+        frames = flownet.normalise(image1, image2, self.config.mean)
         flows = self.flows(jnp.concatenate(frames, axis=-1))
         if not self.deterministic:
             return flownet.in_own_pixels(flows, height, width)
@@ -127,6 +132,8 @@ VARIANTS = {
     "flownets": Config(),
     "flownets_bn": Config(batch_norm=True),
     "flownet2s_small": Config(width=3 / 8),
+    "flownets_mmflow": Config(mean=flownet.NO_MEAN),
+    "flownets_pinard": Config(mean=flownet.PINARD_MEAN, decoder_bias=False),
 }
 
 _RESEARCH = "research only (FlowNet 2.0 authors)"
@@ -141,6 +148,12 @@ WEIGHTS = {
     ),
 }
 
+_MMFLOW_BLOCKS = {
+    f"encoder.layers.{level - 1}.layers.{index}": f"conv{level}{'_1' * index}"
+    for level in range(1, 7)
+    for index in range(1 if level < 3 else 2)
+}
+
 KEYS = {
     "nvidia": (
         (r"(conv\w+)\.0\.(weight|bias)", r"\1.conv.\2"),
@@ -149,4 +162,11 @@ KEYS = {
         (r"(deconv\d)\.0\.(weight|bias)", r"decoder.\1.conv.\2"),
         (r"(predict_flow\d|upsampled_flow\d_to_\d)\.(weight|bias)", r"decoder.\1.\2"),
     ),
+    "mmflow": flownet.mmflow_rows(_MMFLOW_BLOCKS, range(2, 7)),
 }
+
+ADAPT = {
+    "mmflow": ((r"encoder\.layers\.0\.layers\.0\.conv\.weight", conv.flip_colours),),
+}
+
+REQUIRES = {"mmflow": {"mean": flownet.NO_MEAN}}

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxflow import spec
-from jaxflow.layers import flownet
+from jaxflow.layers import conv, flownet
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,10 +30,12 @@ class Config:
     Attributes:
         width: Factor on every channel count.
         batch_norm: Whether the encoder is normalised.
+        mean: Subtracted from each channel; None takes the mean of the two frames.
     """
 
     width: float = 1.0
     batch_norm: bool = False
+    mean: tuple[float, float, float] | None = None
 
 
 # name: (stride, channels in the full-width network), in order; all windows are 3x3.
@@ -96,7 +98,7 @@ class Model(nnx.Module):
         """Estimates flow from `image1` to `image2`, both (B, H, W, 3) in [0, 1]."""
         spec.check_pair(image1, image2, self.frames)
         height, width = image1.shape[-3:-1]
-        frames = flownet.normalise(image1, image2)
+        frames = flownet.normalise(image1, image2, self.config.mean)
         flows = self.flows(jnp.concatenate(frames, axis=-1))
         if not self.deterministic:
             return flownet.in_own_pixels(flows, height, width)
@@ -120,7 +122,11 @@ class Model(nnx.Module):
 
 TINY = Config(width=1 / 16)
 
-VARIANTS = {"flownetsd": Config(), "flownetsd_bn": Config(batch_norm=True)}
+VARIANTS = {
+    "flownetsd": Config(),
+    "flownetsd_bn": Config(batch_norm=True),
+    "flownetsd_mmflow": Config(mean=flownet.NO_MEAN),
+}
 
 WEIGHTS = {
     "flownetsd/flownet2": spec.Weights(
@@ -133,6 +139,15 @@ WEIGHTS = {
     ),
 }
 
+_MMFLOW_BLOCKS = {
+    "encoder.plugin_layer": "conv0",
+    **{
+        f"encoder.layers.{level - 1}.layers.{index}": f"conv{level}{'_1' * index}"
+        for level in range(1, 7)
+        for index in (0, 1)
+    },
+}
+
 KEYS = {
     "nvidia": (
         (r"(conv\w+)\.0\.(weight|bias)", r"\1.conv.\2"),
@@ -142,4 +157,11 @@ KEYS = {
         (r"(inter_conv\d)\.0\.(weight|bias)", r"decoder.\1.\2"),
         (r"(predict_flow\d|upsampled_flow\d_to_\d)\.(weight|bias)", r"decoder.\1.\2"),
     ),
+    "mmflow": flownet.mmflow_rows(_MMFLOW_BLOCKS, range(2, 7)),
 }
+
+ADAPT = {
+    "mmflow": ((r"encoder\.plugin_layer\.conv\.weight", conv.flip_colours),),
+}
+
+REQUIRES = {"mmflow": {"mean": flownet.NO_MEAN}}

@@ -419,3 +419,5 @@ KEYS = {
     "sniklaus": _sniklaus_rows(),
     "mmflow": _mmflow_rows(),
 }
+
+REQUIRES = {"mmflow": {"divide_by_channels": False}}

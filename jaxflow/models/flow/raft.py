@@ -532,4 +532,63 @@ KEYS = {
         (r"mask_predictor\.convrelu\.0\.(weight|bias)", r"mask1.\1"),
         (r"mask_predictor\.conv\.(weight|bias)", r"mask2.\1"),
     ),
+    "mmflow": (
+        (r".*\.num_batches_tracked", None),
+        *(
+            entry
+            for theirs, ours in (("encoder", "fnet"), ("context", "cnet"))
+            for entry in (
+                (rf"{theirs}\.(conv[12])\.(weight|bias)", rf"{ours}.\1.\2"),
+                (rf"{theirs}\.bn1\.{_LEAF}", rf"{ours}.norm1.batch.\1"),
+                (
+                    rf"{theirs}\.res_(layer\d)\.(\d)\.(conv\d)\.(weight|bias)",
+                    rf"{ours}.\1_\2.\3.\4",
+                ),
+                (
+                    rf"{theirs}\.res_(layer\d)\.(\d)\.bn(\d)\.{_LEAF}",
+                    rf"{ours}.\1_\2.norm\3.batch.\4",
+                ),
+                (
+                    rf"{theirs}\.res_(layer\d)\.(\d)\.downsample\.0\.(weight|bias)",
+                    rf"{ours}.\1_\2.downsample.\3",
+                ),
+                (
+                    rf"{theirs}\.res_(layer\d)\.(\d)\.downsample\.1\.{_LEAF}",
+                    rf"{ours}.\1_\2.downsample_norm.batch.\3",
+                ),
+            )
+        ),
+        *(
+            (
+                rf"decoder\.encoder\.{theirs}\.conv\.(weight|bias)",
+                rf"update_block.encoder.{ours}.\1",
+            )
+            for theirs, ours in (
+                (r"corr_net\.0", "convc1"),
+                (r"corr_net\.1", "convc2"),
+                (r"flow_net\.0", "convf1"),
+                (r"flow_net\.1", "convf2"),
+                (r"out_net\.0", "conv"),
+            )
+        ),
+        *(
+            (
+                rf"decoder\.gru\.conv_([zrq])\.{index}\.conv\.(weight|bias)",
+                rf"update_block.gru{index + 1}.conv\1.\2",
+            )
+            for index in (0, 1)
+        ),
+        (
+            r"decoder\.flow_pred\.layers\.0\.conv\.(weight|bias)",
+            r"update_block.flow_conv1.\1",
+        ),
+        (
+            r"decoder\.flow_pred\.predict_layer\.(weight|bias)",
+            r"update_block.flow_conv2.\1",
+        ),
+        (r"decoder\.mask_pred\.layers\.0\.conv\.(weight|bias)", r"mask1.\1"),
+        (r"decoder\.mask_pred\.predict_layer\.(weight|bias)", r"mask2.\1"),
+    ),
 }
+
+ADAPT = {"mmflow": ((r"(encoder|context)\.conv1\.weight", conv.flip_colours),)}
