@@ -358,7 +358,7 @@ def _check_fits(
     """Raises one ValueError that lists what is missing, unwanted or misshapen."""
     faults = [f"{name} is missing" for name in expected if name not in found]
     faults += [f"{name} is not wanted" for name in found if name not in expected]
-    for name in expected.keys() & found.keys():
+    for name in sorted(expected.keys() & found.keys()):
         have, want = (f"{x[name].dtype}{x[name].shape}" for x in (found, expected))
         if have != want:
             faults.append(f"{name} is {have}, not {want}")

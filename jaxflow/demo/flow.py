@@ -258,6 +258,7 @@ def teach(
     """
     optimiser = optax.inject_hyperparams(make_optimiser)(total=float(steps or 1000))
     mesh = train.data_mesh(devices())
+    whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     step = train.make_step(model, loss, optimiser, draw=draw, mesh=mesh)
     error_of = relative_error(model, scenes)
     curve: list[tuple[float, int, float]] = []
@@ -294,7 +295,8 @@ def teach(
         )
         pace = (time.perf_counter() - started) / max(until - done, 1)
         with checkpoint.Checkpoints(folder / "checkpoints") as saved:
-            found = saved.restore(train.init(model, optimiser, seed=seed + 1))
+            other = train.init(model, optimiser, seed=seed + 1)
+            found = saved.restore(jax.device_put(other, whole))
         restored &= found is not None and _equal(found[0], state)
         state = state if found is None else found[0]
     train.finish(model, state)

@@ -48,7 +48,7 @@ class Page(html.parser.HTMLParser):
 def small(monkeypatch):
     monkeypatch.setattr(demo_flow, "NETWORK", SMALL)
     monkeypatch.setattr(demo_flow, "SIZE", (32, 48))
-    monkeypatch.setattr(demo_flow, "BATCH", 2)
+    monkeypatch.setattr(demo_flow, "BATCH", 4)
     monkeypatch.setattr(demo_flow, "WEIGHTS", (0.08, 0.02, 0.01))
 
 
