@@ -8,6 +8,7 @@ import importlib
 
 _SUBMODULES = (
     "augment",
+    "clips",
     "draws",
     "flying_chairs",
     "folders",

@@ -60,7 +60,7 @@ def flow_loader(
             f"`batch_size` is {batch_size}, but the source has {available} pairs for "
             f"shard {shard}"
         )
-    grain = _import_grain()
+    grain = import_grain()
     data = grain.MapDataset.source(source)[index::count].seed(seed)
     if shuffle:
         data = data.shuffle()
@@ -112,8 +112,12 @@ def _prepare(element, rng, crop):
     return element
 
 
-def _import_grain():
-    """Imports Grain, ready for worker processes."""
+def import_grain():
+    """Imports Grain, ready for worker processes.
+
+    Raises:
+        ImportError: If it is not installed.
+    """
     try:
         import grain
         from absl import flags

@@ -1,0 +1,361 @@
+"""Videos with labels, from folders or lists of files, as batches of clips.
+
+Nothing here needs JAX. Decoding needs PyAV and the loader needs Grain, both of which
+are extras.
+"""
+
+import os
+import pathlib
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from jaxflow import _checks, io
+from jaxflow.data import loaders
+
+Placement = Literal["spread", "pyslowfast", "segments", "random", "dense"]
+PLACEMENTS = ("spread", "pyslowfast", "segments", "random", "dense")
+TARGET_FPS = 30.0
+"""Frames a second that the steps between the frames of a clip count in, usually."""
+# Videos that cannot be decoded, one behind the other, before the loader gives up.
+_PATIENCE = 10
+
+
+class Video(NamedTuple):
+    """One labelled video.
+
+    Attributes:
+        path: The file.
+        label: Its class, from 0.
+    """
+
+    path: pathlib.Path
+    label: int
+
+
+def list_videos(root: str | os.PathLike[str]) -> tuple[list[Video], tuple[str, ...]]:
+    """Lists labelled videos.
+
+    Args:
+        root: A folder with one folder of videos a class, whose names in alphabetical
+            order are the classes; or a text file with a line ``path label`` a video,
+            separated by a blank, a comma or a tab, as PySlowFast, pytorchvideo and
+            mmaction2 write it. Labels are numbers from 0, or else names, numbered in
+            alphabetical order. Paths are relative to the file's folder.
+
+    Returns:
+        The videos, in the order of their names or of the lines, and the names of the
+        classes.
+
+    Raises:
+        ValueError: If there are none, or a line is not of that form.
+        OSError: If there is no such folder or file.
+    """
+    root = pathlib.Path(root)
+    if root.is_dir():
+        names = tuple(sorted(path.name for path in root.iterdir() if path.is_dir()))
+        videos = [
+            Video(path, label)
+            for label, name in enumerate(names)
+            for path in sorted((root / name).rglob("*"))
+            if path.suffix.lower() in io.video.READABLE
+        ]
+    else:
+        videos, names = _read_list(root)
+    if not videos:
+        raise ValueError(f"{root}: lists no videos")
+    return videos, names
+
+
+class Videos(Sequence[Mapping[str, Any]]):
+    """Labelled videos as a data source: elements name them, the loader decodes.
+
+    Attributes:
+        videos: Files and labels.
+        names: Names of the classes.
+
+    Args:
+        root: See `list_videos`.
+    """
+
+    def __init__(self, root: str | os.PathLike[str]):
+        self.videos, self.names = list_videos(root)
+
+    def __len__(self) -> int:
+        """Returns the number of videos."""
+        return len(self.videos)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Returns ``path`` and ``label`` of one video."""
+        path, label = self.videos[index]
+        return {"path": path, "label": np.int32(label)}
+
+
+def clip_loader(
+    source: Sequence[Mapping[str, Any]],
+    *,
+    batch_size: int = 8,
+    num_frames: int = 8,
+    stride: float = 8,
+    rate: float | None = TARGET_FPS,
+    size: int = 224,
+    short_side: tuple[int, int] = (256, 320),
+    flip: bool = True,
+    seed: int = 0,
+    shuffle: bool = True,
+    epochs: int | None = None,
+    shard: tuple[int, int] = (0, 1),
+    workers: int = 0,
+):
+    """Makes a loader of random clips for training, which can be resumed.
+
+    From each video one clip at a random time, resized to a random size, cropped at a
+    random place and mirrored half of the time; all follow from `seed` alone. A video
+    that cannot be decoded gives a warning, and another one takes its place.
+
+    Args:
+        source: `Videos`, or any sequence of elements with ``path`` and ``label``.
+        batch_size: Clips in a batch, of this process. What is left over is dropped.
+        num_frames: Frames of a clip.
+        stride: Steps between them.
+        rate: Frames a second that `stride` counts in: a video of another rate is
+            sampled at the same times. None: the video's own.
+        size: Height and width of a clip, in pixels.
+        short_side: Least and greatest length that a video's shorter side is resized to.
+        flip: Whether clips are mirrored; motion to the left and to the right must then
+            be of one class.
+        seed: Decides order, times, places and mirroring.
+        shuffle: Whether to shuffle; each epoch has its own order.
+        epochs: How many times to go through the source; None never ends.
+        shard: This process and the number of processes; each sees its own videos.
+        workers: Processes that decode; 0 decodes in this one.
+
+    Returns:
+        A `grain.IterDataset` of dicts: ``clip`` (B, T, size, size, 3) float32 in
+        [0, 1], and ``label`` (B,) int32.
+
+    Raises:
+        ValueError: If a number is out of range, or the shard has fewer videos than a
+            batch.
+        ImportError: If Grain is not installed.
+    """
+    sizes = {"batch_size": batch_size, "num_frames": num_frames, "stride": stride}
+    for name, value in (sizes | {"size": size}).items():
+        _checks.positive(name, value)
+    if not size <= short_side[0] <= short_side[1]:
+        raise ValueError(
+            f"`short_side` must be a range that starts at `size` {size} or above; got "
+            f"{short_side}"
+        )
+    index, count = shard
+    if not 0 <= index < count:
+        raise ValueError(f"`shard` must be (process, processes); got {shard!r}")
+    available = len(range(index, len(source), count))
+    if available < batch_size:
+        raise ValueError(
+            f"`batch_size` is {batch_size}, but the source has {available} videos for "
+            f"shard {shard}"
+        )
+
+    def prepare(element, rng):
+        frames, label = _decodable(source, element, num_frames, stride, rate, rng)
+        side = int(rng.integers(short_side[0], short_side[1] + 1))
+        clip = resized_crop(frames, side, size, rng=rng)
+        if flip and rng.random() < 0.5:
+            clip = clip[:, :, ::-1]
+        return {"clip": np.ascontiguousarray(clip), "label": np.int32(label)}
+
+    grain = loaders.import_grain()
+    data = grain.MapDataset.source(source)[index::count].seed(seed)
+    if shuffle:
+        data = data.shuffle()
+    data = data.repeat(epochs).random_map(prepare)
+    data = data.batch(batch_size, drop_remainder=True).to_iter_dataset()
+    if workers:
+        data = data.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+    return data
+
+
+def clip_indices(
+    length: int,
+    num_frames: int,
+    stride: float,
+    *,
+    clips: int = 1,
+    placement: Placement = "spread",
+    generator: np.random.Generator | None = None,
+) -> np.ndarray:
+    """Chooses the frames of clips.
+
+    A clip spans num_frames x stride frames, sampled evenly and rounded down. Where the
+    video is shorter, its last frame repeats.
+
+    Args:
+        length: Frames of the video.
+        num_frames: Frames of a clip.
+        stride: Frames of the video to one of a clip; any positive number.
+        clips: Number of clips; "dense" ignores it.
+        placement: Where they start. "spread": from the first possible place to the
+            last, evenly; one clip is in the middle. "pyslowfast": the same, but of n
+            clips none starts in the last n-th, as its decoder does. "random": anywhere.
+            "dense": one behind the other until the end. "segments": `stride` does not
+            count; the video is cut into `num_frames` equal segments, each of which
+            gives one frame, its middle one if there is one clip (Wang et al.,
+            "Temporal Segment Networks", ECCV 2016).
+        generator: Source of the random places.
+
+    Returns:
+        (clips, num_frames) integers.
+
+    Raises:
+        ValueError: If a number is not positive or the placement unknown.
+    """
+    _checks.one_of("placement", placement, PLACEMENTS)
+    numbers = {"length": length, "num_frames": num_frames, "stride": stride}
+    for name, value in (numbers | {"clips": clips}).items():
+        _checks.positive(name, value)
+    if placement == "segments":
+        phase = (np.arange(clips)[:, None] + 0.5) / clips
+        frames = length * (np.arange(num_frames) + phase) / num_frames
+        return np.minimum(frames, length - 1).astype(np.int64)
+    span = num_frames * stride
+    room = max(length - span, 0)
+    if placement == "dense":
+        starts = np.arange(max(1, int(np.ceil(length / span)))) * span
+    elif placement == "random":
+        generator = generator or np.random.default_rng(0)
+        starts = generator.uniform(0, room, clips)
+    elif placement == "pyslowfast":
+        starts = room * np.arange(clips) / clips
+    else:
+        starts = np.array([room / 2]) if clips == 1 else np.linspace(0, room, clips)
+    offsets = np.linspace(0, span - 1, num_frames) if num_frames > 1 else np.zeros(1)
+    frames = starts[:, None] + np.maximum(offsets, 0)
+    return np.clip(np.floor(frames + 1e-6), 0, length - 1).astype(np.int64)
+
+
+def read_clip(
+    path: str | os.PathLike[str],
+    num_frames: int,
+    stride: float,
+    *,
+    rate: float | None = TARGET_FPS,
+    generator: np.random.Generator | None = None,
+) -> np.ndarray:
+    """Decodes one clip of a video.
+
+    Args:
+        path: The file.
+        num_frames: Frames of the clip.
+        stride: Steps between them.
+        rate: Frames a second that `stride` counts in; None: the video's own.
+        generator: Decides when it starts; None takes the middle.
+
+    Returns:
+        (T, H, W, 3) uint8.
+
+    Raises:
+        ValueError: If the file is damaged or no video.
+        OSError: If the file cannot be opened.
+    """
+    info = io.video_info(path)
+    length = info.length or sum(1 for _ in io.read_video(path))
+    (wanted,) = clip_indices(
+        length,
+        num_frames,
+        stride * info.fps / (rate or info.fps),
+        placement="spread" if generator is None else "random",
+        generator=generator,
+    )
+    first, last = int(wanted[0]), int(wanted[-1])
+    frames = list(io.read_video(path, start=first, stop=last + 1))
+    if not frames:
+        raise ValueError(f"{path}: has no frame {first}, although it says so")
+    # A header may promise more frames than there are.
+    return np.stack([frames[min(i - first, len(frames) - 1)] for i in wanted])
+
+
+def resized_crop(
+    frames: np.ndarray,
+    short_side: int,
+    size: int,
+    *,
+    rng: np.random.Generator | None = None,
+) -> np.ndarray:
+    """Resizes frames by their shorter side and crops a square.
+
+    Bilinear without smoothing, as PySlowFast does and as `ops.resize`; only what is
+    kept is computed.
+
+    Args:
+        frames: (T, H, W, 3) uint8.
+        short_side: Length of the shorter side, in pixels.
+        size: Height and width of the square.
+        rng: Decides its place; None takes the middle.
+
+    Returns:
+        (T, size, size, 3) float32 in [0, 1].
+
+    Raises:
+        ValueError: If the square is larger than the resized frames.
+    """
+    if short_side < size:
+        raise ValueError(f"`short_side` must be at least `size` {size}; {short_side=}")
+    shorter = min(frames.shape[1:3])
+    result = frames.astype(np.float32) / 255
+    for axis in (1, 2):
+        old = frames.shape[axis]
+        new = max(size, old * short_side // shorter)
+        room = new - size
+        start = -(-room // 2) if rng is None else int(rng.integers(room + 1))
+        place = (np.arange(start, start + size) + 0.5) * (old / new) - 0.5
+        place = np.clip(place, 0, old - 1)
+        low = np.floor(place).astype(np.int64)
+        share = (place - low).astype(np.float32)
+        share = share.reshape([-1 if i == axis else 1 for i in range(4)])
+        one = result.take(low, axis)
+        two = result.take(np.minimum(low + 1, old - 1), axis)
+        result = one + share * (two - one)
+    return result
+
+
+def _read_list(path: pathlib.Path) -> tuple[list[Video], tuple[str, ...]]:
+    """Reads a list of files and labels."""
+    rows = []
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        if not line.strip():
+            continue
+        # A number at the end is the label, whatever the path has in it.
+        found = re.fullmatch(r"(.+?)[\s,]+(\d+)", line.strip()) or re.fullmatch(
+            r"(.+?)\s*[\t,]\s*([^\t,]+)|(.+?)\s+(\S+)", line.strip()
+        )
+        if found is None:
+            raise ValueError(f"{path}:{number}: expected a path and a label: {line!r}")
+        file, label = filter(None, found.groups())
+        rows.append((path.parent / file, label))
+    labels = {label for _, label in rows}
+    if all(label.isdigit() for label in labels):
+        numbers = {label: int(label) for label in labels}
+        names = tuple(str(i) for i in range(max(numbers.values(), default=-1) + 1))
+    else:
+        names = tuple(sorted(labels))
+        numbers = {name: index for index, name in enumerate(names)}
+    return [Video(file, numbers[label]) for file, label in rows], names
+
+
+def _decodable(source, element, num_frames, stride, rate, rng):
+    """Decodes a clip of `element`, or else of another one: frames and label."""
+    for _ in range(_PATIENCE):
+        try:
+            frames = read_clip(
+                element["path"], num_frames, stride, rate=rate, generator=rng
+            )
+            return frames, element["label"]
+        except (ValueError, OSError) as error:
+            warnings.warn(f"{error}; another video takes its place", stacklevel=2)
+            reason = error
+            element = source[int(rng.integers(len(source)))]
+    raise ValueError(f"{_PATIENCE} videos in a row cannot be decoded: {reason}")

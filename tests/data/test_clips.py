@@ -1,0 +1,217 @@
+"""Tests for jaxflow.data.clips."""
+
+import fractions
+
+import numpy as np
+import pytest
+
+from jaxflow import io
+from jaxflow.data import clips
+
+pytest.importorskip("av")
+
+
+def numbered(length, size=(32, 48)):
+    """A clip whose frame t is grey t * 8."""
+    return [np.full((*size, 3), 8 * t, np.uint8) for t in range(length)]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name, count in (("wave", 2), ("clap", 3)):
+        (tmp_path / name).mkdir()
+        for index in range(count):
+            io.write_video(tmp_path / name / f"{index}.mp4", numbered(20), fps=30)
+    (tmp_path / "wave" / "notes.txt").write_text("no video")
+    return tmp_path
+
+
+def test_folders_are_classes_in_alphabetical_order(folder):
+    videos, names = clips.list_videos(folder)
+    assert names == ("clap", "wave")
+    assert [(v.path.name, v.label) for v in videos] == [
+        ("0.mp4", 0), ("1.mp4", 0), ("2.mp4", 0), ("0.mp4", 1), ("1.mp4", 1)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "names"),
+    [
+        ("a b.mp4 2\nc,d.mp4 0\n\n", [("a b.mp4", 2), ("c,d.mp4", 0)], "012"),
+        ("a b.mp4,1\nc.mp4, 0\n", [("a b.mp4", 1), ("c.mp4", 0)], "01"),
+        (
+            "a.mp4,swing a bat\nb.mp4,climb\n",
+            [("a.mp4", 1), ("b.mp4", 0)],
+            ("climb", "swing a bat"),
+        ),
+        ("a.mp4\tone two\n", [("a.mp4", 0)], ("one two",)),
+        ("a.mp4 one\n", [("a.mp4", 0)], ("one",)),
+    ],
+)
+def test_lists_in_the_forms_in_use(tmp_path, text, expected, names):
+    path = tmp_path / "train.csv"
+    path.write_text(text)
+    videos, found = clips.list_videos(path)
+    assert videos == [clips.Video(tmp_path / name, label) for name, label in expected]
+    assert found == tuple(names)
+
+
+@pytest.mark.parametrize("text", ["", "alone\n"])
+def test_a_list_that_says_nothing_is_refused(tmp_path, text):
+    path = tmp_path / "train.csv"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"train\.csv"):
+        clips.list_videos(path)
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="lists no videos"):
+        clips.list_videos(tmp_path)
+
+
+@pytest.mark.parametrize(("fps", "step"), [(30, 2), (15, 1), (60, 4)])
+def test_the_step_between_frames_counts_at_30_frames_a_second(tmp_path, fps, step):
+    path = tmp_path / "a.mp4"
+    io.write_video(path, numbered(30), fps=fractions.Fraction(fps))
+    clip = clips.read_clip(path, 4, 2.0)
+    times = clip[:, 0, 0, 0].astype(float) / 8
+    # Four steps wide, spread from its first frame to its last; coding loses a little.
+    start = (30 - 4 * step) / 2
+    expected = np.floor(start + np.linspace(0, 4 * step - 1, 4) + 1e-6)
+    np.testing.assert_allclose(times, expected, atol=0.3)
+
+
+def test_the_step_may_count_the_videos_own_frames(tmp_path):
+    path = tmp_path / "a.mp4"
+    io.write_video(path, numbered(20), fps=15)
+    for rate, step in ((None, 1), (15, 1), (7.5, 2), (30, 0.5)):
+        clip = clips.read_clip(path, 8, 1, rate=rate)
+        times = np.rint(clip[:, 0, 0, 0] / 8)
+        assert abs((times[-1] - times[0]) - 7 * step) <= 1
+
+
+def test_random_clips_start_anywhere(tmp_path):
+    path = tmp_path / "a.mp4"
+    io.write_video(path, numbered(30), fps=30)
+    generator = np.random.default_rng(0)
+    starts = {
+        round(clips.read_clip(path, 2, 1, generator=generator)[0, 0, 0, 0] / 8)
+        for _ in range(40)
+    }
+    assert min(starts) < 4 and max(starts) > 24
+    assert len(starts) > 10
+
+
+def test_a_short_video_repeats_its_last_frame(tmp_path):
+    path = tmp_path / "a.mp4"
+    io.write_video(path, numbered(3), fps=30)
+    clip = clips.read_clip(path, 8, 1)
+    times = np.rint(clip[:, 0, 0, 0] / 8)
+    np.testing.assert_array_equal(times, [0, 1, 2, 2, 2, 2, 2, 2])
+
+
+@pytest.mark.parametrize(("height", "width"), [(30, 47), (50, 20), (16, 16)])
+def test_resizing_and_cropping_is_resizing_then_cropping(height, width):
+    from jaxflow import ops
+
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (2, height, width, 3), np.uint8)
+    shorter = min(height, width)
+    whole = (height * 24 // shorter, width * 24 // shorter)
+    resized = ops.resize(frames.astype(np.float32) / 255, whole, antialias=False)
+    top, left = (-(-(side - 20) // 2) for side in whole)
+    expected = np.asarray(resized)[:, top : top + 20, left : left + 20]
+    actual = clips.resized_crop(frames, 24, 20)
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
+
+
+def test_crops_reach_every_corner():
+    y, x = np.indices((12, 16))
+    frames = np.stack([y, x, 0 * x], axis=-1)[None].astype(np.uint8)
+    rng = np.random.default_rng(0)
+    crops = [clips.resized_crop(frames, 12, 10, rng=rng) for _ in range(100)]
+    corners = {tuple(np.rint(255 * crop[0, 0, 0, :2]).astype(int)) for crop in crops}
+    assert corners == {(i, j) for i in range(3) for j in range(7)}
+    with pytest.raises(ValueError, match="short_side"):
+        clips.resized_crop(frames, 8, 10)
+
+
+def loader(source, **options):
+    settings = {"batch_size": 2, "num_frames": 4, "stride": 2, "size": 16}
+    return clips.clip_loader(source, short_side=(20, 24), **(settings | options))
+
+
+def test_batches_are_clips_and_their_labels(folder):
+    pytest.importorskip("grain")
+    seen = list(loader(clips.Videos(folder), epochs=1, shuffle=False))
+    assert len(seen) == 2
+    assert seen[0]["clip"].shape == (2, 4, 16, 16, 3)
+    assert seen[0]["clip"].dtype == np.float32
+    assert 0 <= seen[0]["clip"].min() < seen[0]["clip"].max() <= 1
+    assert [label for batch in seen for label in batch["label"]] == [0, 0, 0, 1]
+
+
+def test_the_batches_follow_from_the_seed_and_can_be_resumed(folder):
+    pytest.importorskip("grain")
+    source = clips.Videos(folder)
+    iterator = iter(loader(source, seed=3))
+    first = next(iterator)
+    position = iterator.get_state()
+    second = next(iterator)
+    again = iter(loader(source, seed=3))
+    np.testing.assert_array_equal(next(again)["clip"], first["clip"])
+    again = iter(loader(source, seed=3))
+    again.set_state(position)
+    np.testing.assert_array_equal(next(again)["clip"], second["clip"])
+    other = next(iter(loader(source, seed=4)))
+    assert not np.array_equal(other["clip"], first["clip"])
+
+
+def test_clips_are_mirrored_half_of_the_time(tmp_path):
+    pytest.importorskip("grain")
+    frame = np.zeros((24, 24, 3), np.uint8)
+    frame[:, 12:] = 255
+    io.write_video(tmp_path / "a.mp4", [frame] * 4, fps=30)
+    (tmp_path / "list.txt").write_text("a.mp4 0\n")
+    source = clips.Videos(tmp_path / "list.txt")
+    data = iter(loader(source, batch_size=1))
+    lit = [next(data)["clip"][0, 0, 8, 0, 0] > 0.5 for _ in range(40)]
+    assert 8 < sum(lit) < 32
+    data = iter(loader(source, batch_size=1, flip=False))
+    assert not any(next(data)["clip"][0, 0, 8, 0, 0] > 0.5 for _ in range(10))
+
+
+def test_another_video_takes_the_place_of_a_damaged_one(folder):
+    pytest.importorskip("grain")
+    (folder / "clap" / "1.mp4").write_bytes(b"no video")
+    data = loader(clips.Videos(folder), shuffle=False, epochs=1)
+    with pytest.warns(UserWarning, match=r"1\.mp4.*another video"):
+        batch = next(iter(data))
+    assert batch["clip"].shape[0] == 2
+
+
+def test_a_loader_of_nothing_but_damage_stops(tmp_path):
+    pytest.importorskip("grain")
+    (tmp_path / "list.txt").write_text("a.mp4 0\nb.mp4 1\n")
+    data = loader(clips.Videos(tmp_path / "list.txt"))
+    with (
+        pytest.warns(UserWarning, match="another video"),
+        pytest.raises(ValueError, match="videos in a row"),
+    ):
+        next(iter(data))
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"batch_size": 0}, "batch_size"),
+        ({"batch_size": 9}, "batch_size"),
+        ({"num_frames": 0}, "num_frames"),
+        ({"stride": 0}, "stride"),
+        ({"size": 21}, "short_side"),
+        ({"shard": (1, 1)}, "shard"),
+    ],
+)
+def test_options_out_of_range_are_named(folder, options, name):
+    with pytest.raises(ValueError, match=name):
+        loader(clips.Videos(folder), **options)
