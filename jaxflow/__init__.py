@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from jaxflow import ops as ops
     from jaxflow import train as train
     from jaxflow import viz as viz
+    from jaxflow.checkpoint import load_pretrained as load_pretrained
     from jaxflow.classify import classify_video as classify_video
     from jaxflow.convert import convert_state_dict as convert_state_dict
     from jaxflow.convert import load_weights as load_weights
@@ -57,6 +58,7 @@ _FUNCTIONS = {
     "estimate_clip": "estimate",
     "estimate_flow": "estimate",
     "list_models": "models",
+    "load_pretrained": "checkpoint",
     "load_weights": "convert",
     "save_weights": "convert",
     "stream_flow": "estimate",

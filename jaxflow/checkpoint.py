@@ -21,7 +21,7 @@ import orbax.checkpoint as ocp
 from flax import nnx
 from orbax.checkpoint import checkpoint_managers
 
-from jaxflow import models, spec
+from jaxflow import convert, models, spec
 
 PathLike = str | os.PathLike[str]
 
@@ -232,8 +232,30 @@ def fill(model: nnx.Module, weights: dict[str, dict]) -> None:
         nnx.update(model, state)
 
 
+def load_pretrained(
+    name: str, *, path: PathLike | None = None, cache: PathLike | None = None
+) -> nnx.Module:
+    """Builds a network and fills it with published weights that lie on this machine.
+
+    Args:
+        name: "variant/data", e.g. "pwcnet/chairs"; `published` lists all.
+        path: The file, wherever it is; None looks for it in the cache.
+        cache: As for `pretrained`.
+
+    Returns:
+        The network, in evaluation mode.
+
+    Raises:
+        ValueError: If no weights have that name, or the file is not the published one.
+        FileNotFoundError: If the file is not there; the message says who offers it.
+    """
+    path, weights = pretrained(name, path=path, cache=cache)
+    model = models.create_model(name.partition("/")[0])
+    return convert.load_weights(model, path, dialect=weights.dialect)
+
+
 def pretrained(
-    name: str, *, cache: PathLike | None = None
+    name: str, *, path: PathLike | None = None, cache: PathLike | None = None
 ) -> tuple[pathlib.Path, spec.Weights]:
     """Finds a published checkpoint on this machine and verifies its checksum.
 
@@ -242,6 +264,7 @@ def pretrained(
 
     Args:
         name: "variant/data", e.g. "pwcnet/chairs".
+        path: The file, wherever it is; None looks for it in the cache.
         cache: Folder that holds the file under its authors' name; None for
             `$JAXFLOW_CACHE`, or else `~/.cache/jaxflow`.
 
@@ -256,7 +279,7 @@ def pretrained(
     if name not in known:
         raise ValueError(f"no weights are named {name!r}; there are {sorted(known)}")
     weights = known[name]
-    path = _cache(cache) / weights.file
+    path = pathlib.Path(path or _cache(cache) / weights.file)
     if not path.is_file():
         raise FileNotFoundError(
             f"{name}: put {weights.file} into {path.parent} (its authors offer it: "

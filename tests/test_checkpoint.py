@@ -1,5 +1,6 @@
 """Tests for jaxflow.checkpoint."""
 
+import dataclasses
 import hashlib
 import pathlib
 import shutil
@@ -12,9 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import safetensors.numpy
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+import jaxflow
 from jaxflow import checkpoint, models, spec
 
 
@@ -216,3 +219,29 @@ def test_the_cache_is_where_the_variable_says(tmp_path, registry, monkeypatch):
     monkeypatch.setenv("JAXFLOW_CACHE", str(tmp_path))
     (tmp_path / "toy.pth").write_bytes(b"weights")
     assert checkpoint.pretrained("toy/chairs")[0].parent == tmp_path
+
+
+def test_a_pretrained_network_is_built_from_its_file(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    source = models.create_model("spynet")
+    path = tmp_path / "network-sintel-final.safetensors"
+    state = {}
+    for index in range(len(source.levels)):
+        for layer, part in enumerate(source.levels[index].convs):
+            name = f"moduleBasic.{index}.moduleBasic.{2 * layer}"
+            kernel = rng.normal(size=part.kernel.shape).astype(np.float32)
+            state[f"{name}.weight"] = kernel.transpose(3, 2, 0, 1).copy()
+            state[f"{name}.bias"] = rng.normal(size=part.bias.shape).astype(np.float32)
+    safetensors.numpy.save_file(state, path)
+    known = {
+        name: dataclasses.replace(weights, sha256="")
+        for name, weights in checkpoint.published().items()
+    }
+    monkeypatch.setattr(checkpoint, "published", lambda: known)
+    name = "spynet/sintel-final"
+    model = jaxflow.load_pretrained(name, path=path)
+    np.testing.assert_array_equal(
+        model.levels[0].convs[0].bias[...], state["moduleBasic.0.moduleBasic.0.bias"]
+    )
+    with pytest.raises(FileNotFoundError, match="its authors offer it"):
+        jaxflow.load_pretrained(name, path=tmp_path / "elsewhere.pth")
