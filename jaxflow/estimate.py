@@ -189,6 +189,43 @@ def stream_flow(
         yield from _estimate_pairs(model, waiting, batch_size, keywords)
 
 
+def memory_of_flow(
+    model: nnx.Module | str,
+    frame1: Any,
+    frame2: Any,
+    *,
+    options: Mapping[str, Any] | None = None,
+) -> int:
+    """Counts what one call of `estimate_flow` needs on the device, whole frames at once.
+
+    It compiles the call for that, and does not run it.
+
+    Args:
+        model: A flow network with its weights, or the name of a classical method.
+        frame1: Frame 1, (…, H, W, 3): uint8, or float in [0, 1].
+        frame2: Frame 2, alike.
+        options: As for `estimate_flow`.
+
+    Returns:
+        Bytes of weights, frames, flow and everything between, as the compiler plans it.
+
+    Raises:
+        ValueError: As `estimate_flow`.
+    """
+    _runner(model, options, "highest")
+    one, two = (x.reshape(-1, *x.shape[-3:]) for x in _check_frames(frame1, frame2))
+    keywords = tuple(sorted((options or {}).items()))
+    if isinstance(model, str):
+        lowered = _run_classical.lower(model, keywords, one, two)
+    else:
+        graphdef, state = nnx.split(model)
+        with jax.default_matmul_precision("highest"):
+            lowered = _run_network.lower(graphdef, keywords, state, one, two)
+    plan = lowered.compile().memory_analysis()
+    parts = ("argument", "output", "temp")
+    return sum(getattr(plan, f"{part}_size_in_bytes") for part in parts)
+
+
 def network_size(size: tuple[int, int], frames: spec.Frames) -> tuple[int, int]:
     """Returns the (height, width) that a network sees for frames of this size.
 

@@ -311,3 +311,15 @@ def test_the_public_face_has_every_name():
     assert jaxflow.models is models
     with pytest.raises(AttributeError, match="no attribute 'estimate_flwo'"):
         jaxflow.estimate_flwo  # noqa: B018
+
+
+def test_memory_holds_weights_and_frames_and_grows_with_them():
+    model = spynet.Model(spynet.TINY, rngs=nnx.Rngs(0))
+    weights = sum(x.size for x in jax.tree.leaves(nnx.state(model, nnx.Param)))
+    needs = [
+        estimate.memory_of_flow(model, *np.zeros((2, side, side, 3), np.uint8))
+        for side in (64, 128)
+    ]
+    assert needs[0] > 4 * weights + 2 * 64**2 * 3 + 4 * 64**2 * 2
+    assert needs[1] > needs[0] + 2 * (128**2 - 64**2) * 3
+    assert estimate.memory_of_flow("horn_schunck", *np.zeros((2, 32, 32, 3))) > 0
