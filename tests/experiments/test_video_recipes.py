@@ -1,0 +1,461 @@
+"""Each recipe of experiments/video trains, stops, and goes on where it was."""
+
+import dataclasses
+import importlib
+import json
+import pathlib
+import shutil
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from jaxflow import checkpoint, convert, io, train
+from jaxflow.layers import representation_flow
+from jaxflow.models.flow import tvnet
+from jaxflow.models.video import (
+    actionflownet,
+    c3d,
+    i3d_inception,
+    mfnet,
+    r3d,
+    repflow,
+    resnet3d,
+    s3d,
+    slowfast,
+)
+
+FOLDER = pathlib.Path(__file__).parents[2] / "experiments" / "video"
+FILES = (
+    "recipe", "slowfast", "repflow", "c3d", "r3d", "i3d", "mfnet", "actionflownet",
+    "tvnet", "motion8",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def recipes():
+    """Imports the recipes by name, as scripts of one folder see each other."""
+    if not FOLDER.is_dir():
+        pytest.skip("installed without its experiments")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(FOLDER)
+        for name in FILES:  # another folder may have a file of that name
+            patch.delitem(sys.modules, name, raising=False)
+        yield {name: importlib.import_module(name) for name in FILES}
+        for name in FILES:
+            del sys.modules[name]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def cheap_compilation():
+    """Halves the time that XLA takes; tiny models need no fast code."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(autouse=True)
+def one_device(monkeypatch):
+    """Keeps to one device: compiling for eight takes longer."""
+    device = jax.devices()[:1]
+    monkeypatch.setattr(jax, "devices", lambda *args: device)
+
+
+def same(a, b):
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return all(np.array_equal(x, y) for x, y in pairs)
+
+
+def logged_steps(folder):
+    return [json.loads(row)["step"] for row in (folder / "metrics.jsonl").open()]
+
+
+# name: (config, options)
+RUNS = {
+    "slowfast": (slowfast.TINY, {"precise_batches": 2}),
+    "repflow": (repflow.TINY, {}),
+    "c3d": (c3d.TINY, {"frames": 16}),
+    "r3d": (r3d.TINY, {}),
+    "i3d": (i3d_inception.TINY, {"frames": 9}),
+    "mfnet": (mfnet.TINY, {}),
+    "actionflownet": (actionflownet.TINY, {"frames": 4}),
+}
+
+
+@pytest.fixture
+def one_compilation(monkeypatch):
+    """Compiles the step of the first run, which later ones of the test share."""
+    made = []
+
+    def make_step(*args, **options):
+        if not made:
+            made.append(compile_step(*args, **options))
+        return made[0]
+
+    compile_step = train.make_step
+    monkeypatch.setattr(train, "make_step", make_step)
+
+
+@pytest.mark.usefixtures("one_compilation")
+@pytest.mark.parametrize("name", RUNS)
+def test_a_recipe_goes_on_where_it_was_stopped(recipes, name, tmp_path, monkeypatch):
+    module, (config, options) = recipes[name], RUNS[name]
+    monkeypatch.setattr(module.recipe, "test", lambda model, args: {})
+    arguments = getattr(module, "Args", module.recipe.Args)
+    args = arguments(workdir=tmp_path, steps=2, batch_size=2, save_every=1, **options)
+    whole = module.main(args, config)
+    assert logged_steps(tmp_path) == [1, 2]
+    shutil.rmtree(tmp_path / "checkpoints" / "2")
+    again = module.main(args, config)
+    assert logged_steps(tmp_path) == [1, 2]
+    assert int(again.step) == 2
+    assert same(whole.params, again.params)
+    assert (tmp_path / "model").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "file"),
+    [("slowfast", "slow_r50", resnet3d), ("i3d", "s3d", s3d)],
+)
+def test_a_recipe_takes_models_of_two_files(
+    recipes, name, model, file, tmp_path, monkeypatch
+):
+    module, built = recipes[name], []
+    monkeypatch.setattr(module.recipe, "fit", lambda model, *rest: built.append(model))
+    monkeypatch.setattr(module.recipe, "finish", lambda model, args: None)
+    monkeypatch.setitem(file.VARIANTS, model, file.TINY)
+    options = {"precise_batches": 0} if name == "slowfast" else {}
+    module.main(module.Args(workdir=tmp_path, model=model, **options))
+    assert isinstance(built[0], file.Model)
+    assert built[0].config.num_classes == 8
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "published"),
+    [
+        ("slowfast", "scratch", (196, 0.1, 64, (), 34, 0.01, 1e-4)),
+        ("slowfast", "steps", (239, 0.1, 64, (94, 154, 196), 34, 0.01, 1e-4)),
+        ("slowfast", "imagenet", (118, 0.01, 64, (44, 88), 0, 0, 1e-4)),
+        ("repflow", "kinetics", (200, 0.1, 32, (50, 100, 150), 0, 0, 1e-6)),
+        ("repflow", "hmdb", (50, 0.005, 32, (20, 40), 0, 0, 1e-6)),
+        ("c3d", None, (45, 1e-3, 30, (20, 40), 0, 0, 5e-4)),
+        ("r3d", None, (45, 0.01, 24, (20, 30, 40), 10, 1e-5, 1e-4)),
+    ],
+)
+def test_schedules_are_the_published_ones(recipes, name, key, published):
+    module, recipe = recipes[name], recipes["recipe"]
+    schedule = module.SCHEDULES[key] if key else module.SCHEDULE
+    epochs, rate, batch, drops, warmup, warmup_rate, decay = published
+    assert (schedule.epochs, schedule.batch_size) == (epochs, batch)
+    assert (schedule.drops, schedule.decay) == (drops, decay)
+    # 1000 steps an epoch, in batches twice as large at twice the rate.
+    data = recipe.Data(1000 * epochs, 2 * batch, None, None)
+    at = recipe.rate(schedule, data)
+
+    def settled(epoch):
+        if drops:
+            return rate * 0.1 ** sum(epoch >= drop for drop in drops)
+        return rate * (1 + np.cos(np.pi * epoch / epochs)) / 2
+
+    for epoch in (0, warmup / 2, warmup, warmup + 1.5, *drops, epochs / 2, epochs):
+        wanted = settled(epoch)
+        if epoch < warmup:
+            goal = settled(warmup)
+            wanted = warmup_rate + (goal - warmup_rate) * epoch / warmup
+        actual = float(at(jnp.int32(round(1000 * epoch))))
+        np.testing.assert_allclose(actual, 2 * wanted, rtol=1e-4, atol=1e-9)
+
+
+def test_i3d_follows_the_published_steps(recipes):
+    module, recipe = recipes["i3d"], recipes["recipe"]
+    schedule = module.SCHEDULE
+    assert (schedule.batch_size, schedule.decay) == (64 * 6, 1e-7)
+    at = recipe.rate(schedule, recipe.Data(115_000, 384, None, None))
+    rates = [float(at(jnp.int32(step))) for step in (0, 96_900, 97_100, 108_100)]
+    np.testing.assert_allclose(rates, [0.1, 0.1, 0.01, 0.001], rtol=1e-5)
+
+
+def test_fair_decays_all_but_normalisations(recipes):
+    module, recipe = recipes["slowfast"], recipes["recipe"]
+    schedule = dataclasses.replace(module.SCHEDULES["imagenet"], rate=1.0)
+    model = slowfast.Model(slowfast.TINY, rngs=nnx.Rngs(jax.random.key(0)))
+    params = checkpoint.weights_of(model)["params"]
+    params = jax.tree.map(jnp.ones_like, params)
+    optimiser = recipe.sgd(schedule, recipe.Data(10, 64, None, None))
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    with jax.numpy_dtype_promotion("standard"):
+        updates, _ = optimiser.update(zeros, optimiser.init(params), params)
+    flat = jax.tree_util.tree_flatten_with_path(updates)[0]
+    for path, update in flat:
+        still = "norm" in jax.tree_util.keystr(path)
+        # Nesterov's momentum counts a first gradient 1.9 times.
+        np.testing.assert_allclose(update, 0 if still else -1.9e-4, rtol=1e-5)
+    assert sum("norm" in jax.tree_util.keystr(path) for path, _ in flat) > 10
+
+
+def test_what_flow_layers_learn_moves_a_hundredth(recipes):
+    module, recipe = recipes["repflow"], recipes["recipe"]
+    model = repflow.Model(repflow.TINY, rngs=nnx.Rngs(jax.random.key(0)))
+    params = checkpoint.weights_of(model)["params"]
+    schedule = dataclasses.replace(module.SCHEDULES["kinetics"], decay=0.0)
+    data = recipe.Data(100, schedule.batch_size, None, None)
+    optimiser = module.make_optimiser(schedule, data)
+    ones = jax.tree.map(jnp.ones_like, params)
+    with jax.numpy_dtype_promotion("standard"):
+        updates, _ = optimiser.update(ones, optimiser.init(params), params)
+    labels = representation_flow.parameter_labels(params)
+    steps = {"flow": [], "other": []}
+    jax.tree.map(lambda x, label: steps[label].append(x), updates, labels)
+    # Filters of the flow and its divergence, theta, lambda and tau, of two layers.
+    assert len(steps["flow"]) == 14
+    for label, size in (("flow", 1e-3), ("other", 0.1)):
+        for update in steps[label]:
+            np.testing.assert_allclose(update, -size, rtol=1e-5)
+
+
+def test_precise_statistics_are_means_over_batches(recipes):
+    module, recipe = recipes["slowfast"], recipes["recipe"]
+    config = dataclasses.replace(resnet3d.TINY, dropout_rate=0.0)
+    model = resnet3d.Model(config, rngs=nnx.Rngs(jax.random.key(0)))
+    clips = [jax.random.uniform(jax.random.key(i), (2, 4, 32, 32, 3)) for i in (1, 2)]
+    batches = ({"clip": clip} for clip in clips)
+    before = checkpoint.weights_of(model)["params"]
+    module.measure_statistics(model, recipe.Data(1, 2, batches, None), 2)
+    assert same(before, checkpoint.weights_of(model)["params"])
+    model.eval()
+    seen = [
+        np.asarray(model.slow.stem.conv((clip - 0.45) / 0.225)).reshape(-1, 4)
+        for clip in clips
+    ]
+    mean = np.mean([each.mean(0) for each in seen], axis=0)
+    var = np.mean([each.var(0, ddof=1) for each in seen], axis=0)
+    np.testing.assert_allclose(model.slow.stem.norm.mean[...], mean, rtol=1e-3)
+    np.testing.assert_allclose(model.slow.stem.norm.var[...], var, rtol=1e-3)
+
+
+def image_network(model, table):
+    """Weights of a 2-D network whose keys `table` maps onto a 3-D `model`."""
+    rng = np.random.default_rng(0)
+    state = {}
+    for path, slot in convert.weight_slots(model).items():
+        if path.startswith(("head", "classifier")):
+            continue
+        shape = slot.variable.shape
+        if len(shape) == 5:
+            shape = tuple(shape[i] for i in (4, 3, 1, 2))
+        state[path] = rng.random(shape, dtype=np.float32)
+    # Their names: what the patterns give when read backwards.
+    renamed = {}
+    for path, value in state.items():
+        *owner, leaf = path.split(".")
+        leaf = {
+            "kernel": "weight", "scale": "weight", "bias": "bias",
+            "mean": "running_mean", "var": "running_var",
+        }[leaf]  # fmt: skip
+        renamed[table(".".join(owner), leaf)] = value
+    return renamed
+
+
+def resnet_name(owner, leaf):
+    parts = owner.split(".")
+    if parts[1] == "stem":
+        return {"conv": "conv1", "norm": "bn1"}[parts[2]] + f".{leaf}"
+    stage, block = int(parts[1][-1]) - 1, parts[3]
+    if parts[4] == "shortcut":
+        part = f"downsample.{'conv norm'.split().index(parts[5])}"
+    else:
+        part = {"conv": "conv", "norm": "bn"}[parts[5]] + str("abc".index(parts[4]) + 1)
+    return f"layer{stage}.{block}.{part}.{leaf}"
+
+
+GOOGLENET = {
+    "b0": "branch1", "b1a": "branch2.0", "b1b": "branch2.1", "b2a": "branch3.0",
+    "b2b": "branch3.1", "b3": "branch4.1",
+}  # fmt: skip
+
+
+def googlenet_name(owner, leaf):
+    _, unit, *branch, kind = owner.split(".")
+    kind = {"conv": "conv", "norm": "bn"}[kind]
+    if not branch:
+        return f"conv{'abc'.index(unit[-1]) + 1}.{kind}.{leaf}"
+    stage, letter = unit[-2], unit[-1]
+    letter = chr(ord(letter) - 1)
+    return f"inception{stage}{letter}.{GOOGLENET[branch[0]]}.{kind}.{leaf}"
+
+
+@pytest.mark.parametrize("name", ["slowfast", "i3d"])
+def test_a_3d_net_begins_as_the_image_net_it_is_inflated_from(recipes, name):
+    recipe = recipes["recipe"]
+    if name == "slowfast":
+        config = dataclasses.replace(resnet3d.TINY, non_local_after=((),) * 4)
+        config = dataclasses.replace(config, stem_window=5)
+        model = resnet3d.Model(config, rngs=nnx.Rngs(jax.random.key(0)))
+        table, naming = recipes[name].RESNET, resnet_name
+        first, key = lambda: model.slow.stem, "conv1.weight"
+    else:
+        model = i3d_inception.Model(i3d_inception.TINY, rngs=nnx.Rngs(0))
+        table, naming = recipes[name].GOOGLENET, googlenet_name
+        first, key = lambda: model.body.conv_1a, "conv1.conv.weight"
+    state = image_network(model, naming)
+    recipe.inflate(model, state | {"fc.weight": np.ones((9, 9))}, table)
+    kernel = np.asarray(first().conv.kernel[...])
+    flat = state[key].transpose(2, 3, 1, 0)
+    assert kernel.shape[0] > 1
+    np.testing.assert_allclose(kernel.sum(0), flat, rtol=1e-5)
+    np.testing.assert_allclose(kernel[0], kernel[-1])
+    del state[key]
+    with pytest.raises(ValueError, match="not in it"):
+        other = type(model)(model.config, rngs=nnx.Rngs(0))
+        recipe.inflate(other, state, table)
+
+
+def test_a_start_of_other_classes_keeps_all_but_the_classifier(recipes, tmp_path):
+    recipe = recipes["recipe"]
+    other = dataclasses.replace(r3d.TINY, num_classes=7)
+    published = r3d.Model(other, rngs=nnx.Rngs(jax.random.key(9)))
+    path = tmp_path / "published.safetensors"
+    convert.save_weights(published, path)
+    checkpoint.save(tmp_path / "saved", published)
+    for start in (path, tmp_path / "saved"):
+        args = recipe.Args(workdir=tmp_path, start=start, start_classes=7)
+        model = recipe.build(r3d.Model, r3d.TINY, args)
+        ours, theirs = (checkpoint.weights_of(m)["params"] for m in (model, published))
+        assert ours["head"]["projection"]["kernel"].shape[1] == 5
+        assert same(ours["stages"], theirs["stages"])
+        assert same(ours["stem"], theirs["stem"])
+
+
+@pytest.fixture
+def videos(tmp_path):
+    """Two classes, dark and bright, and a list of the videos."""
+    rng = np.random.default_rng(0)
+    lines = []
+    for label, level in enumerate((40, 200)):
+        for index in range(2):
+            frames = rng.integers(-30, 30, (12, 40, 48, 3)) + level
+            io.write_video(
+                tmp_path / f"{label}{index}.mp4", frames.astype(np.uint8), fps=30
+            )
+            lines.append(f"{label}{index}.mp4 {label}")
+    (tmp_path / "list.txt").write_text("\n".join(lines))
+    return tmp_path / "list.txt"
+
+
+def test_a_recipe_trains_and_tests_on_videos(recipes, videos, tmp_path, capsys):
+    pytest.importorskip("grain")
+    pytest.importorskip("av")
+    module = recipes["r3d"]
+
+    def run(steps):
+        args = module.Args(
+            workdir=tmp_path / "run", data=videos, test=videos, steps=steps,
+            batch_size=2, frames=4, size=32, views=(1, 1), save_every=1,
+        )  # fmt: skip
+        return module.main(args, r3d.TINY)
+
+    run(1)
+    assert int(run(2).step) == 2
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert result["top1"] in (0, 0.25, 0.5, 0.75, 1) and result["top5"] == 1
+
+
+def test_an_epoch_is_as_long_as_the_data(recipes, videos, tmp_path):
+    pytest.importorskip("grain")
+    recipe, module = recipes["recipe"], recipes["r3d"]
+    args = recipe.Args(workdir=tmp_path, data=videos, batch_size=4)
+    config, data = recipe.prepare(args, r3d.VARIANTS["r3d_18"], module.SCHEDULE)
+    assert (config.num_classes, config.num_frames, config.crop_size) == (2, 16, 112)
+    assert data.steps == 45
+    batch = next(data.batches)
+    assert batch["clip"].shape == (4, 16, 112, 112, 3)
+
+
+def test_dropout_differs_from_step_to_step(recipes):
+    recipe = recipes["recipe"]
+    batch = {"label": jnp.zeros(3, jnp.int32)}
+    keys = [recipe.keyed(jax.random.key(i), batch)["key"][0] for i in (0, 1)]
+    assert not np.array_equal(*map(jax.random.key_data, keys))
+    scores = jnp.zeros((2, 4)).at[0, 1].set(9.0)
+    entropy, metrics = recipe.classification(scores, jnp.array([1, 2]))
+    np.testing.assert_allclose(entropy, np.log(4) / 2, atol=1e-3)
+    assert float(metrics["top1"]) == 0.5
+
+
+def test_the_teacher_sees_motion_at_half_the_size(recipes):
+    module = recipes["actionflownet"]
+    y, x = np.indices((33, 40)).astype(np.float32)
+    clip = [0.5 + 0.4 * np.sin(0.3 * (x - 2 * t)) * np.cos(0.2 * y) for t in range(3)]
+    clip = np.repeat(np.stack(clip)[None, ..., None], 3, axis=-1).astype(np.float32)
+    flow = np.asarray(module.teach(jnp.asarray(clip)))
+    assert flow.shape == (1, 2, 17, 20, 2)
+    np.testing.assert_allclose(np.median(flow, axis=(0, 1, 2, 3)), [1, 0], atol=0.1)
+
+
+@pytest.mark.usefixtures("one_compilation")
+def test_tvnet_learns_without_flow_and_resumes(recipes, tmp_path, capsys, monkeypatch):
+    module = recipes["tvnet"]
+    config = tvnet.Config(iterations=2)
+    args = module.Args(workdir=tmp_path, steps=2, batch_size=2, size=32, save_every=1)
+    whole = module.main(args, config)
+    errors = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert 0 < errors["trained"] != errors["tvl1"] > 0
+    fresh = tvnet.Model(config, rngs=nnx.Rngs(0))
+    began = checkpoint.weights_of(fresh)["params"]
+    assert not same(whole.params["divergence"], began["divergence"])
+
+    monkeypatch.setattr(module, "error", lambda model, args: 0.0)
+    shutil.rmtree(tmp_path / "checkpoints" / "2")
+    assert same(whole.params, module.main(args, config).params)
+
+
+def test_the_comparison_trains_and_draws_each_rival(recipes, tmp_path, monkeypatch):
+    module = recipes["motion8"]
+    tiny = dataclasses.replace(
+        module.NETS["3-D"], config=dataclasses.replace(r3d.TINY, dropout_rate=0.0)
+    )
+    monkeypatch.setitem(module.NETS, "3-D", tiny)
+    frames = dataclasses.replace(
+        module.NETS["single frame"],
+        config=dataclasses.replace(
+            repflow.TINY, flow="none", fusion="none", dropout_rate=0.0
+        ),
+    )
+    monkeypatch.setitem(module.NETS, "single frame", frames)
+    monkeypatch.setattr(module, "CHUNK", 16)
+    args = module.Args(
+        nets=("3-D", "single frame"), steps=2, batch_size=2, test_clips=32,
+        output=tmp_path,
+    )  # fmt: skip
+    results = module.main(args)
+    rows = [json.loads(line) for line in (tmp_path / "results.jsonl").open()]
+    assert [row["net"] for row in rows] == ["3-D", "single frame"]
+    assert all(result.confusion.sum() == 32 for result in results)
+    assert all(result.curve[-1][0] == 2 for result in results)
+    picture = io.read_image(tmp_path / "motion8.png")
+    assert picture.shape[0] > 500 and picture.std() > 10
+
+
+def test_every_rival_of_every_task_is_a_net(recipes):
+    module = recipes["motion8"]
+    for task, rivals in module.RIVALS.items():
+        for name in rivals:
+            net = module.NETS[name]
+            frames = module.motion_classes.TASKS[task].frames
+            size = module.motion_classes.TASKS[task].size
+            model = nnx.eval_shape(
+                lambda net=net: net.file.Model(net.config, rngs=nnx.Rngs(0))
+            )
+            clip = jax.ShapeDtypeStruct((2, frames, *size, 3), jnp.float32)
+            graph, state = nnx.split(model)
+            scores = jax.eval_shape(
+                lambda state, clip, graph=graph, net=net: nnx.merge(graph, state)(
+                    net.view(clip)
+                ),
+                state,
+                clip,
+            )
+            assert scores.shape == (2, net.config.num_classes)
