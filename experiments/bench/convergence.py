@@ -8,7 +8,8 @@ batch of the "translation" preset over and over; with --fresh, a new one in each
 which takes longer than a moment to learn from. One JSON line a network:
 
     loss_start, loss_end   mean over the first and over the last ten steps
-    ratio                  their quotient; at most a half is expected
+    ratio, …_ratio         their quotient; at most a half is expected; also of the terms
+                           that a loss names
     epe_zero, epe_start,   mean end-point error in pixels of no motion at all, of the
     epe_end                network before and after; with --fresh, on other scenes
     unmoved                weights that are bit for bit what they were, but for those
@@ -209,15 +210,24 @@ def measure(case: Case, steps: int, *, fresh: bool) -> dict:
     began = time.perf_counter()
     for _ in range(steps):
         state, metrics = step.run(state, *given)
-        seen.append(float(metrics["loss"]))
+        seen.append({name: float(value) for name, value in metrics.items()})
     seconds = time.perf_counter() - began
     train.finish(model, state)
     end_error, _ = errors(case, batch)
-    start, end = np.mean(seen[:10]), np.mean(seen[-10:])
+    start, end = (
+        {name: np.mean([row[name] for row in rows]) for name in rows[0]}
+        for rows in (seen[:10], seen[-10:])
+    )
+    parts = {
+        f"{name}_ratio": round(float(end[name] / start[name]), 3)
+        for name in start
+        if name not in ("loss", "grad_norm")
+    }
     return {
-        "loss_start": round(float(start), 4),
-        "loss_end": round(float(end), 4),
-        "ratio": round(float(end / start), 3),
+        "loss_start": round(float(start["loss"]), 4),
+        "loss_end": round(float(end["loss"]), 4),
+        "ratio": round(float(end["loss"] / start["loss"]), 3),
+        **parts,
         "epe_zero": round(zero_error, 3),
         "epe_start": round(start_error, 3),
         "epe_end": round(end_error, 3),

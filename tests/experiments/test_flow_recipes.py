@@ -1,36 +1,69 @@
 """Each recipe of experiments/flow trains, stops, and goes on where it was."""
 
+import dataclasses
 import importlib.util
 import json
 import pathlib
+import shutil
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from jaxflow import checkpoint
-from jaxflow.models.flow import pwcnet, spynet
+from jaxflow.data import folders
+from jaxflow.models.flow import (
+    flownet2,
+    flownetc,
+    flownets,
+    flownetsd,
+    hd3,
+    irr_pwc,
+    liteflownet,
+    pwcnet,
+    raft,
+    spynet,
+    tvnet,
+    vcn,
+)
 
 FOLDER = pathlib.Path(__file__).parents[2] / "experiments" / "flow"
+RECIPES = (
+    *("flownet", "flownet2", "hd3", "irr_pwc", "liteflownet", "pwcnet", "raft"),
+    *("spynet", "unsupervised", "vcn"),
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def cheap_compilation():
+    """Halves the time that XLA takes; tiny models need no fast code."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture
-def recipe():
-    """Imports a recipe by name."""
+def load(monkeypatch):
+    """Imports a recipe by name, as if its folder were where Python looks."""
     if not FOLDER.is_dir():
         pytest.skip("installed without its experiments")
+    monkeypatch.syspath_prepend(str(FOLDER))
+    monkeypatch.delitem(sys.modules, "recipe", raising=False)
 
     def load(name):
         spec = importlib.util.spec_from_file_location(
-            f"recipe_{name}", FOLDER / f"{name}.py"
+            f"flow_recipe_{name}", FOLDER / f"{name}.py"
         )
         module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module  # dataclasses look their module up
+        monkeypatch.setitem(sys.modules, spec.name, module)  # dataclasses look it up
         spec.loader.exec_module(module)
         return module
 
-    return load
+    yield load
+    sys.modules.pop("recipe", None)
 
 
 @pytest.fixture
@@ -38,6 +71,19 @@ def one_device(monkeypatch):
     """Keeps to one device: compiling for eight takes longer."""
     device = jax.devices()[:1]
     monkeypatch.setattr(jax, "devices", lambda *args: device)
+
+
+def tiny_options(module, workdir, **changes):
+    """Returns options of two steps on two small scenes."""
+    options = {
+        "workdir": workdir,
+        "preset": "translation",
+        "steps": 2,
+        "batch_size": 2,
+        "size": (64, 64),
+        "save_every": 1,
+    }
+    return module.recipe.Options(**options | changes)
 
 
 def logged_steps(folder):
@@ -49,43 +95,426 @@ def same(a, b):
     return all(np.array_equal(x, y) for x, y in pairs)
 
 
+def moved(a, b):
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return any(not np.array_equal(x, y) for x, y in pairs)
+
+
+def rates(schedule, steps):
+    with jax.numpy_dtype_promotion("standard"):
+        return [float(schedule(jnp.array(step))) for step in steps]
+
+
 @pytest.mark.usefixtures("one_device")
-def test_pwcnet_resumes_from_the_command_line_arguments_alone(recipe, tmp_path):
-    module = recipe("pwcnet")
-
-    def run(folder, steps):
-        args = module.Args(
-            workdir=tmp_path / folder, preset="translation", steps=steps,
-            batch_size=2, size=(64, 64), save_every=2,
-        )  # fmt: skip
-        return module.main(args, pwcnet.TINY)
-
-    run("parts", 2)
-    parts = run("parts", 3)
-    assert same(parts.params, run("whole", 3).params)
-    assert logged_steps(tmp_path / "parts") == [2, 3]
-
-    model = pwcnet.Model(pwcnet.TINY, rngs=module.nnx.Rngs(1))
-    checkpoint.restore(tmp_path / "parts", model)
-    assert same(checkpoint.weights_of(model)["params"], parts.params)
+def test_a_run_that_was_stopped_goes_on_bit_for_bit(load, tmp_path):
+    module = load("pwcnet")
+    options = tiny_options(module, tmp_path)
+    whole = module.main(options, pwcnet.TINY)
+    shutil.rmtree(tmp_path / "checkpoints" / "2")
+    parts = module.main(options, pwcnet.TINY)
+    assert same(parts.params, whole.params) and same(parts.stats, whole.stats)
+    assert logged_steps(tmp_path) == [1, 2]
 
 
-def test_pwcnet_follows_the_published_schedule(recipe):
-    module = recipe("pwcnet")
-    stage = module.STAGES["chairs"]
+@pytest.mark.usefixtures("one_device")
+@pytest.mark.parametrize(
+    ("name", "config", "changes"),
+    [
+        ("pwcnet", pwcnet.TINY, {"stage": "kitti1"}),
+        ("flownet", flownets.TINY, {}),
+        ("flownet", flownetc.TINY, {"variant": "flownetc", "stage": "fine"}),
+        ("raft", raft.TINY, {"stage": "things", "size": (128, 128)}),
+        ("irr_pwc", irr_pwc.TINY, {}),
+        ("hd3", hd3.TINY, {"variant": "hd3c_dlaup_hda"}),
+        ("vcn", vcn.TINY, {"stage": "things"}),
+        ("unsupervised", pwcnet.TINY, {"stage": "masked"}),
+        ("unsupervised", tvnet.TINY, {"variant": "tvnet"}),
+    ],
+)
+def test_a_recipe_trains_and_finds_its_run_again(load, tmp_path, name, config, changes):
+    module = load(name)
+    options = tiny_options(module, tmp_path, **changes)
+    state = module.main(options, config)
+    assert logged_steps(tmp_path) == [1, 2]
+    rows = [json.loads(row) for row in (tmp_path / "metrics.jsonl").open()]
+    assert all(np.isfinite(row["loss"]) and row["grad_norm"] > 0 for row in rows)
+    again = module.main(options, config)  # nothing is left to do
+    assert same(again.params, state.params) and int(again.step) == 2
+
+
+@pytest.mark.usefixtures("one_device")
+def test_a_stage_begins_with_the_run_before(load, tmp_path):
+    module = load("pwcnet")
+    model = pwcnet.Model(pwcnet.TINY, rngs=nnx.Rngs(5))
+    checkpoint.save(tmp_path / "before", model)
+    options = tiny_options(module, tmp_path / "after", start=tmp_path / "before")
+    built = module.recipe.build(pwcnet, options, pwcnet.TINY)
+    assert same(checkpoint.weights_of(built), checkpoint.weights_of(model))
+
+
+def test_stages_and_variants_that_there_are_not_raise(load, tmp_path):
+    module = load("vcn")
+    options = tiny_options(module, tmp_path, stage="mars")
+    with pytest.raises(ValueError, match="`stage` must be one of"):
+        module.main(options, vcn.TINY)
+    with pytest.raises(ValueError, match="`variant` must be one of"):
+        module.main(tiny_options(module, tmp_path, variant="raft_large"))
+
+
+# Steps and rates of the papers and of their authors' code.
+LONG = {0: 1e-4, 399_999: 1e-4, 400_000: 5e-5, 600_000: 2.5e-5, 1_000_000: 6.25e-6}
+FINE = {0: 1e-5, 200_000: 5e-6, 300_000: 2.5e-6, 400_000: 1.25e-6, 500_000: 6.25e-7}
+PUBLISHED = {
+    ("pwcnet", "chairs"): (LONG, 1_200_000, 8, (320, 448)),
+    ("pwcnet", "things"): (FINE, 600_000, 4, (384, 768)),
+    ("pwcnet", "sintel1"): ({0: 5e-5, 45_000: 2.5e-5}, 150_000, 4, (320, 768)),
+    ("pwcnet", "sintel5"): ({97_499: 5e-6 / 16, 97_500: 5e-6 / 32}, 150_000, 4, None),
+    ("pwcnet", "kitti4"): ({0: 1e-5, 140_000: 1e-5 / 1024}, 150_000, 4, (320, 896)),
+    ("flownet", "short"): (
+        {299_999: 1e-4, 300_000: 5e-5, 400_000: 2.5e-5, 500_000: 1.25e-5},
+        *(600_000, 8, (320, 448)),
+    ),
+    ("flownet", "long"): (LONG, 1_200_000, 8, (320, 448)),
+    ("flownet", "fine"): (FINE, 600_000, 4, (384, 768)),
+    ("liteflownet", "level6"): (
+        {0: 4e-5, 120_000: 2e-5, 160_000: 1e-5, 240_000: 2.5e-6},
+        *(300_000, 8, (320, 448)),
+    ),
+    ("irr_pwc", "chairs"): (
+        {0: 1e-4, 54 * 5558: 5e-5, 72 * 5558: 2.5e-5, 90 * 5558: 1.25e-5},
+        *(108 * 5558, 4, (320, 448)),
+    ),
+    ("irr_pwc", "things"): ({0: 1e-5}, 510_000, 4, (384, 768)),
+    ("hd3", "chairs"): (
+        {0: 1e-4, 70 * 694: 5e-5, 160 * 694: 6.25e-6},
+        *(200 * 694, 32, (384, 512)),
+    ),
+    ("vcn", "chairs"): (
+        {0: 1e-3, 70_000: 5e-4, 130_000: 2.5e-4},
+        *(140_000, 16, (320, 448)),
+    ),
+    ("vcn", "things"): ({0: 2.5e-4, 50_000: 1.25e-4}, 80_000, 16, (320, 448)),
+    ("vcn", "kitti"): ({0: 1.25e-4, 20_000: 6.25e-5}, 70_000, 16, (256, 768)),
+}
+
+
+@pytest.mark.parametrize(("name", "stage"), PUBLISHED)
+def test_the_published_schedule_is_followed(load, name, stage):
+    module = load(name)
+    expected, steps, batch_size, size = PUBLISHED[name, stage]
+    found = module.STAGES[stage]
+    assert (found.steps, found.batch_size) == (steps, batch_size)
+    assert size is None or found.size == size
+    np.testing.assert_allclose(
+        rates(module.recipe.halving(found), expected),
+        list(expected.values()),
+        rtol=1e-5,
+    )
+
+
+def test_rafts_rate_makes_one_cycle(load):
+    module = load("raft")
+    published = {"chairs": 4e-4, "things": 1.25e-4, "sintel": 1.25e-4, "kitti": 1e-4}
+    for name, peak in published.items():
+        stage = module.STAGES[name]
+        rise = stage.steps // 20
+        np.testing.assert_allclose(
+            rates(module.one_cycle(stage), (0, rise, stage.steps)),
+            (peak / 25, peak, peak / 25e4),
+            rtol=1e-3,
+        )
+    decays = [stage.decay for stage in module.STAGES.values()]
+    assert decays == [1e-4, 1e-4, 1e-5, 1e-5]
+    assert [stage.steps for stage in module.STAGES.values()] == [100_000] * 3 + [50_000]
+
+
+def test_flownetc_warms_up_and_spynet_drops(load, tmp_path):
+    module = load("flownet")
+    options = module.recipe.Options(workdir=tmp_path)
+    warm = module.recipe.halving(module.stage_of(options, "flownetc"))
+    np.testing.assert_allclose(
+        rates(warm, (0, 5_000, 10_000, 299_999, 300_000, 500_000)),
+        (1e-6, 5.05e-5, 1e-4, 1e-4, 5e-5, 1.25e-5),
+        rtol=1e-5,
+    )
+    module = load("spynet")
+    np.testing.assert_allclose(
+        rates(module.schedule(module.STAGE.steps), (0, 9_999, 10_000, 160_000)),
+        (5e-3, 5e-3, 1e-4, 5e-5),
+        rtol=1e-5,
+    )
+
+
+def test_shrinking_moves_every_halving(load, tmp_path):
+    module = load("pwcnet")
+    options = tiny_options(module, tmp_path, steps=12)
+    stage = module.recipe.choose(module.STAGES, options)
+    np.testing.assert_allclose(
+        rates(module.recipe.halving(stage), (0, 4, 6, 8, 10)),
+        [1e-4 / 2**n for n in range(5)],
+        rtol=1e-5,
+    )
+    # Two halvings may meet in one step.
+    stage = dataclasses.replace(stage, halve_at=(1, 1, 2))
+    np.testing.assert_allclose(
+        rates(module.recipe.halving(stage), (0, 1, 2)),
+        (1e-4, 2.5e-5, 1.25e-5),
+        rtol=1e-5,
+    )
+
+
+def test_only_kernels_decay(load, tmp_path):
+    module = load("pwcnet")
+    stage = module.recipe.choose(module.STAGES, tiny_options(module, tmp_path))
     params = {"kernel": np.ones((2, 2), np.float32), "bias": np.ones(2, np.float32)}
-    assert module.kernels(params) == {"kernel": True, "bias": False}
-    shrunk = module.make_optimiser(stage, 120)
+    optimiser = module.recipe.adam(stage)
     zeros = jax.tree.map(np.zeros_like, params)
     with jax.numpy_dtype_promotion("standard"):
-        updates, _ = shrunk.update(zeros, shrunk.init(params), params)
+        updates, _ = optimiser.update(zeros, optimiser.init(params), params)
     # Adam's first step is the rate, and only what decays has a gradient.
     np.testing.assert_allclose(updates["kernel"], -1e-4, rtol=1e-3)
     np.testing.assert_array_equal(updates["bias"], 0)
 
 
 @pytest.mark.usefixtures("one_device")
-def test_pwcnet_trains_on_a_prepared_data_set(recipe, tmp_path, monkeypatch):
+def test_spynet_trains_level_by_level_and_leaves_the_coarser_ones(load, tmp_path):
+    module = load("spynet")
+    config = spynet.Config(networks=2, max_levels=2, features=(4, 4), kernel_size=3)
+    options = tiny_options(module, tmp_path)
+    first = module.main(options, config)
+    states = []
+    for level in (0, 1):
+        model = spynet.Model(config, rngs=nnx.Rngs(5))
+        checkpoint.restore(tmp_path / f"level{level}", model)
+        states.append(checkpoint.weights_of(model)["params"]["levels"])
+    assert same(states[0][0], states[1][0])
+    assert moved(states[1][0], states[1][1])
+    assert moved(states[0][1], states[1][1])
+    again = module.main(options, config)  # nothing is left to do
+    assert same(first.params, again.params)
+
+
+def test_spynet_counts_the_levels_of_the_network(load):
+    module = load("spynet")
+    model = spynet.Model(
+        spynet.Config(networks=5, max_levels=5, features=(2,), kernel_size=1),
+        rngs=nnx.Rngs(0),
+    )
+    model.train()
+    for size in ((32, 32), (64, 96), (384, 512), (448, 1024)):
+        image = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
+        flows = nnx.eval_shape(model, image, image)
+        assert module.count_levels(model.config, size) == len(flows)
+
+
+@pytest.mark.usefixtures("one_device")
+def test_liteflownet_adds_a_level_and_leaves_those_to_come(load, tmp_path):
+    module = load("liteflownet")
+    options = tiny_options(module, tmp_path, stage="level5", steps=1)
+    state = module.main(options, liteflownet.TINY)
+    first = module.recipe.build(liteflownet, options, liteflownet.TINY)
+    first = checkpoint.weights_of(first)["params"]
+    for name, part in state.params.items():
+        trained = name == "features" or name[-1] in "65"
+        assert moved(part, first[name]) == trained, name
+
+
+def test_liteflownet_goes_through_all_stages(load, tmp_path, monkeypatch):
+    module = load("liteflownet")
+    seen = []
+
+    def run(options, stage, model, loss, optimiser, *, folder):
+        seen.append((folder, model))
+        return "state"
+
+    monkeypatch.setattr(module.recipe, "run", run)
+    monkeypatch.setattr(module.train, "finish", lambda model, state: model)
+    module.main(tiny_options(module, tmp_path), liteflownet.TINY)
+    folders_, models_ = zip(*seen, strict=True)
+    levels = [f"level{level}" for level in (6, 5, 4, 3, 2)]
+    assert list(folders_) == [*levels, "joint", "things"]
+    assert all(model is models_[0] for model in models_)
+    assert module.levels_of("level4") == (6, 5, 4)
+    assert module.levels_of("joint") == (6, 5, 4, 3, 2)
+
+
+def save_flownet2_part(module, folder, name, seed):
+    """Saves a part of the curriculum with random weights, as if it had been run."""
+    part = module.CURRICULUM[name]
+    model = module.build(part, flownet2.TINY.width, rngs=nnx.Rngs(seed))
+    checkpoint.save(folder / name, model)
+    return model
+
+
+@pytest.mark.usefixtures("one_device")
+def test_flownet2_trains_a_network_and_freezes_those_before(load, tmp_path):
+    module = load("flownet2")
+    before = save_flownet2_part(module, tmp_path / "before", "c_things", seed=7)
+    options = tiny_options(
+        module, tmp_path / "run", stage="cs_chairs", start=tmp_path / "before"
+    )
+    state = module.main(options, flownet2.TINY)
+    frozen = checkpoint.weights_of(before)["params"]["flownetc"]
+    assert same(state.params["flownetc"], frozen)
+    part = module.CURRICULUM["cs_chairs"]
+    fresh = module.build(part, flownet2.TINY.width, rngs=module.recipe.seeded(options))
+    fresh = checkpoint.weights_of(fresh)["params"]["flownets_1"]
+    pairs = zip(
+        jax.tree.leaves(state.params["flownets_1"]), jax.tree.leaves(fresh), strict=True
+    )
+    assert all(not np.array_equal(a, b) for a, b in pairs)
+    assert logged_steps(tmp_path / "run" / "cs_chairs") == [1, 2]
+
+
+@pytest.mark.usefixtures("one_device")
+def test_flownet2_fuses_what_was_trained_before(load, tmp_path):
+    module = load("flownet2")
+    stack = save_flownet2_part(module, tmp_path, "css_ft_sd", seed=1)
+    small = save_flownet2_part(module, tmp_path, "sd", seed=2)
+    options = tiny_options(module, tmp_path, stage="fusion", steps=1)
+    state = module.main(options, flownet2.TINY)
+    for name, part in checkpoint.weights_of(stack)["params"].items():
+        assert same(state.params[name], part), name
+    # FlowNetSD speaks of 20 pixels by itself, and of 1/20 pixel here.
+    joined = state.params["flownets_d"]
+    alone = checkpoint.weights_of(small)["params"]
+    for leaf in ("kernel", "bias"):
+        np.testing.assert_array_equal(
+            joined["decoder"]["predict_flow2"][leaf],
+            400 * alone["decoder"]["predict_flow2"].pop(leaf),
+        )
+        joined["decoder"]["predict_flow2"].pop(leaf)
+    assert same(joined, alone)
+
+
+def test_flownet2s_curriculum_leads_from_c_to_the_fusion(load, tmp_path, monkeypatch):
+    module = load("flownet2")
+    seen = []
+
+    def run_part(name, options, width):
+        seen.append(name)
+        assert width == flownet2.TINY.width
+        for before in module.CURRICULUM[name].after:
+            assert before in seen
+        return name
+
+    monkeypatch.setattr(module, "run_part", run_part)
+    assert module.main(tiny_options(module, tmp_path), flownet2.TINY) == "fusion"
+    assert seen == list(module.CURRICULUM)
+    sizes = [part.schedule.steps for part in module.CURRICULUM.values()]
+    assert set(sizes) == {1_200_000, 600_000}
+    with pytest.raises(FileNotFoundError, match="begins with 'c_things'"):
+        options = tiny_options(module, tmp_path, stage="cs_chairs")
+        module.find_run("c_things", options)
+
+
+def test_flownetsd_means_the_same_alone_and_in_flownet2(load):
+    module = load("flownet2")
+    width = flownet2.TINY.width
+    small = flownetsd.Model(flownetsd.Config(width=width), rngs=nnx.Rngs(3))
+    whole = module.build(module.CURRICULUM["fusion"], width, rngs=nnx.Rngs(4))
+    module.adopt(whole, small)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 64, 64, 6)), jnp.float32)
+    pixels = 20 * small.flows(x)[-1]
+    # What the fusion is given (`Model._fuse`).
+    np.testing.assert_allclose(whole.flownets_d.flows(x)[-1] / 20, pixels, rtol=1e-4)
+
+
+def test_frozen_batch_norm_uses_its_statistics_and_leaves_them(load):
+    module = load("raft")
+    model = raft.Model(raft.TINY, rngs=nnx.Rngs(0))
+    model.train()
+    module.recipe.freeze_batch_norm(model)
+    before = jax.tree.map(np.array, checkpoint.weights_of(model)["stats"])
+    assert jax.tree.leaves(before)
+    image = jnp.ones((1, 128, 128, 3))
+    model.cnet(image)
+    assert same(before, checkpoint.weights_of(model)["stats"])
+    assert not model.deterministic
+
+
+def test_a_batch_has_equal_parts_of_the_presets(load, tmp_path):
+    module = load("flownet2")
+    stage = module.recipe.adapt(
+        module.CURRICULUM["fusion"].schedule,
+        tiny_options(module, tmp_path, preset=None),
+    )
+    batch = module.recipe.draw(jax.random.key(0), stage=stage)
+    speed = jnp.mean(jnp.abs(batch["flow"]), axis=(1, 2, 3))
+    assert batch["image1"].shape == (2, 64, 64, 3) and speed[0] != speed[1]
+    with pytest.raises(ValueError, match="multiple of 2"):
+        odd = dataclasses.replace(stage, batch_size=3)
+        module.recipe.draw(jax.random.key(0), stage=odd)
+
+
+def test_irr_learns_occlusion_too_and_does_without(load, tmp_path):
+    module = load("irr_pwc")
+    options = tiny_options(module, tmp_path)
+    stage = module.recipe.choose(module.STAGES, options)
+    batch = module.recipe.draw(jax.random.key(0), stage=stage)
+    model = irr_pwc.Model(irr_pwc.TINY, rngs=nnx.Rngs(0))
+    model.train()
+    total, parts = module.loss(model, batch)
+    larger = max(float(parts["flow_loss"]), float(parts["occlusion_loss"]))
+    np.testing.assert_allclose(total, 2 * larger, rtol=1e-5)
+    supervised = {name: batch[name] for name in ("image1", "image2", "flow")}
+    total, parts = module.loss(model, supervised)
+    assert set(parts) == {"flow_loss"} and total == parts["flow_loss"]
+    # An estimate that is the truth costs nothing.
+    sizes = [flow.shape[1:3] for flow in model(batch["image1"], batch["image2"])[0]]
+    known = jnp.ones(batch["flow"].shape[:3], bool)
+    right = [
+        module.losses.area_average(batch["flow"], known, size)[0] / 20 for size in sizes
+    ]
+    perfect = irr_pwc.Estimates(right, right[:3], [], [])
+    assert module.flow_loss(perfect, batch["flow"], None) < 1e-3
+
+
+def test_unsupervised_loss_prefers_the_true_flow(load):
+    module = load("unsupervised")
+    rng = np.random.default_rng(0)
+    wide = np.cumsum(rng.normal(size=(1, 48, 56, 3)), axis=2)
+    wide = jnp.asarray((wide - wide.min()) / np.ptp(wide), jnp.float32)
+    first, second = wide[:, :, :48], wide[:, :, 4:52]  # everything moves 4 to the left
+    truth = jnp.broadcast_to(jnp.array([-4.0, 0.0]), (1, 48, 48, 2))
+
+    class Guess:
+        def __init__(self, flow):
+            self.flow = flow
+
+        def __call__(self, image1, image2):
+            return [jnp.concatenate([self.flow, -self.flow])]
+
+    batch = {"image1": first, "image2": second}
+    for masked in (False, True):
+        costs = [
+            float(module.loss(Guess(k * truth), batch, masked=masked))
+            for k in (1.0, 0.0, 0.5)
+        ]
+        assert costs[0] < 0.5 * costs[1] and costs[0] < 0.5 * costs[2]
+    inside = module.visible(jnp.concatenate([truth, -truth]), masked=False)
+    np.testing.assert_array_equal(inside[0].sum(), 48 * 44)
+
+
+def test_robust_loss_of_fine_tuning_is_eq_4(load):
+    module = load("pwcnet")
+    truth = jnp.zeros((1, 64, 64, 2))
+
+    def model(image1, image2):
+        return [jnp.full((1, 64 // 2**n, 64 // 2**n, 2), 1 / 2**n) for n in (3, 2)]
+
+    batch = {"image1": truth, "image2": truth, "flow": truth}
+    found = module.robust_loss(model, batch, kind="sintel")
+    # An error of (1, 1) pixels everywhere; levels 3 and 2, and full size.
+    penalty = (2 / 20 + 0.01) ** 0.4
+    expected = penalty * (0.01 * 8**2 + 0.005 * 16**2 + 0.0005 * 64**2)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert module.loss_of("kitti2") is not module.loss and module.loss_of("chairs")
+
+
+@pytest.fixture
+def chairs(monkeypatch):
+    """Four pairs in place of FlyingChairs."""
     pytest.importorskip("grain")
     flying_chairs = pytest.importorskip("jaxflow.data.flying_chairs")
     rng = np.random.default_rng(0)
@@ -104,38 +533,59 @@ def test_pwcnet_trains_on_a_prepared_data_set(recipe, tmp_path, monkeypatch):
             return pairs
 
     monkeypatch.setattr(flying_chairs, "prepare", lambda folder, made: Builder())
-    module = recipe("pwcnet")
-
-    def run(steps):
-        args = module.Args(
-            workdir=tmp_path, data=tmp_path, steps=steps, batch_size=2,
-            size=(64, 64), save_every=1,
-        )  # fmt: skip
-        return module.main(args, pwcnet.TINY)
-
-    run(1)
-    assert int(run(2).step) == 2
+    return pairs
 
 
 @pytest.mark.usefixtures("one_device")
-def test_spynet_trains_level_by_level_and_leaves_the_coarser_ones(recipe, tmp_path):
-    module = recipe("spynet")
-    args = module.Args(
-        workdir=tmp_path, preset="translation", levels=2, steps_per_level=2,
-        batch_size=2, size=(64, 64), save_every=1,
-    )  # fmt: skip
-    config = spynet.Config(networks=2, max_levels=2, features=(4, 4), kernel_size=3)
-    first = module.main(args, config)
+def test_a_recipe_trains_on_a_prepared_data_set(load, tmp_path, chairs):
+    module = load("pwcnet")
+    options = tiny_options(module, tmp_path, data=("chairs=FlyingChairs",))
+    whole = module.main(options, pwcnet.TINY)
+    shutil.rmtree(tmp_path / "checkpoints" / "2")
+    assert same(module.main(options, pwcnet.TINY).params, whole.params)
 
-    states = []
-    for level in (0, 1):
-        model = spynet.Model(config, rngs=module.nnx.Rngs(5))
-        checkpoint.restore(tmp_path / f"level{level}", model)
-        states.append(checkpoint.weights_of(model)["params"]["levels"])
-    assert same(states[0][0], states[1][0])
-    assert not same(states[1][0], states[1][1])
-    assert not same(states[0][1], states[1][1])
 
-    again = module.main(args, config)  # nothing is left to do
-    weights = [checkpoint.weights_of(model) for model in (first, again)]
-    assert same(*weights)
+def test_data_sets_are_mixed_as_the_stage_says(load, tmp_path, chairs, monkeypatch):
+    module = load("vcn")
+    frame = np.zeros((80, 96, 3), np.uint8)
+    sample = folders.Sample(
+        frame, frame, np.zeros((80, 96, 2), np.float32), np.zeros((80, 96), bool)
+    )
+    monkeypatch.setattr(folders, "Folder", lambda layout, folder: [sample] * 3)
+    options = tiny_options(module, tmp_path, data=("chairs=A", "hd1k=B"))
+    stage = module.recipe.adapt(module.STAGES["sintel"], options)
+    pairs = module.recipe.Pairs(module.recipe.sources_of(options, stage))
+    assert len(pairs) == 2 * 4 + 40 * 3
+    np.testing.assert_array_equal(pairs[5]["image1"], chairs[1]["image1"])
+    assert pairs[7]["valid"].all() and not pairs[8]["valid"].any()
+    batches, _ = module.recipe.batches_of(options, stage)
+    assert next(batches)["image1"].shape == (2, 64, 64, 3)  # cropped to one size
+    with pytest.raises(ValueError, match="LAYOUT=FOLDER"):
+        wrong = dataclasses.replace(options, data=("FlyingChairs",))
+        module.recipe.sources_of(wrong, stage)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_headers_say_how_to_run_and_what_came_of_it(load, name):
+    module = load(name)
+    assert f"python experiments/flow/{name}.py" in module.__doc__
+    assert "we got" in module.__doc__
+    assert "eviations" in module.__doc__
+    assert callable(module.main)
+
+
+def test_every_recipe_is_tested_and_in_the_readme(load):
+    load("pwcnet")
+    found = {path.stem for path in FOLDER.glob("*.py")} - {"recipe"}
+    assert found == set(RECIPES)
+    readme = (FOLDER.parent / "README.md").read_text()
+    assert all(f"flow/{name}.py" in readme for name in found)
+
+
+def test_options_can_be_read_from_the_command_line(load, tmp_path):
+    tyro = pytest.importorskip("tyro")
+    module = load("raft")
+    line = f"--workdir {tmp_path} --preset things --size 64 96 --data a=b c=d --steps 5"
+    options = tyro.cli(module.recipe.Options, args=line.split())
+    assert options.size == (64, 96) and options.data == ("a=b", "c=d")
+    assert module.recipe.choose(module.STAGES, options).presets == ("things",)
