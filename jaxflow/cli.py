@@ -1,4 +1,4 @@
-"""The command line: ``jaxflow models | flow | evaluate | convert | demo``.
+"""The command line: ``jaxflow models | flow | classify | evaluate | convert | demo``.
 
 What is asked for is checked before it is computed. Bad input ends with one line on
 the standard error and exit code 2. JAX is imported by the commands that need it, so
@@ -8,12 +8,12 @@ that help is quick.
 import argparse
 import ast
 import importlib.metadata
+import itertools
 import json
 import math
 import os
 import pathlib
 import sys
-import typing
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
@@ -27,6 +27,14 @@ from jaxflow.io import flow as flow_files
 
 DEFAULT_METHOD = "tvl1"
 """What `flow` and `evaluate` use unless told: it needs no weights."""
+
+NOTE_ON_COSTS = """
+GMACs are billions of multiply-adds of convolutions and products for one clip of that
+many frames and size, at which the published figure is given. What is published is
+printed as its source has it; ! marks what differs by more than its last digit:"""
+
+MOST_FRAMES = 8
+"""Frames that a picture of a Grad-CAM shows."""
 
 PROGRESS_AFTER = 0.5
 """Seconds until progress is shown, so that quick work is silent."""
@@ -63,62 +71,99 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _models(args: argparse.Namespace) -> None:
-    """Prints every model: task, parameters, size multiple, licence of its weights."""
+    """Prints every model: what it costs, and what others say about that."""
     from jaxflow import classical, evaluate, models
 
-    names = models.list_models(args.task)
-    rows = {name: _describe(name) for name in _progress(names, "model")}
-    if args.task in (None, "flow"):
-        about = {
-            "task": "flow",
-            "parameters": 0,
-            "multiple": 1,
-            "weights": "none needed",
-        }
-        rows |= {name: about for name in sorted(classical.METHODS)}
-    columns = ("task", "parameters", "multiple", "weights")
-    print(evaluate.format_table(rows, columns=columns, title="model"))
+    flow = args.task != "video"
+    if flow:
+        names = [n for n in models.list_models(args.task) if not _is_video(n)]
+        rows = {name: _describe(name) for name in _progress(names, "model")}
+        if args.task in (None, "flow"):
+            about = {
+                "task": "flow",
+                "parameters": 0,
+                "multiple": 1,
+                "weights": "none needed",
+            }
+            rows |= {name: about for name in sorted(classical.METHODS)}
+        columns = ("task", "parameters", "multiple", "weights")
+        print(evaluate.format_table(rows, columns=columns, title="model"))
+    if args.task in (None, "video"):
+        names = models.list_models("video")
+        rows = {name: _describe_video(name) for name in _progress(names, "model")}
+        notes = [f"  {name}: {row.pop('note')}" for name, row in rows.items()]
+        columns = (
+            *("task", "parameters", "published M", "GMACs", "published G"),
+            *("clip", "weights"),
+        )
+        print("\n" if flow else "", end="")
+        print(evaluate.format_table(rows, columns=columns, title="model"))
+        print(NOTE_ON_COSTS)
+        print("\n".join(note for note in notes if not note.endswith(": ")))
 
 
-class _OneKey:
-    """Random streams that are one constant key, for shapes that nobody fills.
+def _is_video(name: str) -> bool:
+    """Tells whether a model is for video."""
+    from jaxflow import models
 
-    The counters of `nnx.Rngs` take most of the time of building a traced network.
-    """
-
-    def __init__(self):
-        import jax
-
-        key = jax.random.key(0)
-        self.params = lambda: key
-
-    def __getattr__(self, name: str) -> Any:
-        from flax import nnx
-
-        return getattr(nnx.Rngs(0), name)
+    return models.task_of(models.find(name)) == "video"
 
 
 def _describe(name: str) -> dict[str, Any]:
     """Returns a network's line of the table, without allocating its weights."""
-    import jax
-    from flax import nnx
+    from jaxflow import cost, models
 
+    model = cost.describe(name)
+    policy = getattr(model, "frames", None)
+    return {
+        "task": models.task_of(models.find(name)),
+        "parameters": cost.count_parameters(model),
+        "multiple": policy.multiple if policy else None,
+        "weights": _licences(name),
+    }
+
+
+def _describe_video(name: str) -> dict[str, Any]:
+    """Returns a recognition network's line: our cost beside the published one."""
+    from jaxflow import cost, models
+
+    known = cost.published(name)
+    config = models.find(name).VARIANTS[name]
+    side = (known and known.crop_size) or config.crop_size
+    frames = (known and known.num_frames) or config.num_frames
+    parameters, products = cost.remembered_video_cost(
+        name, crop_size=side, num_frames=frames
+    )
+    row = {
+        "task": "video",
+        "parameters": parameters,
+        "GMACs": products / 1e9,
+        "clip": f"{frames} x {side}^2",
+        "weights": _licences(name),
+        "note": "",
+    }
+    if known is None:
+        return row
+    figures = (
+        ("published M", parameters / 1e6, known.parameters),
+        ("published G", products / 1e9, known.multiply_adds),
+    )
+    for column, ours, printed in figures:
+        if printed:
+            mark = "" if cost.agrees(ours, printed) else " !"
+            row[column] = printed + mark
+            if mark:
+                row["note"] = f"{known.reason} ({known.source})"
+    return row
+
+
+def _licences(name: str) -> str:
+    """Returns the licences of a network's published weights."""
     from jaxflow import models
 
-    module, streams = models.find(name), _OneKey()
-    model = nnx.eval_shape(
-        lambda: models.create(name, rngs=typing.cast(nnx.Rngs, streams))
-    )
-    leaves = jax.tree.leaves(nnx.state(model, nnx.Param))
-    policy = getattr(model, "frames", None)
-    published = getattr(module, "WEIGHTS", {})
+    published = getattr(models.find(name), "WEIGHTS", {})
     licences = {w.licence for key, w in published.items() if key.startswith(f"{name}/")}
-    return {
-        "task": models.task_of(module),
-        "parameters": sum(leaf.size for leaf in leaves),
-        "multiple": policy.multiple if policy else None,
-        "weights": "; ".join(sorted(licences)) or "none published",
-    }
+    return "; ".join(sorted(licences)) or "none published"
 
 
 def _flow(args: argparse.Namespace) -> None:
@@ -217,6 +262,151 @@ def _sequence(source: str) -> tuple[list[str], float]:
         )
     info = io.video_info(source)
     return [f"{index:06d}" for index in range(info.length or 0)], info.fps
+
+
+def _classify(args: argparse.Namespace) -> None:
+    """Prints the best classes of a video; writes features and a Grad-CAM."""
+    _check_suffix("--grad-cam", args.grad_cam, (*image.SUFFIXES, *video.WRITABLE))
+    for _, path in args.features:
+        _check_suffix("--features", path, (".npy",))
+    for path in filter(None, (args.grad_cam, *(path for _, path in args.features))):
+        _check_folder(path)
+    labels = _read_labels(args.labels) if args.labels else None
+    source = _open_clip(args.clip)
+
+    import jax.numpy as jnp
+
+    from jaxflow import classify
+
+    model = _load_recogniser(args)
+    classes = model.config.num_classes
+    if labels is not None and len(labels) != classes:
+        raise ValueError(
+            f"--labels: {args.labels} names {len(labels)} classes; the network has "
+            f"{classes}"
+        )
+    chosen = _find_class(args.of_class, labels, classes)
+    cam_layer = args.cam_layer or model.cam_layer
+    for layer in (cam_layer, *(layer for layer, _ in args.features)):
+        classify.check_layer(model, layer)
+    clips, crops = args.views
+    count = args.random_views or clips * crops
+
+    def views(about: str):
+        found = classify.sample_views(
+            model,
+            source,
+            clips=clips,
+            crops=crops,
+            random_views=args.random_views,
+            placement=args.placement,
+            num_frames=args.frames,
+            stride=args.stride,
+            seconds=args.seconds,
+            fps=args.fps,
+            crop_size=args.crop,
+            seed=args.seed,
+        )
+        total = None if args.placement == "dense" else count
+        return _progress(found, "view", total=total, about=about)
+
+    scores = classify.score_views(
+        model, views("score"), activation=args.activation, batch_size=args.batch_size
+    )
+    seen = len(scores)
+    scores = scores.mean(0) if args.combine == "mean" else scores.max(0)
+    for name, score in classify.top_k(scores, args.top, labels=labels):
+        print(f"{score:.4f}  {name}")
+    for layer, path in args.features:
+        features = classify.view_features(model, views(layer), layer, batch_size=1)
+        with files.atomic_path(path) as temporary:
+            np.save(temporary, features)
+        print(f"wrote {path}")
+    if args.grad_cam:
+        # The view in the middle: with one crop or three, that is a centre.
+        clip = next(itertools.islice(views("Grad-CAM"), seen // 2, None))
+        best = int(np.argmax(scores)) if chosen is None else chosen
+        heat = classify.grad_cam(
+            model, jnp.asarray(clip)[None], layer=cam_layer, class_index=best
+        )
+        _write_heat(args, clip, classify.overlay(clip, np.asarray(heat[0])))
+
+
+def _open_clip(path: str) -> str | np.ndarray:
+    """Returns a clip's path, after a look at it; or the one frame of a picture."""
+    if files.suffix(path) in image.SUFFIXES and not frames.is_sequence(path):
+        return io.read_image(path)[None]
+    if frames.is_sequence(path):
+        io.list_frames(path)
+    else:
+        io.video_info(path)
+    return path
+
+
+def _write_heat(args: argparse.Namespace, clip: np.ndarray, heat: np.ndarray) -> None:
+    """Writes a Grad-CAM: frames above frames with heat, or a video of both."""
+    pairs = [viz.panel(pair, gap=2) for pair in zip(clip, heat, strict=True)]
+    if files.suffix(args.grad_cam) in video.WRITABLE:
+        io.write_video(args.grad_cam, pairs, fps=args.fps or 8.0)
+    else:
+        shown = np.unique(np.linspace(0, len(clip) - 1, MOST_FRAMES).astype(int))
+        rows = [*clip[shown], *heat[shown]]
+        io.write_image(args.grad_cam, viz.panel(rows, columns=len(shown), gap=2))
+    print(f"wrote {args.grad_cam}")
+
+
+def _load_recogniser(args: argparse.Namespace) -> Any:
+    """Returns a recognition network with its weights."""
+    from jaxflow import checkpoint, models
+
+    names = models.list_models("video")
+    if args.model not in names:
+        raise ValueError(
+            f"--model: no recognition network is named {args.model!r}; there are "
+            f"{', '.join(names)}"
+        )
+    if not args.weights:
+        known = [k for k in checkpoint.published() if k.startswith(f"{args.model}/")]
+        raise ValueError(
+            f"--weights: {args.model} needs a file of weights"
+            + (f", or the name of published ones: {', '.join(known)}" if known else "")
+        )
+    model = models.create_model(args.model, **_options(args))
+    _load_into(model, [args.weights])
+    return model
+
+
+def _read_labels(path: str) -> list[str]:
+    """Reads names of classes: one a line, or JSON: a list, or name -> number."""
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+    if files.suffix(path) != ".json":
+        return [line.strip() for line in text.splitlines() if line.strip()]
+    try:
+        names = json.loads(text)
+        if isinstance(names, dict):
+            # The published list of Kinetics has quotation marks inside the names.
+            numbers = {int(number): name for name, number in names.items()}
+            names = [numbers[index] for index in range(len(numbers))]
+        return [str(name).strip('"') for name in names]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ValueError(
+            f"{path}: must be a JSON list of names, or an object name -> 0, 1, ..."
+        ) from None
+
+
+def _find_class(word: str | None, labels: list[str] | None, classes: int) -> int | None:
+    """Returns the number of a class that is given by number or by name."""
+    if word is None:
+        return None
+    if labels is not None and word in labels:
+        return labels.index(word)
+    if word.isdecimal() and int(word) < classes:
+        return int(word)
+    raise ValueError(
+        f"--class: must be a name in --labels, or a number below {classes}; got "
+        f"{word!r}"
+    )
 
 
 def _evaluate(args: argparse.Namespace) -> None:
@@ -325,6 +515,14 @@ def _load_into(model: Any, weights: list[str]) -> None:
 
 def _keywords(args: argparse.Namespace) -> dict[str, Any]:
     """Returns the keywords of `estimate_flow` that the options ask for."""
+    keywords = {"tile": args.tile, "options": _options(args)}
+    if args.tile:
+        keywords["overlap"] = min(64, args.tile // 4)
+    return keywords
+
+
+def _options(args: argparse.Namespace) -> dict[str, Any]:
+    """Returns what is given as --option NAME=VALUE."""
     options = {}
     for word in args.option:
         name, equals, text = word.partition("=")
@@ -334,10 +532,7 @@ def _keywords(args: argparse.Namespace) -> dict[str, Any]:
             options[name] = ast.literal_eval(text)
         except (ValueError, SyntaxError):
             options[name] = text
-    keywords = {"tile": args.tile, "options": options}
-    if args.tile:
-        keywords["overlap"] = min(64, args.tile // 4)
-    return keywords
+    return options
 
 
 def _progress(items, unit: str, *, total: int | None = None, about: str | None = None):
@@ -361,6 +556,13 @@ def _check_suffix(option: str, path: str | None, allowed: Sequence[str]) -> None
         if allowed == video.WRITABLE:
             wanted += ", or a folder"
         raise ValueError(f"{option}: must be {wanted}; got {path!r}")
+
+
+def _check_folder(path: str) -> None:
+    """Raises unless the folder of a file to write is there."""
+    folder = os.path.dirname(os.path.realpath(path))
+    if not os.path.isdir(folder):
+        raise ValueError(f"{path}: there is no folder {folder}")
 
 
 def _one_line(error: BaseException) -> str:
@@ -388,7 +590,8 @@ def _parser() -> argparse.ArgumentParser:
     version = f"%(prog)s {importlib.metadata.version('jaxflow')}"
     parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_models, _add_flow, _add_evaluate, _add_convert):
+    adders = (_add_models, _add_flow, _add_classify, _add_evaluate, _add_convert)
+    for add in adders:
         add(commands)
     about = "train, restore, measure and show, in minutes, offline"
     commands.add_parser("demo", help=about, add_help=False)
@@ -441,6 +644,70 @@ def _add_flow(commands) -> None:
     add("--batch-size", type=_whole, default=1, metavar="N", help=helps["batch_size"])
 
 
+def _add_classify(commands) -> None:
+    about = "Name the action in a video, and show where it is seen"
+    example = (
+        "jaxflow classify clip.mp4 --model slowfast_4x16_r50 --weights "
+        "SLOWFAST_4x16_R50.pyth --labels names.txt --views 10x3 --grad-cam cam.png"
+    )
+    add = _add(commands, "classify", _classify, about, example).add_argument
+    helps = {
+        "clip": "a video; or a folder or a pattern (in quotes) of pictures",
+        "model": "see jaxflow models --task video",
+        "weights": "a file (.pth, .pyth, .pkl, .safetensors), a folder of a training "
+        "run, or a published name such as slowfast_4x16_r50/kinetics400",
+        "option": "field of the network's config, such as num_classes=8; may be "
+        "repeated",
+        "labels": "names of the classes: one a line, or JSON",
+        "top": "print the K best classes (default: %(default)s)",
+        "views": "CLIPSxCROPS: clips in time, and 1, 3, 5 or 10 crops of each "
+        "(default: 1x1; 10x3 are the usual 30)",
+        "random": "N clips at random times and places instead",
+        "placement": "where clips start (default: the model's)",
+        "frames": "frames of a clip (default: the model's)",
+        "stride": "frames of the video to one of a clip (default: the model's)",
+        "seconds": "duration of a clip, instead of --stride",
+        "fps": "rate of the frames (default: the video's)",
+        "crop": "height and width of the crops (default: the model's)",
+        "activation": "softmax, or sigmoid for networks of several labels",
+        "combine": "how views are joined (default: %(default)s)",
+        "batch": "views that run together (default: %(default)s)",
+        "seed": "of the random views",
+        "cam": "where the best class is seen: a picture of frames, or a video",
+        "layer": "of --grad-cam (default: the model's last map)",
+        "class": "of --grad-cam: number or name (default: the best)",
+        "features": "write what a layer puts out for every view, such as: --features "
+        "slow.res5 res5.npy; may be repeated",
+    }
+    add("clip", metavar="CLIP", help=helps["clip"])
+    add("--model", required=True, metavar="NAME", help=helps["model"])
+    add("--weights", metavar="FILE", help=helps["weights"])
+    many = {"action": "append", "default": []}
+    add("--option", metavar="NAME=VALUE", help=helps["option"], **many)
+    add("--labels", metavar="FILE", help=helps["labels"])
+    add("--top", type=_whole, default=5, metavar="K", help=helps["top"])
+    add("--views", type=_views, default=(1, 1), metavar="CxS", help=helps["views"])
+    add("--random-views", type=_whole, default=0, metavar="N", help=helps["random"])
+    places = ("spread", "pyslowfast", "segments", "random", "dense")
+    add("--placement", choices=places, help=helps["placement"])
+    add("--frames", type=_whole, metavar="N", help=helps["frames"])
+    add("--stride", type=_positive, metavar="N", help=helps["stride"])
+    add("--seconds", type=_positive, metavar="S", help=helps["seconds"])
+    add("--fps", type=_positive, help=helps["fps"])
+    add("--crop", type=_whole, metavar="PX", help=helps["crop"])
+    kinds = ("softmax", "sigmoid")
+    add("--activation", choices=kinds, default="softmax", help=helps["activation"])
+    joins = ("mean", "max")
+    add("--combine", choices=joins, default="mean", help=helps["combine"])
+    add("--batch-size", type=_whole, default=4, metavar="N", help=helps["batch"])
+    add("--seed", type=int, default=0, metavar="N", help=helps["seed"])
+    add("--grad-cam", metavar="PATH", help=helps["cam"])
+    add("--cam-layer", metavar="LAYER", help=helps["layer"])
+    add("--class", dest="of_class", metavar="NAME", help=helps["class"])
+    pair = ("LAYER", "FILE")
+    add("--features", nargs=2, metavar=pair, help=helps["features"], **many)
+
+
 def _add_evaluate(commands) -> None:
     about = "Measure estimators of flow on data sets"
     example = (
@@ -486,6 +753,16 @@ def _add_estimator(add) -> None:
     add("--tile", type=_whole, metavar="PX", help=helps["tile"])
     many = {"action": "append", "default": []}
     add("--option", metavar="NAME=VALUE", help=helps["option"], **many)
+
+
+def _views(text: str) -> tuple[int, int]:
+    """Reads CLIPSxCROPS."""
+    clips, _, crops = text.partition("x")
+    if clips.isdecimal() and int(clips) > 0 and crops in ("1", "3", "5", "10"):
+        return int(clips), int(crops)
+    raise argparse.ArgumentTypeError(
+        f"must be CLIPSxCROPS, with 1, 3, 5 or 10 crops, such as 10x3; got {text}"
+    )
 
 
 def _positive(text: str) -> float:

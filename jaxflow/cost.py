@@ -1,19 +1,71 @@
 """What a model costs: parameters, and multiply-adds counted from its program."""
 
+import contextlib
+import functools
+import hashlib
+import json
 import math
+import os
+import pathlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxflow import models
+from jaxflow import models, spec
+from jaxflow.io import files
 
 
 def count_parameters(model: nnx.Module) -> int:
     """Returns the number of trained parameters of a model."""
     return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
+
+
+def describe(name: str, **overrides: Any) -> nnx.Module:
+    """Returns a model without its weights: shapes only.
+
+    Args:
+        name: One of `models.list_models()`.
+        **overrides: Fields of the variant's config to replace.
+
+    Raises:
+        ValueError: As `models.create`.
+    """
+    streams = cast(nnx.Rngs, _OneKey())
+    return nnx.eval_shape(lambda: models.create(name, rngs=streams, **overrides))
+
+
+class _OneKey:
+    """Random streams that are one constant key, for shapes that nobody fills.
+
+    The counters of `nnx.Rngs` take most of the time of building a traced network.
+    """
+
+    def __init__(self):
+        key = jax.random.key(0)
+        self.params = lambda: key
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(nnx.Rngs(0), name)
+
+
+def published(name: str) -> spec.Published | None:
+    """Returns what others say that a model costs, if its file has it in `PUBLISHED`."""
+    return getattr(models.find(name), "PUBLISHED", {}).get(name)
+
+
+def agrees(ours: float, printed: str) -> bool:
+    """Tells whether a number is the printed one, rounded or cut off.
+
+    Args:
+        ours: The number.
+        printed: Its decimal digits, such as "36.1"; the two may be apart by less than
+            one unit of the last.
+    """
+    unit = 10.0 ** -len(printed.partition(".")[2])
+    return abs(ours - float(printed)) < unit
 
 
 def video_cost(
@@ -34,8 +86,8 @@ def video_cost(
     Returns:
         Parameters, and multiply-adds for one clip.
     """
-    model = nnx.eval_shape(lambda: models.create_model(name, **overrides))
-    config = model.config
+    model = describe(name, **overrides)
+    config = cast(Any, model).config
     side = crop_size or config.crop_size
     frames = num_frames or config.num_frames
     shape = (1, frames, side, side, getattr(config, "in_features", 3))
@@ -46,6 +98,49 @@ def video_cost(
 
     clip = jax.ShapeDtypeStruct(shape, jnp.float32)
     return count_parameters(model), multiply_adds(run, state, clip)
+
+
+def remembered_video_cost(
+    name: str, *, num_frames: int, crop_size: int
+) -> tuple[int, int]:
+    """Returns `video_cost`, which takes seconds, from the last time it was asked for.
+
+    Figures are kept in ``jaxflow`` in the user's folder of caches, for as long as the
+    code of the networks is the same.
+
+    Args:
+        name: See `video_cost`, as for the rest.
+        num_frames: Frames of the clip.
+        crop_size: Height and width of the clip.
+    """
+    root = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    path = pathlib.Path(root) / "jaxflow" / f"costs_{_code_of_networks()}.json"
+    config = models.find(name).VARIANTS[name]
+    key = f"{name}, {num_frames} x {crop_size}, {config}"
+    try:
+        known = json.loads(path.read_text())
+    except (OSError, ValueError):
+        known = {}
+    if key not in known:
+        known[key] = video_cost(name, num_frames=num_frames, crop_size=crop_size)
+        # Without a cache it is only slower.
+        with contextlib.suppress(OSError, ValueError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            files.write_bytes(path, json.dumps(known, indent=1).encode())
+    parameters, products = known[key]
+    return parameters, products
+
+
+@functools.cache
+def _code_of_networks() -> str:
+    """Returns a number that changes with the code that decides what networks cost."""
+    digest = hashlib.sha256(jax.__version__.encode())
+    root = pathlib.Path(__file__).parent
+    for part in ("models/video", "layers", "ops", "cost.py"):
+        found = [root / part] if part.endswith(".py") else (root / part).glob("*.py")
+        for file in sorted(found):
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def multiply_adds(function: Callable, *arguments: Any) -> int:

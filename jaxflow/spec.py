@@ -64,6 +64,27 @@ class Weights:
     citation: str = ""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Published:
+    """What others say that a network costs, with the digits that they print.
+
+    Attributes:
+        source: Where it stands.
+        parameters: Millions, such as "34.48"; "" if they do not say.
+        multiply_adds: Billions for one clip, such as "36.1"; "" if they do not say.
+        crop_size: Height and width of that clip; None is the config's.
+        num_frames: Its frames; None is the config's.
+        reason: Why ours differ, where they do.
+    """
+
+    source: str
+    parameters: str = ""
+    multiply_adds: str = ""
+    crop_size: int | None = None
+    num_frames: int | None = None
+    reason: str = ""
+
+
 def check_pair(image1: jax.Array, image2: jax.Array, frames: Frames) -> None:
     """Verifies what a flow network is given, at trace time.
 

@@ -1,3 +1,5 @@
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,6 +31,8 @@ def frames():
         (40, 7, "dense", [0, 20]),
         (45, 7, "dense", [0, 20, 40]),
         (7, 2, "spread", [0, 0]),
+        (40, 1, "segments", [5]),
+        (40, 2, "segments", [2, 7]),
     ],
 )
 def test_clips_start_where_they_should(length, clips, placement, firsts):
@@ -42,6 +46,13 @@ def test_frames_of_a_clip_are_spread_as_in_pyslowfast():
     # floor(linspace(start, start + span - 1, T)) with T = 8, span = 64, start = 10.
     indices = classify.clip_indices(84, 8, 8)
     np.testing.assert_array_equal(indices[0], [10, 19, 28, 37, 46, 55, 64, 73])
+
+
+def test_segments_cover_the_whole_video():
+    indices = classify.clip_indices(35, 7, 8, placement="segments")
+    np.testing.assert_array_equal(indices[0], [2, 7, 12, 17, 22, 27, 32])
+    one = classify.clip_indices(1, 3, 8, placement="segments", clips=2)
+    np.testing.assert_array_equal(one, 0)
 
 
 def test_random_clips_stay_inside_and_repeat_with_their_generator():
@@ -128,6 +139,70 @@ def test_a_file_is_its_frames_at_its_rate(model, frames, tmp_path):
     np.testing.assert_array_equal(by_seconds, by_stride)
 
 
+@pytest.mark.parametrize("suffix", ["", "/*.png"])
+def test_a_folder_or_a_pattern_is_its_pictures(model, frames, tmp_path, suffix):
+    # Not in alphabetical order: 10 is behind 9.
+    for index, frame in enumerate(frames):
+        io.write_image(tmp_path / f"f{index}.png", frame)
+    expected = classify.classify_video(model, frames, fps=25)
+    actual = classify.classify_video(model, f"{tmp_path}{suffix}", fps=25)
+    np.testing.assert_array_equal(actual, expected)
+
+
+def test_the_step_between_frames_is_in_time(frames):
+    """A network that counts in 15 frames a second takes every other of 30."""
+    settings = {"num_frames": 3, "frame_stride": 1, "crop_size": 8}
+    ramp = np.broadcast_to(np.arange(9)[:, None, None, None] / 10, (9, 8, 8, 3))
+    ramp = ramp.astype(np.float32)
+    for rate, step in ((15.0, 2), (30.0, 1), (None, 1)):
+        config = types.SimpleNamespace(**settings, frame_rate=rate)
+        network = types.SimpleNamespace(config=config)
+        (view,) = classify.sample_views(network, ramp, fps=30, short_side=8)
+        expected = classify.clip_indices(9, 3, step)[0] / 10
+        np.testing.assert_allclose(view[:, 0, 0, 0], expected, atol=1e-6)
+
+
+def test_a_network_says_where_its_frames_are():
+    config = types.SimpleNamespace(
+        num_frames=2, frame_stride=1, crop_size=4, placement="segments"
+    )
+    network = types.SimpleNamespace(config=config)
+    ramp = np.repeat(np.arange(8, dtype=np.uint8), 16 * 3).reshape(8, 4, 4, 3)
+    (view,) = classify.sample_views(network, ramp, short_side=4)
+    np.testing.assert_allclose(255 * view[:, 0, 0, 0], [2, 6], atol=1e-4)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 5, 11])
+@pytest.mark.parametrize("size", [(40, 50), (33, 77), (7, 9), (1, 1)], ids=str)
+def test_clips_of_any_length_and_size_run(model, length, size):
+    clip = np.random.default_rng(0).integers(0, 256, (length, *size, 3), np.uint8)
+    for options in ({}, {"clips": 2, "crops": 3}):
+        scores = classify.classify_video(model, clip, **options)
+        np.testing.assert_allclose(scores.sum(), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(5, 40, 50), (5, 40, 50, 1)], ids=str)
+def test_grey_frames_of_16_bits_run(model, shape):
+    grey = np.random.default_rng(0).integers(0, 65536, shape, np.uint16)
+    real = classify.classify_video(model, grey.astype(np.float32) / 65535)
+    np.testing.assert_array_equal(classify.classify_video(model, grey), real)
+
+
+def test_a_network_on_flow_takes_arrays_of_two_channels_only(frames, tmp_path):
+    config = types.SimpleNamespace(
+        num_frames=2, frame_stride=1, crop_size=8, in_features=2
+    )
+    network = types.SimpleNamespace(config=config)
+    (view,) = classify.sample_views(network, np.full((3, 9, 9, 2), 0.5, np.float32))
+    assert view.shape == (2, 8, 8, 2)
+    with pytest.raises(ValueError, match="must be"):
+        classify.sample_views(network, frames)
+    path = tmp_path / "clip.mp4"
+    io.write_video(path, frames)
+    with pytest.raises(ValueError, match=r"clip\.mp4: .* 2 channels"):
+        classify.sample_views(network, path)
+
+
 @pytest.mark.parametrize("name", ["part_0.mp4", "test.avi"])
 def test_real_videos_are_classified(model, test_data, name):
     scores = classify.classify_video(model, test_data / "data" / "video" / name)
@@ -157,6 +232,26 @@ def test_features_of_a_layer_are_what_it_puts_out(model):
     assert "slow.res3.blocks.0" in classify.layer_names(model)
     with pytest.raises(ValueError, match="res9"):
         classify.extract_features(model, clip, "slow.res9")
+
+
+def test_features_of_views_do_not_depend_on_the_batch(model, frames):
+    views = list(classify.sample_views(model, frames, clips=3, crops=1))
+    three = classify.view_features(model, views, "slow.res3", batch_size=2)
+    assert three.shape == (3, 2, 4, 4, 32)
+    one = classify.extract_features(model, jnp.asarray(views[2])[None], "slow.res3")
+    np.testing.assert_allclose(three[2], one[0], atol=1e-5)
+    pooled = classify.view_features(model, views, "head.projection")
+    assert pooled.shape == (3, 1, 1, 1, 5)
+
+
+def test_a_layer_that_is_not_called_is_one_clear_error(model):
+    clip = jnp.zeros((1, 4, 32, 32, 3))
+    with pytest.raises(ValueError, match="does not call its layer 'slow'"):
+        classify.extract_features(model, clip, "slow")
+    with pytest.raises(ValueError, match="Grad-CAM needs"):
+        classify.grad_cam(model, clip[:, :1], layer="head")
+    with pytest.raises(ValueError, match="class_index"):
+        classify.grad_cam(model, clip, class_index=5)
 
 
 def test_grad_cam_of_a_linear_head_is_its_weights(model):
@@ -190,7 +285,7 @@ def test_grad_cam_becomes_a_picture(model, tmp_path):
         (np.full((2, 8, 8, 3), 200.0, np.float32), "divide 8-bit"),
         (np.zeros((2, 8, 8, 4), np.uint8), "must be"),
         (np.zeros((0, 8, 8, 3), np.uint8), "must be"),
-        (np.zeros((2, 8, 8, 3), np.int32), "uint8 or float"),
+        (np.zeros((2, 8, 8, 3), np.int32), "uint8, uint16 or float"),
     ],
 )
 def test_wrong_frames_are_one_clear_error(model, video, message):
@@ -205,10 +300,24 @@ def test_a_corrupt_file_is_one_clear_error(model, tmp_path):
         classify.classify_video(model, path)
 
 
+def test_a_file_that_is_cut_off_is_one_clear_error(model, frames, tmp_path):
+    path = tmp_path / "cut.mp4"
+    io.write_video(path, frames)
+    path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(ValueError, match=r"cut\.mp4"):
+        classify.classify_video(model, path)
+
+
+def test_a_folder_without_pictures_is_one_clear_error(model, tmp_path):
+    with pytest.raises(ValueError, match="no pictures"):
+        classify.classify_video(model, tmp_path)
+
+
 @pytest.mark.parametrize(
     "options",
     [
         {"clips": 0},
+        {"batch_size": 0},
         {"crops": 2},
         {"placement": "early"},
         {"combine": "median"},

@@ -84,12 +84,13 @@ class ConvNorm(nnx.Module):
     ):
         self.relu = relu
         self.same = padding == "same"
+        margin = 0 if padding == "same" else padding
         self.conv = conv.Conv3d(
             in_features,
             out_features,
             kernel_size,
             strides=strides,
-            padding=0 if self.same else padding,
+            padding=margin,
             dilation=dilation,
             use_bias=False,
             rngs=rngs,
@@ -481,6 +482,31 @@ def pytorchvideo_keys(
         ]
     # PySlowFast saves pytorchvideo's models with one prefix more.
     return tuple((rf"(?:model\.)?{pattern}", path) for pattern, path in rows)
+
+
+def image_keys(pathway: str) -> tuple[tuple[str, str | None], ...]:
+    """Returns the key table of torchvision's 2-D ResNets of bottlenecks."""
+    rows = [
+        (r"conv1\.weight", f"{pathway}.stem.conv.weight"),
+        (rf"bn1\.({_TORCH_NORM})", rf"{pathway}.stem.norm.\1"),
+        (r"fc\.(weight|bias)", r"head.projection.\1"),
+    ]
+    for stage in range(1, 5):
+        block = rf"layer{stage}\.(\d+)"
+        ours = rf"{pathway}.res{stage + 1}.blocks.\1"
+        rows += [
+            (rf"{block}\.downsample\.0\.weight", rf"{ours}.shortcut.conv.weight"),
+            (rf"{block}\.downsample\.1\.({_TORCH_NORM})", rf"{ours}.shortcut.norm.\2"),
+        ]
+        for number, letter in ((1, "a"), (2, "b"), (3, "c")):
+            rows += [
+                (rf"{block}\.conv{number}\.weight", rf"{ours}.{letter}.conv.weight"),
+                (
+                    rf"{block}\.bn{number}\.({_TORCH_NORM})",
+                    rf"{ours}.{letter}.norm.\2",
+                ),
+            ]
+    return tuple(rows)
 
 
 def caffe2_keys(*pathways: str) -> tuple[tuple[str, str | None], ...]:

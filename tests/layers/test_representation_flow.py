@@ -59,6 +59,13 @@ def test_equals_the_hmdb_release_with_all_its_gradients(layer_golden, iterations
         )
 
 
+def test_normalises_as_the_authors_code(layer_golden):
+    actual = representation_flow.normalise(last(layer_golden["x"]), sign=-1)
+    expected = np.moveaxis(layer_golden["norm_img_x"], 1, -1)
+    # Float32, of values up to 255.
+    np.testing.assert_allclose(actual, expected, atol=1e-4)
+
+
 def test_equals_the_kinetics_release_in_float64(test_data):
     folder = test_data / "golden" / "video"
     golden = np.load(folder / "repflow_layer_head.npz")

@@ -35,6 +35,7 @@ class Config:
             probabilities.
         num_frames: Frames of the clips it is published for.
         frame_stride: Steps between those frames.
+        frame_rate: Frames a second that these steps count in; None: the video's own.
         blocks: Blocks in the four stages.
         width: Channels behind the stem.
         dropout_rate: Before the classifier.
@@ -45,6 +46,7 @@ class Config:
     head_mode: resnet3d.HeadMode = "logit_mean"
     num_frames: int = 16
     frame_stride: int = 1
+    frame_rate: float | None = None
     blocks: tuple[int, ...] = basic3d.DEPTHS[18]
     width: int = 64
     dropout_rate: float = 0.5

@@ -35,6 +35,7 @@ class Config:
             probabilities.
         num_frames: Frames of the clips: the dense layers fix it.
         frame_stride: Steps between those frames.
+        frame_rate: Frames a second that these steps count in; None: the video's own.
         pool5: Margin of the last pool: "pad" starts its windows one pixel outside, as
             PyTorch's ports; "ceil" keeps a partial last window, as Caffe; "floor" drops
             it, as VMZ.
@@ -49,6 +50,7 @@ class Config:
     head_mode: resnet3d.HeadMode = "logit_mean"
     num_frames: int = 16
     frame_stride: int = 1
+    frame_rate: float | None = None
     pool5: Literal["pad", "ceil", "floor"] = "pad"
     colour: Literal["rgb", "bgr"] = "rgb"
     width: int = 64
@@ -155,6 +157,12 @@ WEIGHTS = {
         dialect="mmaction2",
         num_params=78_409_573,
         citation="Tran et al., Learning Spatiotemporal Features with 3D ConvNets, 2015",
+    ),
+}
+
+PUBLISHED = {
+    "c3d": spec.Published(
+        source="mmaction2's README", parameters="78.4", multiply_adds="38.5"
     ),
 }
 

@@ -35,7 +35,8 @@ class Config:
         head_mode: "logit_mean" returns logits; "softmax_mean" returns, in evaluation,
             probabilities averaged over positions.
         num_frames: Frames of the clips it is published for.
-        frame_stride: Steps between those frames, at 25 frames a second.
+        frame_stride: Steps between those frames.
+        frame_rate: Frames a second that these steps count in.
         in_features: Channels of a frame: 3 for RGB, 2 for flow.
         width: Factor on every channel count.
         dropout_rate: Before the classifier.
@@ -46,6 +47,7 @@ class Config:
     head_mode: resnet3d.HeadMode = "logit_mean"
     num_frames: int = 64
     frame_stride: int = 1
+    frame_rate: float = 25.0
     in_features: int = 3
     width: float = 1.0
     dropout_rate: float = 0.5
@@ -116,6 +118,16 @@ def _weights(file, num_params, top1):
 WEIGHTS = {
     "i3d_inception_rgb/kinetics400": _weights("rgb_imagenet.pt", 12_697_264, 71.1),
     "i3d_inception_flow/kinetics400": _weights("flow_imagenet.pt", 12_675_312, 63.4),
+}
+
+PUBLISHED = {
+    "i3d_inception_rgb": spec.Published(
+        source="Feichtenhofer et al., ICCV 2019, Table 2",
+        parameters="12",
+        multiply_adds="108",
+        reason="products with zeros of the margins count here; without them it is "
+        "104.4; the source does not say how it counts",
+    ),
 }
 
 _STEM = {"1a_7x7": "1a", "2b_1x1": "2b", "2c_3x3": "2c"}

@@ -38,7 +38,8 @@ class Config:
         head_mode: "logit_mean" returns logits; "softmax_mean", in evaluation,
             probabilities averaged over positions.
         num_frames: Frames of a clip: segments of the video.
-        frame_stride: Steps between those frames.
+        frame_stride: Steps between those frames, if another placement is asked for.
+        placement: Where the frames of a video are; see `data.clips.clip_indices`.
         blocks: Bottlenecks in the four stages.
         width: Channels behind the stem.
         reduction: Channels of the features to one that is compared.
@@ -51,6 +52,7 @@ class Config:
     head_mode: resnet3d.HeadMode = "logit_mean"
     num_frames: int = 7
     frame_stride: int = 8
+    placement: str = "segments"
     blocks: tuple[int, ...] = resnet3d.DEPTHS[50]
     width: int = 64
     reduction: int = 16

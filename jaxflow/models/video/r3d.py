@@ -32,7 +32,8 @@ class Config:
         head_mode: "logit_mean" returns logits; "softmax_mean", in evaluation,
             probabilities. The whole map is averaged first.
         num_frames: Frames of the clips it is published for.
-        frame_stride: Steps between those frames, at 15 frames a second.
+        frame_stride: Steps between those frames.
+        frame_rate: Frames a second that these steps count in.
         blocks: Blocks in the four stages.
         kinds: Kind of the four stages' blocks.
         stem_middle: Middle channels of a split stem; 0 is a 3 x 7 x 7 convolution.
@@ -46,6 +47,7 @@ class Config:
     head_mode: resnet3d.HeadMode = "logit_mean"
     num_frames: int = 16
     frame_stride: int = 1
+    frame_rate: float = 15.0
     blocks: tuple[int, ...] = basic3d.DEPTHS[18]
     kinds: tuple[basic3d.Kind, ...] = ("3d",) * 4
     stem_middle: int = 0
@@ -160,6 +162,28 @@ WEIGHTS = {
     "mc3_18/kinetics400": _weights("mc3_18-a90a0ba3.pth", 11_695_440, 63.96),
     "r2plus1d_18/kinetics400": _weights(
         "r2plus1d_18-91a641e6.pth", 31_505_325, 67.463, "torchvision_2plus1d"
+    ),
+}
+
+_TORCHVISION = "torchvision's documentation"
+_VMZ = "https://github.com/facebookresearch/VMZ"
+PUBLISHED = {
+    "r3d_18": spec.Published(
+        source=_TORCHVISION, parameters="33.371472", multiply_adds="40.697"
+    ),
+    "mc3_18": spec.Published(
+        source=_TORCHVISION, parameters="11.695440", multiply_adds="43.343"
+    ),
+    "r2plus1d_18": spec.Published(
+        source=_TORCHVISION, parameters="31.505325", multiply_adds="40.519"
+    ),
+    "r2plus1d_18_vmz": spec.Published(
+        source=_VMZ, parameters="33.3", multiply_adds="41.5"
+    ),
+    "r2plus1d_34_vmz": spec.Published(
+        source=f"{_VMZ}, and Feichtenhofer et al., ICCV 2019, Table 2",
+        parameters="63.6",
+        multiply_adds="152",
     ),
 }
 

@@ -19,13 +19,14 @@ example, so that a batch is its examples; the releases' way is an option.
 """
 
 import dataclasses
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxflow import _checks, ops
+from jaxflow import _checks, ops, spec
 from jaxflow.layers import basic3d, conv, representation_flow, resnet3d
 
 LOCATIONS = ("input", "stem", "stage1", "stage2", "stage3", "stage4")
@@ -45,6 +46,7 @@ class Config:
             "softmax_mean", in evaluation, their probabilities.
         num_frames: Frames of the clips it is published for.
         frame_stride: Steps between those frames.
+        frame_rate: Frames a second that these steps count in; None: the video's own.
         backbone: "2d" on every frame, "3d" or "2plus1d".
         bottleneck: Whether blocks are bottlenecks ("2d" only): ResNet-50.
         blocks: Blocks in the four stages.
@@ -68,6 +70,7 @@ class Config:
     head_mode: resnet3d.HeadMode = "logit_mean"
     num_frames: int = 16
     frame_stride: int = 2
+    frame_rate: float | None = None
     backbone: Literal["2d", "3d", "2plus1d"] = "2d"
     bottleneck: bool = False
     blocks: tuple[int, ...] = basic3d.DEPTHS[34]
@@ -98,7 +101,7 @@ class Fusion(nnx.Module):
 
     def __init__(self, features: int, how: str, *, rngs: nnx.Rngs):
         self.how = how
-        self.layer = nnx.data(None)
+        self.layer: Any = nnx.data(None)
         if how == "layer_multiply":
             self.layer = conv.Conv3d(features, features, (1, 3, 3), rngs=rngs)
         elif how == "concat":
@@ -153,7 +156,7 @@ class Chain(nnx.Module):
         blocks: The blocks.
     """
 
-    def __init__(self, blocks: list[nnx.Module]):
+    def __init__(self, blocks: Sequence[Any]):
         self.blocks = nnx.data(list(blocks))
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -306,5 +309,14 @@ VARIANTS = {
 }
 
 WEIGHTS = {}
+
+_PAPER = "Piergiovanni and Ryoo, CVPR 2019"
+PUBLISHED = {
+    "resnet34_2d": spec.Published(source=_PAPER, parameters="21"),
+    "resnet50_2d": spec.Published(
+        source="mmaction2's README of TSN", parameters="24.33"
+    ),
+    "repflow_resnet34": spec.Published(source=_PAPER, parameters="21"),
+}
 
 KEYS = {}

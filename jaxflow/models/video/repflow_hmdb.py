@@ -40,6 +40,7 @@ class Config:
             probabilities averaged over positions.
         num_frames: Frames of the clips it is published for.
         frame_stride: Steps between those frames.
+        frame_rate: Frames a second that these steps count in; None: the video's own.
         bottleneck: Whether blocks are of three convolutions (ResNet-50), or two (34).
         blocks: Blocks in the four stages.
         width: Channels behind the stem.
@@ -56,6 +57,7 @@ class Config:
     head_mode: resnet3d.HeadMode = "logit_mean"
     num_frames: int = 16
     frame_stride: int = 2
+    frame_rate: float | None = None
     bottleneck: bool = False
     blocks: tuple[int, ...] = BLOCKS[34]
     width: int = 64

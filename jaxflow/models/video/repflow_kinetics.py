@@ -38,6 +38,7 @@ class Config:
             probabilities averaged over time steps.
         num_frames: Frames of the clips it is published for.
         frame_stride: Steps between those frames.
+        frame_rate: Frames a second that these steps count in; None: the video's own.
         blocks: Bottlenecks in the four stages.
         width: Channels behind the stem.
         inner_features: Channels that flow is computed of.
@@ -52,6 +53,7 @@ class Config:
     head_mode: resnet3d.HeadMode = "logit_mean"
     num_frames: int = 32
     frame_stride: int = 2
+    frame_rate: float | None = None
     blocks: tuple[int, ...] = resnet3d.DEPTHS[50]
     width: int = 64
     inner_features: int = 32

@@ -10,7 +10,8 @@ and Sec. 3; Feichtenhofer, Fan, Malik, He, "SlowFast Networks for Video Recognit
 
 They differ in the temporal windows of the convolutions, in the max-pool over time
 behind res2 (C2D and I3D), and in width (Fast-only). Weights: PySlowFast and
-pytorchvideo (Apache-2.0), trained on Kinetics-400.
+pytorchvideo (Apache-2.0), trained on Kinetics-400; or those of torchvision's ResNets
+(BSD-3-Clause), trained on images, which are inflated (`num_classes=1000`).
 
 Deviations: none. The head pools over the whole time of a clip, which may have any
 length; the original code fixes it.
@@ -206,6 +207,47 @@ WEIGHTS = {
     ),
 }
 
+_PAPER = "Feichtenhofer et al., ICCV 2019"
+_ZOO = "pytorchvideo's model zoo"
+_WITH_NORMS = "the source also counts 5 operations for each normalised element"
+PUBLISHED = {
+    "slow_r50": spec.Published(
+        source=_ZOO, parameters="32.45", multiply_adds="54.52", crop_size=256
+    ),
+    "slow_4x16_r50": spec.Published(
+        source=f"{_PAPER}, ablations, and {_ZOO}",
+        parameters="32.45",
+        multiply_adds="20.9",
+    ),
+    "slow_16x8_r101_50_50": spec.Published(
+        source=f"{_PAPER}, on Charades", multiply_adds="187", crop_size=256
+    ),
+    "fast_r50": spec.Published(
+        source=f"{_PAPER}, ablations",
+        multiply_adds="4.9",
+        reason="with the windows of 3 frames of the paper's Table 1; with 1 frame in "
+        "res2 and res3 it would be 4.91",
+    ),
+    "c2d_r50": spec.Published(
+        source=_ZOO,
+        parameters="24.33",
+        multiply_adds="25.89",
+        crop_size=256,
+        reason=_WITH_NORMS,
+    ),
+    "i3d_r50": spec.Published(
+        source=_ZOO,
+        parameters="28.04",
+        multiply_adds="37.53",
+        crop_size=256,
+        reason=_WITH_NORMS,
+    ),
+    "i3d_nopool_r50": spec.Published(
+        source=f"{_PAPER}, ablations", multiply_adds="44.9"
+    ),
+    "i3d_nln_r50": spec.Published(source="mmaction2's README", parameters="35.4"),
+}
+
 KEYS = {
     "pyslowfast": resnet3d.pyslowfast_keys("slow"),
     "pytorchvideo": resnet3d.pytorchvideo_keys("slow", projection=5),
@@ -214,4 +256,6 @@ KEYS = {
         "slow", stages=(1, 3, 4, 5), projection=6
     ),
     "caffe2": resnet3d.caffe2_keys("slow"),
+    # A 2-D ResNet, trained on images: its kernels are inflated.
+    "torchvision_2d": resnet3d.image_keys("slow"),
 }

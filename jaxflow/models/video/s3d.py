@@ -38,7 +38,8 @@ class Config:
         head_mode: "logit_mean" returns logits; "softmax_mean" returns, in evaluation,
             probabilities averaged over positions.
         num_frames: Frames of the clips it is published for.
-        frame_stride: Steps between those frames, at 15 frames a second.
+        frame_stride: Steps between those frames.
+        frame_rate: Frames a second that these steps count in.
         gated: Whether features are gated: S3D-G.
         width: Factor on every channel count.
         dropout_rate: Before the classifier.
@@ -49,6 +50,7 @@ class Config:
     head_mode: resnet3d.HeadMode = "logit_mean"
     num_frames: int = 64
     frame_stride: int = 1
+    frame_rate: float = 15.0
     gated: bool = False
     width: float = 1.0
     dropout_rate: float = 0.2
@@ -180,6 +182,15 @@ WEIGHTS = {
         num_params=8_320_048,
         metrics={"kinetics400_top1": 68.368},
         citation="Xie et al., Rethinking Spatiotemporal Feature Learning, ECCV 2018",
+    ),
+}
+
+PUBLISHED = {
+    "s3d": spec.Published(
+        source="torchvision's documentation",
+        parameters="8.320048",
+        multiply_adds="17.979",
+        num_frames=16,
     ),
 }
 

@@ -264,7 +264,8 @@ class Model(nnx.Module):
                 *slow.shape[:2], height, width, alpha * features
             )
         if lateral.shape[2:4] != slow.shape[2:4]:
-            lateral = ops.resize(lateral, slow.shape[2:4], method="nearest")
+            height, width = slow.shape[2:4]
+            lateral = ops.resize(lateral, (height, width), method="nearest")
         return jnp.concatenate([slow, lateral], axis=-1)
 
 
@@ -352,6 +353,80 @@ WEIGHTS = {
     ),
     "slowfast_16x8_r101_50_50/kinetics400": _weights(
         "SLOWFAST_16x8_R101_50_50.pyth", "pytorchvideo", 53_774_808, 78.7, _PYTORCHVIDEO
+    ),
+}
+
+_PAPER = "Feichtenhofer et al., ICCV 2019"
+_ZOO = "pytorchvideo's model zoo"
+_WITH_NORMS = "the source also counts 5 operations for each normalised element"
+_ABLATION = f"{_PAPER}, ablations"
+PUBLISHED = {
+    "slowfast_4x16_r50": spec.Published(
+        source=f"{_PAPER}, Table 2",
+        multiply_adds="36.1",
+        parameters="34.48",
+        crop_size=256,
+    ),
+    "slowfast_8x8_r50": spec.Published(
+        source=f"{_PAPER}, Table 2",
+        multiply_adds="65.7",
+        parameters="34.57",
+        crop_size=256,
+    ),
+    "slowfast_8x8_r101": spec.Published(
+        source=_ZOO,
+        multiply_adds="127.20",
+        parameters="62.83",
+        reason=_WITH_NORMS,
+        crop_size=256,
+    ),
+    "slowfast_8x8_r101_50_50": spec.Published(
+        source=f"{_PAPER}, Table 2",
+        multiply_adds="106",
+        crop_size=256,
+    ),
+    "slowfast_16x8_r101_50_50": spec.Published(
+        source=f"{_PAPER}, Table 2",
+        multiply_adds="213",
+        parameters="53.77",
+        crop_size=256,
+    ),
+    "slowfast_nln_8x8_r50": spec.Published(
+        source=f"{_PAPER}, Table 2",
+        multiply_adds="80.8",
+        reason="no configuration that its authors published gives that; this is the "
+        "one of PySlowFast, with non-local blocks in res3 and res4",
+        crop_size=256,
+    ),
+    "slowfast_nln_8x8_r101_50_50": spec.Published(
+        source=f"{_PAPER}, Table 2",
+        multiply_adds="116",
+        crop_size=256,
+    ),
+    "slowfast_nln_16x8_r101_50_50": spec.Published(
+        source=f"{_PAPER}, Table 2",
+        multiply_adds="234",
+        crop_size=256,
+    ),
+    "slowfast_4x16_r50_gray": spec.Published(
+        source=_ABLATION, multiply_adds="26.1", crop_size=224
+    ),
+    "slowfast_4x16_r50_time_difference": spec.Published(
+        source=_ABLATION,
+        multiply_adds="26.2",
+        crop_size=224,
+        reason="a difference of two frames has one channel, as gray has, for which the "
+        "source says 26.1",
+    ),
+    "slowfast_4x16_r50_flow": spec.Published(
+        source=_ABLATION, multiply_adds="26.9", crop_size=224
+    ),
+    "slowfast_4x16_r50_half_size": spec.Published(
+        source=_ABLATION,
+        multiply_adds="26.3",
+        crop_size=224,
+        reason="the source does not say how wide the lateral connections are; with a "
+        "ratio of 1 this is the nearest",
     ),
 }
 

@@ -33,7 +33,9 @@ def build(numbers, **overrides):
     return nnx.split(tvnet.Model(config, rngs=nnx.Rngs(0)))
 
 
-@pytest.mark.parametrize("name", ["s1w1i50", "s1w3i5", "s3w2i5", "s5w5i5"])
+@pytest.mark.parametrize(
+    "name", ["s1w1i1", "s1w1i5", "s1w1i50", "s1w3i5", "s3w2i5", "s5w5i5"]
+)
 def test_equals_the_authors_code(case, name):
     arrays, images, configs = case
     graph, state = build(configs[name])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxflow import models
+from jaxflow import cost, models
 from jaxflow.models.video import c3d
 
 
@@ -14,7 +14,7 @@ from jaxflow.models.video import c3d
     ("name", "parameters"), [("c3d", 78_409_573), ("c3d_sports1m", 79_991_015)]
 )
 def test_has_the_published_number_of_parameters(name, parameters):
-    model = nnx.eval_shape(lambda: models.create_model(name))
+    model = cost.describe(name)
     leaves = jax.tree.leaves(nnx.state(model, nnx.Param))
     assert sum(leaf.size for leaf in leaves) == parameters
 

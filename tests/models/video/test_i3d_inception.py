@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxflow import models
+from jaxflow import cost
 from jaxflow.models.video import i3d_inception
 
 
@@ -13,7 +13,7 @@ from jaxflow.models.video import i3d_inception
     [("i3d_inception_rgb", 12_697_264), ("i3d_inception_flow", 12_675_312)],
 )
 def test_has_the_published_number_of_parameters(name, parameters):
-    model = nnx.eval_shape(lambda: models.create_model(name))
+    model = cost.describe(name)
     leaves = jax.tree.leaves(nnx.state(model, nnx.Param))
     assert sum(leaf.size for leaf in leaves) == parameters
 

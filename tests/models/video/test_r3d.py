@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxflow import models
+from jaxflow import cost
 from jaxflow.models.video import r3d
 
 # Confirmed by running the official code; VMZ's rule in torchvision's network.
@@ -20,7 +20,7 @@ PARAMETERS = {
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_has_the_published_number_of_parameters(name):
-    model = nnx.eval_shape(lambda: models.create_model(name))
+    model = cost.describe(name)
     leaves = jax.tree.leaves(nnx.state(model, nnx.Param))
     assert sum(leaf.size for leaf in leaves) == PARAMETERS[name]
 

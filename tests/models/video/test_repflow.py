@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxflow import models
+from jaxflow import cost
 from jaxflow.layers import representation_flow
 from jaxflow.models.video import repflow
 
@@ -21,7 +21,7 @@ from jaxflow.models.video import repflow
     ],
 )
 def test_has_the_published_number_of_parameters(name, parameters):
-    model = nnx.eval_shape(lambda: models.create_model(name))
+    model = cost.describe(name)
     kinds = (nnx.Param, representation_flow.Constant)
     counts = [
         sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, kind)))

@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ def test_equals_the_authors_code(golden, run):
     # The flow's filters keep their initial values: the state dict has none.
     model = models.create_model("repflow_kinetics_head")
     convert.convert_state_dict(model, case.state_dict())
+    parameters = jax.tree.leaves(nnx.state(model, nnx.Param))
+    assert sum(leaf.size for leaf in parameters) == case.info["parameter_count"]
 
     actual = run(model, case.clip())
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxflow import models
+from jaxflow import cost
 from jaxflow.models.video import resnet3d
 
 # Parameters confirmed by running the official code.
@@ -16,6 +16,7 @@ PARAMETERS = {
     "slow_16x8_r101_50_50": 51_446_224,
     "fast_r50": 616_952,
     "c2d_r50": 24_327_632,
+    "c2d_nopool_r50": 24_327_632,
     "i3d_r50": 28_043_472,
     "i3d_nln_r50": 35_401_936,
 }
@@ -23,7 +24,7 @@ PARAMETERS = {
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_has_the_published_number_of_parameters(name):
-    model = nnx.eval_shape(lambda: models.create_model(name))
+    model = cost.describe(name)
     leaves = jax.tree.leaves(nnx.state(model, nnx.Param))
     assert sum(leaf.size for leaf in leaves) == PARAMETERS[name]
 
@@ -40,6 +41,8 @@ def both_heads(model, clip):
     ("name", "logits"),
     [
         ("slow_r50_ptv", "ptv_logits"),
+        ("slow_r50_pyslowfast", "ptv_logits"),
+        ("i3d_r50_ptv", "ptv_logits"),
         ("i3d_r50_pyslowfast", "ptv_logits"),
         ("i3d_nln_r50_pyslowfast", "mean_logits"),
     ],

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxflow import models
+from jaxflow import cost
 from jaxflow.models.video import s3d
 
 
 def test_has_torchvisions_number_of_parameters():
-    model = nnx.eval_shape(lambda: models.create_model("s3d"))
+    model = cost.describe("s3d")
     leaves = jax.tree.leaves(nnx.state(model, nnx.Param))
     assert sum(leaf.size for leaf in leaves) == 8_320_048
 
@@ -33,7 +33,7 @@ def test_reads_every_key_of_torchvision_once(read_names):
 
     paths = read_names(s3d.KEYS["torchvision"], keys)
 
-    model = nnx.eval_shape(lambda: models.create_model("s3d"))
+    model = cost.describe("s3d")
     assert "no row" not in paths.values()
     assert (
         len(set(paths.values()))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxflow import models
+from jaxflow import cost
 from jaxflow.models.video import slowfast
 
 # Parameters confirmed by running the official code.
@@ -26,7 +26,7 @@ BETA_PARAMETERS = {4: 37_940_960, 16: 33_287_828, 32: 32_826_130}
 
 
 def count(name, **overrides):
-    model = nnx.eval_shape(lambda: models.create_model(name, **overrides))
+    model = cost.describe(name, **overrides)
     return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
 
 
@@ -52,6 +52,8 @@ def both_heads(model, clip):
     ("name", "logits"),
     [
         ("slowfast_4x16_r50_ptv", "ptv_logits"),
+        ("slowfast_4x16_r50_pyslowfast", "ptv_logits"),
+        ("slowfast_8x8_r50_ptv", "ptv_logits"),
         ("slowfast_8x8_r50_pyslowfast", "ptv_logits"),
         ("slowfast_nln_4x16_r50_pyslowfast", "mean_logits"),
     ],
