@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jaxflow import checkpoint as checkpoint
     from jaxflow import classical as classical
+    from jaxflow import classify as classify
     from jaxflow import data as data
     from jaxflow import evaluate as evaluate
     from jaxflow import io as io
@@ -38,6 +39,7 @@ __version__ = "0.1.0.dev0"
 _NAMESPACES = (
     "checkpoint",
     "classical",
+    "classify",
     "data",
     "evaluate",
     "io",

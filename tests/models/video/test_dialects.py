@@ -12,7 +12,6 @@ import pytest
 from flax import nnx
 
 from jaxflow import convert, cost, models
-from jaxflow.layers import resnet3d as blocks
 from jaxflow.models.video import resnet3d
 
 NORM = ("weight", "bias", "running_mean", "running_var")
@@ -272,7 +271,6 @@ def test_the_original_names_of_c3d(read_names):
 def test_a_caffe2_pickle_fills_a_network_by_itself(tmp_path, rng):
     """The whole way: a file with the solver's leftovers, the dialect unsaid."""
     model = resnet3d.Model(resnet3d.TINY, rngs=nnx.Rngs(0))
-    rows = blocks.caffe2_keys("slow")
     paths = {
         path: blob
         for stage in range(2, 6)
@@ -292,7 +290,6 @@ def test_a_caffe2_pickle_fills_a_network_by_itself(tmp_path, rng):
 
     convert.load_weights(model, file)
 
-    assert rows
     kernel = np.float32(blobs["conv1_w"]).transpose(2, 3, 4, 1, 0)
     np.testing.assert_array_equal(model.slow.stem.conv.kernel[...], kernel)
     for path, blob in paths.items():
