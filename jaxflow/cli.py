@@ -377,7 +377,7 @@ def _load_recogniser(args: argparse.Namespace) -> Any:
 
 
 def _read_labels(path: str) -> list[str]:
-    """Reads names of classes: one a line, or JSON: a list, or name -> number."""
+    """Reads names of classes: one a line, or JSON: a list, or name <-> number."""
     with open(path, encoding="utf-8") as file:
         text = file.read()
     if files.suffix(path) != ".json":
@@ -385,13 +385,15 @@ def _read_labels(path: str) -> list[str]:
     try:
         names = json.loads(text)
         if isinstance(names, dict):
-            # The published list of Kinetics has quotation marks inside the names.
-            numbers = {int(number): name for name, number in names.items()}
+            if all(str(number).isdecimal() for number in names.values()):
+                # As the published list of Kinetics, with quotes inside the names.
+                names = {number: name for name, number in names.items()}
+            numbers = {int(number): name for number, name in names.items()}
             names = [numbers[index] for index in range(len(numbers))]
         return [str(name).strip('"') for name in names]
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(
-            f"{path}: must be a JSON list of names, or an object name -> 0, 1, ..."
+            f"{path}: must be a JSON list of names, or an object of names and 0, 1, ..."
         ) from None
 
 

@@ -280,7 +280,8 @@ def test_classify_shows_where_a_class_is_seen(recogniser, clip, name):
 
 
 def test_classify_reads_labels_as_json(tmp_path):
-    names = {"no": ['"x y"', "z"], "yes": {"z": 1, '"x y"': 0}}
+    names = {"list": ['"x y"', "z"], "numbers": {"z": 1, '"x y"': 0}}
+    names["names"] = {"1": "z", "0": "x y"}
     for stem, content in names.items():
         (tmp_path / f"{stem}.json").write_text(json.dumps(content))
         assert cli._read_labels(f"{stem}.json") == ["x y", "z"]
