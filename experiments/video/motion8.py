@@ -51,7 +51,7 @@ class Net:
 
     file: Any
     config: Any
-    steps: int = 600
+    steps: int = 300
     rate: float = 4e-3
     view: Callable[[jax.Array], jax.Array] = lambda clip: clip
 
@@ -59,12 +59,12 @@ class Net:
 _SMALL = {"blocks": (1, 1, 1), "width": 16, "dropout_rate": 0.0}
 _FRAMES = repflow.Config(flow="none", **_SMALL)
 _REPFLOW = dataclasses.replace(
-    _FRAMES, flow="single", location="input", inner_features=8
+    _FRAMES, flow="single", location="input", inner_features=4, iterations=5
 )
 _PATHWAYS = {"blocks": (1, 1, 1, 1), "width": 16, "dropout_rate": 0.0}
 NETS = {
     "3-D": Net(file=r3d, config=r3d.Config(kinds=("3d",) * 3, **_SMALL)),
-    "RepFlow": Net(file=repflow, config=_REPFLOW),
+    "RepFlow": Net(file=repflow, config=_REPFLOW, steps=120),
     "flow of flow": Net(
         file=repflow,
         config=dataclasses.replace(_REPFLOW, flow="flow_conv_flow"),

@@ -75,7 +75,7 @@ def logged_steps(folder):
 
 # name: (config, options)
 RUNS = {
-    "slowfast": (slowfast.TINY, {"precise_batches": 2}),
+    "slowfast": (resnet3d.TINY, {"model": "slow_r50", "precise_batches": 1}),
     "repflow": (repflow.TINY, {}),
     "c3d": (c3d.TINY, {"frames": 16}),
     "r3d": (r3d.TINY, {}),
@@ -118,7 +118,7 @@ def test_a_recipe_goes_on_where_it_was_stopped(recipes, name, tmp_path, monkeypa
 
 @pytest.mark.parametrize(
     ("name", "model", "file"),
-    [("slowfast", "slow_r50", resnet3d), ("i3d", "s3d", s3d)],
+    [("slowfast", "slowfast_8x8_r50", slowfast), ("i3d", "s3d", s3d)],
 )
 def test_a_recipe_takes_models_of_two_files(
     recipes, name, model, file, tmp_path, monkeypatch
