@@ -37,7 +37,8 @@ class Config:
     Attributes:
         radius: Largest displacement (y, x) at 1/64 of the size, in pixels of that grid;
             all finer levels search +-4.
-        levels: Levels that are matched, from 1/64 (6) to 1/4 (2) or 1/8 (3).
+        levels: Levels that are matched, from 1/64 (6) to 1/4 (2) or 1/8 (3), one after
+            the other.
         width: Factor on the channels of the feature network and of the fusion.
         hypotheses: Channels of the filtered volumes, level by level.
         mean1: Mean of frame 1 in the training set, RGB, in [0, 1].
@@ -496,10 +497,8 @@ def _resize_each(x: jax.Array, size: tuple[int, int]) -> jax.Array:
     return ops.resize(flat, size).reshape(x.shape[0], *size, *x.shape[-2:])
 
 
-TINY = Config(width=1 / 16, hypotheses=(4, 4, 4, 4, 4))
-
-# At 1/64 of the size, batch statistics need more than one pixel.
-TINY_SIZE = (128, 192)
+# Matching begins where small frames have pixels enough for a radius of 4.
+TINY = Config(width=1 / 16, levels=(3, 2), hypotheses=(4, 4))
 
 VARIANTS = {
     "vcn": Config(),
