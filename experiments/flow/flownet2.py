@@ -7,7 +7,7 @@
 Runs the curriculum, each stage in a folder of its own; run again, it goes on where it
 was stopped. --stage runs one of them, which begins with the runs before it in --workdir
 or in --start. --steps shrinks every schedule. Without --data, scenes are drawn on the
-device.
+device; with it, name the stage that it is for.
 
     stage        trains       begins with       data                     schedule
     c_chairs     FlowNetC     -                 FlyingChairs             long

@@ -7,7 +7,7 @@
 Runs all stages, each in a folder of its own, which begins with the weights of the one
 before; run again, it goes on where it was stopped. --stage runs one of them, beginning
 with --start. --steps shrinks every schedule. Without --data, scenes are drawn on the
-device.
+device; with it, name the stage that it is for.
 
     stage             trains                   data            batch, crop
     level6            NetC and level 6         FlyingChairs    8, 320x448

@@ -233,19 +233,18 @@ def only(
 
     Args:
         optimiser: For those parts; its clipping sees nothing else.
-        parts: Names of attributes of the model.
+        parts: Dotted paths in the model: "flownetc", "levels.0".
     """
 
-    def labels(params):
-        return {
-            name: jax.tree.map(
-                lambda _, name=name: "trained" if name in parts else "fixed", part
-            )
-            for name, part in params.items()
-        }
+    def label(path, _):
+        name = jax.tree_util.keystr(path, simple=True, separator=".") + "."
+        return "trained" if name.startswith(starts) else "fixed"
 
-    fixed = optax.set_to_zero()
-    return optax.partition({"trained": optimiser, "fixed": fixed}, labels)
+    starts = tuple(f"{part}." for part in parts)
+    return optax.partition(
+        {"trained": optimiser, "fixed": optax.set_to_zero()},
+        lambda params: jax.tree_util.tree_map_with_path(label, params),
+    )
 
 
 def freeze_batch_norm(model: nnx.Module) -> None:

@@ -55,20 +55,8 @@ def schedule(steps: int) -> optax.Schedule:
 
 def make_optimiser(level: int, steps: int) -> optax.GradientTransformation:
     """Returns Adam for one level; the others keep their weights."""
-
-    def labels(params):
-        return {
-            "levels": {
-                index: jax.tree.map(
-                    lambda _, index=index: "trained" if index == level else "fixed",
-                    part,
-                )
-                for index, part in params["levels"].items()
-            }
-        }
-
-    trained = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule(steps)))
-    return optax.partition({"trained": trained, "fixed": optax.set_to_zero()}, labels)
+    adam = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule(steps)))
+    return recipe.only(adam, (f"levels.{level}",))
 
 
 def main(
