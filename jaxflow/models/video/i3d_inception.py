@@ -36,7 +36,7 @@ class Config:
             probabilities averaged over positions.
         num_frames: Frames of the clips it is published for.
         frame_stride: Steps between those frames.
-        frame_rate: Frames a second that these steps count in.
+        frame_rate: Frames a second that these steps count in; None: the video's own.
         in_features: Channels of a frame: 3 for RGB, 2 for flow.
         width: Factor on every channel count.
         dropout_rate: Before the classifier.
@@ -47,7 +47,7 @@ class Config:
     head_mode: resnet3d.HeadMode = "logit_mean"
     num_frames: int = 64
     frame_stride: int = 1
-    frame_rate: float = 25.0
+    frame_rate: float | None = 25.0
     in_features: int = 3
     width: float = 1.0
     dropout_rate: float = 0.5

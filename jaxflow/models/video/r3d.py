@@ -33,7 +33,7 @@ class Config:
             probabilities. The whole map is averaged first.
         num_frames: Frames of the clips it is published for.
         frame_stride: Steps between those frames.
-        frame_rate: Frames a second that these steps count in.
+        frame_rate: Frames a second that these steps count in; None: the video's own.
         blocks: Blocks in the four stages.
         kinds: Kind of the four stages' blocks.
         stem_middle: Middle channels of a split stem; 0 is a 3 x 7 x 7 convolution.
@@ -47,7 +47,7 @@ class Config:
     head_mode: resnet3d.HeadMode = "logit_mean"
     num_frames: int = 16
     frame_stride: int = 1
-    frame_rate: float = 15.0
+    frame_rate: float | None = 15.0
     blocks: tuple[int, ...] = basic3d.DEPTHS[18]
     kinds: tuple[basic3d.Kind, ...] = ("3d",) * 4
     stem_middle: int = 0

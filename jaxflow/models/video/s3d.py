@@ -39,7 +39,7 @@ class Config:
             probabilities averaged over positions.
         num_frames: Frames of the clips it is published for.
         frame_stride: Steps between those frames.
-        frame_rate: Frames a second that these steps count in.
+        frame_rate: Frames a second that these steps count in; None: the video's own.
         gated: Whether features are gated: S3D-G.
         width: Factor on every channel count.
         dropout_rate: Before the classifier.
@@ -50,7 +50,7 @@ class Config:
     head_mode: resnet3d.HeadMode = "logit_mean"
     num_frames: int = 64
     frame_stride: int = 1
-    frame_rate: float = 15.0
+    frame_rate: float | None = 15.0
     gated: bool = False
     width: float = 1.0
     dropout_rate: float = 0.2
@@ -168,7 +168,8 @@ class Model(nnx.Module):
         return self.body((clip - mean) / deviation)
 
 
-TINY = Config(num_classes=5, crop_size=64, num_frames=17, gated=True, width=1 / 16)
+# The last maps are 3 x 3: pooled over 3 x 3, smaller ones would be constant.
+TINY = Config(num_classes=5, crop_size=96, num_frames=17, gated=True, width=1 / 16)
 
 VARIANTS = {"s3d": Config(), "s3dg": Config(gated=True)}
 
