@@ -245,7 +245,9 @@ PUBLISHED = {
     "i3d_nopool_r50": spec.Published(
         source=f"{_PAPER}, ablations", multiply_adds="44.9"
     ),
-    "i3d_nln_r50": spec.Published(source="mmaction2's README", parameters="35.4"),
+    "i3d_nln_r50": spec.Published(
+        source="mmaction2's README", parameters="35.4", crop_size=256
+    ),
 }
 
 KEYS = {
