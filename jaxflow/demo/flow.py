@@ -1,6 +1,6 @@
 """The demo: a small PWC-Net trained, restored, measured and shown in minutes, offline.
 
-    jaxflow demo [--minutes 8.5] [--frames a.png b.png] [--output demo_report]
+    jaxflow demo [--minutes 9.2] [--frames a.png b.png] [--output demo_report]
 
 Scenes are drawn inside each training step. Training runs in legs: at the end of each
 the state is saved, and the next leg starts from what is read back. The net is measured
@@ -124,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "and write a report: offline, in minutes.",
         epilog="example: jaxflow demo --minutes 5 --frames a.png b.png",
     )
-    parser.add_argument("--minutes", type=float, default=8.5, help="for training (8.5)")
+    parser.add_argument("--minutes", type=float, default=9.2, help="for training (9.2)")
     parser.add_argument("--frames", nargs=2, metavar=("A", "B"), help="a pair of yours")
     parser.add_argument("--output", default="demo_report", help="folder (demo_report)")
     parser.add_argument("--steps", type=int, help="train this long, whatever the time")
@@ -156,7 +156,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(
     output: str | os.PathLike,
     *,
-    minutes: float = 8.5,
+    minutes: float = 9.2,
     steps: int | None = None,
     frames: Sequence[np.ndarray] = (),
     seed: int = 0,
