@@ -513,9 +513,9 @@ def report(result: Result, model: nnx.Module, pictures: list[str]) -> str:
         f"{name} {importlib.metadata.version(name)}" for name in ("jax", "flax")
     )
     facts = [
-        f"{sum(w.size for w in weights):,} parameters, {steps} steps of {BATCH // 2} new "
-        f"scenes of {SIZE[0]}×{SIZE[1]} pixels, each seen in both directions of time, in "
-        f"{seconds / 60:.1f} minutes on "
+        f"{sum(w.size for w in weights):,} parameters, {steps} steps of "
+        f"{BATCH // 2} new scenes of {SIZE[0]}×{SIZE[1]} pixels, each seen in both "
+        f"directions of time, in {seconds / 60:.1f} minutes on "
         f"{os.cpu_count()} {platform.machine()} cores, {jax.default_backend().upper()} "
         f"({versions}).",
         f"Error on held-out scenes: <b>{result.ratio:.2f}</b> × that of zero flow"
