@@ -7,6 +7,7 @@ that help is quick.
 
 import argparse
 import ast
+import functools
 import importlib.metadata
 import itertools
 import json
@@ -14,7 +15,7 @@ import math
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -413,25 +414,63 @@ def _find_class(word: str | None, labels: list[str] | None, classes: int) -> int
 
 def _evaluate(args: argparse.Namespace) -> None:
     """Prints a table of errors for every data set."""
-    if args.weights and len(args.model) > 1:
+    if args.all == bool(args.model):
+        raise ValueError("--model: name the estimators, or give --all")
+    if args.weights and (args.all or len(args.model) > 1):
         raise ValueError(
             "--weights: there are several models; give each its own, --model NAME=FILE"
         )
+    if not (args.all or args.data):
+        raise ValueError("--data: give NAME=DIR, or --all for scenes drawn here")
     data = [_load_data(word, args) for word in args.data]
 
     from jaxflow import evaluate
 
-    estimators = {word: _load_for_evaluation(word, args) for word in args.model}
-    tables: dict[str, dict] = {}
-    for name, dataset in data:
-        tables[name] = {}
-        for word, estimator in estimators.items():
+    data = data or [("scenes", _scenes(args.limit or 8))]
+    tables: dict[str, dict] = {name: {} for name, _ in data}
+    for word in _at_hand() if args.all else args.model:
+        run, about = _load_for_evaluation(word, args)
+        for name, dataset in data:
             bar = _progress(dataset, "pair", about=f"{word} on {name}")
-            tables[name][word] = evaluate.evaluate_flow(estimator, bar)
-        print(evaluate.format_table(tables[name], title=name))
+            costs = about(*next(iter(dataset))[:2]) if args.all else {}
+            tables[name][word] = costs | evaluate.evaluate_flow(run, bar)
+    columns = ("parameters", "MiB") * args.all + evaluate.COLUMNS
+    for name, rows in tables.items():
+        print(evaluate.format_table(rows, columns=columns, title=name))
     if args.output:
         files.write_bytes(args.output, json.dumps(tables, indent=2).encode())
         print(f"wrote {args.output}")
+
+
+def _at_hand() -> list[str]:
+    """Returns every estimator that can run here: published weights if they are here."""
+    from jaxflow import checkpoint, classical, models
+
+    words = ["zero", *sorted(classical.METHODS)]
+    for name in sorted(checkpoint.published()):
+        if name.partition("/")[0] in models.list_models("flow"):
+            try:
+                checkpoint.pretrained(name)
+            except FileNotFoundError:
+                continue
+            words.append(name)
+    return words
+
+
+def _scenes(count: int) -> list[tuple[np.ndarray, ...]]:
+    """Draws pairs like those of FlyingChairs, with their flow."""
+    import jax
+
+    from jaxflow.data import synthetic
+
+    draw = jax.jit(functools.partial(synthetic.flow_pair, size=(256, 320)))
+    pairs = []
+    for index in range(count):
+        scene = jax.device_get(draw(jax.random.key(index)))
+        frames = (np.rint(255 * scene[f"image{i}"]).astype(np.uint8) for i in (1, 2))
+        flow = scene["flow"]
+        pairs.append((*frames, flow, np.ones(flow.shape[:2], bool)))
+    return pairs
 
 
 def _load_data(word: str, args: argparse.Namespace) -> tuple[str, folders.Folder]:
@@ -445,15 +484,19 @@ def _load_data(word: str, args: argparse.Namespace) -> tuple[str, folders.Folder
     return name, folders.Folder(name, root, split=args.split, limit=args.limit)
 
 
-def _load_for_evaluation(
-    word: str, args: argparse.Namespace
-) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """Returns the estimator that is given as NAME or NAME=FILE."""
+def _load_for_evaluation(word: str, args: argparse.Namespace) -> tuple:
+    """Returns the estimator given as NAME or NAME=FILE, and what tells its costs."""
+    import jax
+    from flax import nnx
+
     from jaxflow import estimate
 
     name, _, path = word.partition("=")
     if name == "zero":
-        return lambda one, two: np.zeros((*one.shape[:2], 2), np.float32)
+        return (
+            lambda one, two: np.zeros((*one.shape[:2], 2), np.float32),
+            lambda one, two: {"parameters": 0, "MiB": 0.0},
+        )
     model = _load_estimator(name, [path] if path else args.weights)
     keywords = _keywords(args)
 
@@ -461,7 +504,14 @@ def _load_for_evaluation(
         one, two = _uint8_or_float(frame1), _uint8_or_float(frame2)
         return estimate.estimate_flow(model, one, two, **keywords)
 
-    return run
+    def about(frame1: np.ndarray, frame2: np.ndarray) -> dict[str, Any]:
+        one, two = _uint8_or_float(frame1), _uint8_or_float(frame2)
+        need = estimate.memory_of_flow(model, one, two, options=keywords["options"])
+        leaves = () if isinstance(model, str) else nnx.state(model, nnx.Param)
+        count = sum(leaf.size for leaf in jax.tree.leaves(leaves))
+        return {"parameters": count, "MiB": need / 2**20}
+
+    return run, about
 
 
 def _convert(args: argparse.Namespace) -> None:
@@ -484,6 +534,8 @@ def _load_estimator(name: str, weights: list[str] | None) -> Any:
         if weights:
             raise ValueError(f"--weights: {name} is a classical method and has none")
         return name
+    if name in checkpoint.published() and not weights:
+        return checkpoint.load_pretrained(name)
     if name not in models.list_models("flow"):
         raise ValueError(
             f"--model: no estimator of flow is named {name!r}; the classical methods "
@@ -717,15 +769,19 @@ def _add_evaluate(commands) -> None:
     )
     add = _add(commands, "evaluate", _evaluate, about, example).add_argument
     helps = {
-        "model": "may be repeated; a network, a classical method, or zero",
+        "model": "may be repeated; a network, published weights in the cache such as "
+        "pwcnet/chairs, a classical method, or zero",
         "data": f"may be repeated; NAME is one of {', '.join(folders.LAYOUTS)}",
         "split": "train (default), val or test",
         "limit": "N pairs only, spread evenly",
+        "all": "every estimator with weights at hand, zero flow included, with its "
+        "time, memory and parameters; on scenes drawn here without --data",
         "output": "write the numbers as JSON, too",
     }
-    many = {"action": "append", "required": True}
+    many = {"action": "append", "default": []}
     add("task", choices=["flow"], help="what is measured")
     add("--model", metavar="NAME[=FILE]", help=helps["model"], **many)
+    add("--all", action="store_true", help=helps["all"])
     _add_estimator(add)
     add("--data", metavar="NAME=DIR", help=helps["data"], **many)
     add("--split", default="train", help=helps["split"])

@@ -1,5 +1,6 @@
 """Tests for jaxflow.cli."""
 
+import dataclasses
 import importlib.metadata
 import json
 import pathlib
@@ -7,9 +8,11 @@ import re
 import subprocess
 import sys
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from jaxflow import (
     checkpoint,
@@ -393,7 +396,9 @@ def test_version_and_commands_are_named(capsys):
         ("flow eins.png eins.png --option gain", "--option: give NAME=VALUE"),
         ("flow eins.png eins.png --max-flow 0", "must be a number above 0"),
         ("flow single --batch-size x", "must be a whole number above 0"),
-        ("evaluate flow --model zero", "required: --data"),
+        ("evaluate flow --model zero", "--data: give NAME=DIR"),
+        ("evaluate flow --data hd1k=x", "--model: name the estimators, or give --all"),
+        ("evaluate flow --model zero --all", "--model: name the estimators"),
         ("evaluate flow --model zero --data x", "--data: give NAME=DIR"),
         ("evaluate flow --model zero --data hd1k=empty", "no pairs of layout"),
         ("evaluate flow --model a --model b --weights c --data hd1k=x", "several"),
@@ -424,3 +429,33 @@ def test_the_program_itself_ends_with_one_line_and_code_2(tmp_path):
     assert done.returncode == 2
     assert done.stderr == "jaxflow flow: error: no.png: No such file or directory\n"
     assert done.stdout == ""
+
+
+def test_evaluate_all_compares_what_is_at_hand(tmp_path, capsys, monkeypatch):
+    chosen = {name: classical.METHODS[name] for name in ("lucas_kanade", "affine")}
+    monkeypatch.setattr(classical, "METHODS", chosen)
+    monkeypatch.setenv("JAXFLOW_CACHE", str(tmp_path))
+    model = models.create_model("spynet")
+    here = tmp_path / "spynet.safetensors"
+    convert.save_weights(model, here)
+    weights = dataclasses.replace(
+        checkpoint.published()["spynet/sintel-final"],
+        file=here.name,
+        sha256="",
+        dialect="jaxflow",
+    )
+    absent = checkpoint.published()["pwcnet/chairs"]
+    known = {"spynet/toy": weights, "pwcnet/chairs": absent}
+    monkeypatch.setattr(checkpoint, "published", lambda: known)
+    out = tmp_path / "table.json"
+    words = ["evaluate", "flow", "--all", "--limit", "1", "-o", str(out)]
+    assert cli.main(words) == 0
+    rows = json.loads(out.read_text())["scenes"]
+    assert list(rows) == ["zero", "affine", "lucas_kanade", "spynet/toy"]
+    count = sum(x.size for x in jax.tree.leaves(nnx.state(model, nnx.Param)))
+    assert rows["spynet/toy"]["parameters"] == count
+    assert rows["spynet/toy"]["MiB"] > rows["affine"]["MiB"] > 0
+    assert rows["zero"]["epe"] > 0
+    printed = capsys.readouterr().out
+    for column in ("parameters", "MiB", "seconds", "epe"):
+        assert column in printed
