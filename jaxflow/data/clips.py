@@ -15,6 +15,7 @@ import numpy as np
 
 from jaxflow import _checks, io
 from jaxflow.data import loaders
+from jaxflow.io import video as video_files
 
 Placement = Literal["spread", "pyslowfast", "segments", "random", "dense"]
 PLACEMENTS = ("spread", "pyslowfast", "segments", "random", "dense")
@@ -61,7 +62,7 @@ def list_videos(root: str | os.PathLike[str]) -> tuple[list[Video], tuple[str, .
             Video(path, label)
             for label, name in enumerate(names)
             for path in sorted((root / name).rglob("*"))
-            if path.suffix.lower() in io.video.READABLE
+            if path.suffix.lower() in video_files.READABLE
         ]
     else:
         videos, names = _read_list(root)
@@ -348,6 +349,7 @@ def _read_list(path: pathlib.Path) -> tuple[list[Video], tuple[str, ...]]:
 
 def _decodable(source, element, num_frames, stride, rate, rng):
     """Decodes a clip of `element`, or else of another one: frames and label."""
+    reason: Exception | None = None
     for _ in range(_PATIENCE):
         try:
             frames = read_clip(
