@@ -148,7 +148,7 @@ class Model(nnx.Module):
         return x
 
 
-TINY = Config(num_classes=5, crop_size=32, num_frames=4, blocks=(1, 1, 1, 1), width=4)
+TINY = Config(num_classes=5, crop_size=64, num_frames=8, blocks=(1, 1, 1, 1), width=8)
 
 VARIANTS = {"r2plus1d_r50": Config()}
 
