@@ -57,12 +57,11 @@ def pytorchvideo_slowfast(arrays):
     """Prepares pytorchvideo's SlowFast 4x16, R50."""
     library = declare_vision_operators()
     import torch
-    from pytorchvideo.models import hub
+    from pytorchvideo.models import slowfast
 
     # 32 frames: the fast pathway sees all of them, the slow one every eighth.
-    model = hub.slowfast_r50(
-        pretrained=False,
-        slowfast_channel_reduction_ratio=8,
+    model = slowfast.create_slowfast(
+        slowfast_channel_reduction_ratio=(8,),
         slowfast_fusion_conv_kernel_size=(5, 1, 1),
         slowfast_fusion_conv_stride=(8, 1, 1),
         head_pool_kernel_sizes=((4, 7, 7), (32, 7, 7)),
