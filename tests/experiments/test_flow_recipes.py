@@ -433,41 +433,65 @@ def test_frozen_batch_norm_uses_its_statistics_and_leaves_them(load):
     assert not model.deterministic
 
 
-def test_a_batch_has_equal_parts_of_the_presets(load, tmp_path):
+def test_a_batch_has_equal_parts_of_the_presets(load, tmp_path, monkeypatch):
     module = load("flownet2")
+
+    def flow_batch(key, *, preset, batch_size, size):
+        speed = {"things": 30.0, "sdhom": 1.0}[preset]
+        return {"flow": jnp.full((batch_size, *size, 2), speed)}
+
+    monkeypatch.setattr(module.recipe.synthetic, "flow_batch", flow_batch)
     stage = module.recipe.adapt(
         module.CURRICULUM["fusion"].schedule,
         tiny_options(module, tmp_path, preset=None),
     )
     batch = module.recipe.draw(jax.random.key(0), stage=stage)
-    speed = jnp.mean(jnp.abs(batch["flow"]), axis=(1, 2, 3))
-    assert batch["image1"].shape == (2, 64, 64, 3) and speed[0] != speed[1]
+    assert batch["flow"].shape == (2, 64, 64, 2)
+    np.testing.assert_array_equal(batch["flow"][:, 0, 0, 0], (30, 1))
     with pytest.raises(ValueError, match="multiple of 2"):
         odd = dataclasses.replace(stage, batch_size=3)
         module.recipe.draw(jax.random.key(0), stage=odd)
 
 
-def test_irr_learns_occlusion_too_and_does_without(load, tmp_path):
+def test_irr_learns_occlusion_too_and_does_without(load):
     module = load("irr_pwc")
-    options = tiny_options(module, tmp_path)
-    stage = module.recipe.choose(module.STAGES, options)
-    batch = module.recipe.draw(jax.random.key(0), stage=stage)
-    model = irr_pwc.Model(irr_pwc.TINY, rngs=nnx.Rngs(0))
-    model.train()
-    total, parts = module.loss(model, batch)
+    rng = np.random.default_rng(0)
+    sides = [2**n for n in range(7)]
+
+    def draw(*shape):
+        return jnp.asarray(rng.normal(size=(1, *shape)), jnp.float32)
+
+    def estimates(scale):
+        maps = [[scale * draw(n, n, c) for n in sides] for c in (2, 1)]
+        flows, occlusions = maps
+        return irr_pwc.Estimates(flows, flows[:5], occlusions, occlusions[:5])
+
+    both = estimates(1.0), estimates(2.0)
+    truth = {
+        "flow": draw(64, 64, 2),
+        "flow_backward": draw(64, 64, 2),
+        "occlusion": draw(64, 64) > 1,
+        "occlusion_backward": draw(64, 64) > 1,
+        "image1": None,
+        "image2": None,
+    }
+
+    def loss(truth):
+        return module.loss(lambda *frames: ([], *both), {**frames, **truth})
+
+    frames = {name: truth.pop(name) for name in ("image1", "image2")}
+    total, parts = jax.jit(loss)(truth)
     larger = max(float(parts["flow_loss"]), float(parts["occlusion_loss"]))
     np.testing.assert_allclose(total, 2 * larger, rtol=1e-5)
-    supervised = {name: batch[name] for name in ("image1", "image2", "flow")}
-    total, parts = module.loss(model, supervised)
+    assert parts["flow_loss"] != parts["occlusion_loss"]
+    total, parts = jax.jit(loss)({"flow": truth["flow"]})
     assert set(parts) == {"flow_loss"} and total == parts["flow_loss"]
-    # An estimate that is the truth costs nothing.
-    sizes = [flow.shape[1:3] for flow in model(batch["image1"], batch["image2"])[0]]
-    known = jnp.ones(batch["flow"].shape[:3], bool)
-    right = [
-        module.losses.area_average(batch["flow"], known, size)[0] / 20 for size in sizes
-    ]
-    perfect = irr_pwc.Estimates(right, right[:3], [], [])
-    assert module.flow_loss(perfect, batch["flow"], None) < 1e-3
+
+    # An estimate that is the truth, in full-size pixels / 20, costs nothing.
+    flow = jnp.broadcast_to(jnp.array([3.0, -5.0]), (1, 64, 64, 2))
+    right = [jnp.broadcast_to(flow[0, 0, 0] / 20, (1, n, n, 2)) for n in sides]
+    perfect = irr_pwc.Estimates(right, right[:5], [], [])
+    assert jax.jit(lambda e: module.flow_loss(e, flow, None))(perfect) < 1e-4
 
 
 def test_unsupervised_loss_prefers_the_true_flow(load):
