@@ -422,7 +422,7 @@ def _evaluate(args: argparse.Namespace) -> None:
         )
     if not (args.all or args.data):
         raise ValueError("--data: give NAME=DIR, or --all for scenes drawn here")
-    data = [_load_data(word, args) for word in args.data]
+    data: list[tuple[str, Any]] = [_load_data(word, args) for word in args.data]
 
     from jaxflow import evaluate
 

@@ -196,7 +196,7 @@ def memory_of_flow(
     *,
     options: Mapping[str, Any] | None = None,
 ) -> int:
-    """Counts what one call of `estimate_flow` needs on the device, whole frames at once.
+    """Counts what a call of `estimate_flow` needs on the device, whole frames at once.
 
     It compiles the call for that, and does not run it.
 

@@ -6,7 +6,7 @@ pass; they run in float32 whatever the input.
 """
 
 import functools
-from typing import Literal
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -125,7 +125,7 @@ class FlowLayer(nnx.Module):
         ValueError: If there is no such variant.
     """
 
-    torch_names = {
+    torch_names: ClassVar = {
         "img_grad": ("image_x", (2, 3, 1, 0)),
         "img_grad2": ("image_y", (2, 3, 1, 0)),
         "f_grad": ("flow_x", (2, 3, 1, 0)),
