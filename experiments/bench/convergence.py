@@ -163,7 +163,7 @@ def fusion() -> Iterator[tuple[str, Case]]:
     )
 
 
-# Four channels, as in TINY, cannot tell what is occluded.
+# TINY itself, with half the channels and the window of 3 x 3, comes to 0.71 only.
 IRR_PWC = dataclasses.replace(
     irr_pwc.TINY,
     pyramid=(8,) * 6,
