@@ -17,8 +17,6 @@ a picture (clips, learning curves, confusion) and a JSON line a net.
 import dataclasses
 import functools
 import json
-import math
-import os
 import pathlib
 import time
 from collections.abc import Callable
@@ -305,8 +303,4 @@ def main(args: Args) -> list[Result]:
 
 
 if __name__ == "__main__":
-    chosen = tyro.cli(Args, description=__doc__)
-    # A split batch keeps a CPU busier than split loops.
-    devices = math.gcd(chosen.batch_size, os.cpu_count() or 1)
-    jax.config.update("jax_num_cpu_devices", devices)
-    main(chosen)
+    main(tyro.cli(Args, description=__doc__))
