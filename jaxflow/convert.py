@@ -13,7 +13,7 @@ import pathlib
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -396,7 +396,7 @@ def _check_config(model: nnx.Module, dialect: str) -> None:
     """Raises if the weights are for another config (`REQUIRES` of the model's file)."""
     module = sys.modules[type(model).__module__]
     for field, value in getattr(module, "REQUIRES", {}).get(dialect, {}).items():
-        found = getattr(model.config, field)
+        found = getattr(cast(Any, model).config, field)
         if found != value:
             name = module.__name__.rpartition(".")[2]
             variants = [

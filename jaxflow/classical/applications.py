@@ -324,7 +324,7 @@ def _flow_at(time, flows, hidden, frames):
         trust = jnp.exp(-20 * wrong) * jnp.where(cover, 0.05, 1)
         total, weight = ops.forward_splat(value, move, weights=trust)
         totals, weights = totals + total, weights + weight[..., None]
-    return _fill(totals, weights)
+    return _fill(jnp.asarray(totals), jnp.asarray(weights))
 
 
 def _fill(total: jax.Array, weight: jax.Array) -> jax.Array:

@@ -38,8 +38,8 @@ def widen(image: jax.Array) -> jax.Array:
 
 
 def pyramid_sizes(
-    size: tuple[int, int], *, levels: int, step: float = 0.5, minimum_size: int = 16
-) -> list[tuple[int, int]]:
+    size: tuple[int, ...], *, levels: int, step: float = 0.5, minimum_size: int = 16
+) -> list[tuple[int, ...]]:
     """Lists the sizes of a pyramid, the finest first.
 
     Args:
@@ -68,7 +68,7 @@ def pyramid_sizes(
 
 
 def image_pyramid(
-    image: jax.Array, sizes: list[tuple[int, int]], *, sigma: float = 0.0
+    image: jax.Array, sizes: list[tuple[int, ...]], *, sigma: float = 0.0
 ) -> list[jax.Array]:
     """Shrinks an image to each of the sizes in turn.
 

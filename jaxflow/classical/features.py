@@ -166,6 +166,7 @@ def track_pair(
     start = points if initial_points is None else initial_points
     # Pixel i of a level lies at pixel 2 i of the finer one.
     guess = start / 2 ** (levels - 1)
+    smaller = error = jnp.zeros(points.shape[:1], points.dtype)
     for level in reversed(range(levels)):
         guess, smaller, error = _track_level(
             pyramid1[level], pyramid2[level], points / 2**level, guess,
@@ -217,8 +218,9 @@ def track(
 
     def step(carry, frames):
         points, visible = carry
-        moved, smaller, _ = follow(*frames, points)
-        returned, _, _ = follow(*frames[::-1], moved, initial_points=moved)
+        one, two = frames
+        moved, smaller, _ = follow(one, two, points)
+        returned, _, _ = follow(two, one, moved, initial_points=moved)
         there = ((returned - points) ** 2).sum(-1) <= maximum_return_error**2
         inside = ((moved >= 0) & (moved <= corner)).all(-1)
         visible = visible & there & inside & (smaller >= minimum_eigenvalue)

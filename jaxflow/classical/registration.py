@@ -120,7 +120,7 @@ def register(
     return Registration(*align(one, two, start))
 
 
-def matrix_flow(matrix: jax.Array, size: tuple[int, int]) -> jax.Array:
+def matrix_flow(matrix: jax.Array, size: tuple[int, ...]) -> jax.Array:
     """Evaluates a motion at every pixel.
 
     Args:
@@ -190,10 +190,11 @@ def _align(image1, image2, matrix, *, motion, levels, iterations, focal_length, 
         coarse_to_fine.image_pyramid(image2, sizes, sigma=1.0),
         strict=True,
     )
-    full = _normaliser(*sizes[0], image1.dtype)
+    height, width = sizes[0]
+    full = _normaliser(height, width, image1.dtype)
     # In normalised positions a motion is the same at every level.
     normal = jnp.linalg.solve(full, matrix) @ full
-    focal = (focal_length or sizes[0][1]) / max(sizes[0]) * 2
+    focal = (focal_length or width) / max(height, width) * 2
     for one, two in reversed(list(pairs)):
         normal = _align_level(
             one, two, normal, motion=motion, iterations=iterations, focal=focal, **how

@@ -4,7 +4,7 @@ The correlation layer of FlowNetC is the unnormalised correlation of `match_temp
 between patches of features: on patches of unit length both have the same peak.
 """
 
-from typing import Literal
+from typing import Literal, cast
 
 import chex
 import jax
@@ -228,6 +228,7 @@ def _parabola(before: jax.Array, middle: jax.Array, after: jax.Array) -> jax.Arr
 
 def _box_sum(image: jax.Array, height: int, width: int) -> jax.Array:
     """Sums every height x width window, channel by channel, without running sums."""
-    rows = sum(image[i : image.shape[0] - height + 1 + i] for i in range(height))
+    down = image.shape[0] - height + 1
+    rows = cast(jax.Array, sum(image[i : down + i] for i in range(height)))
     last = image.shape[1] - width + 1
-    return sum(rows[:, j : last + j] for j in range(width))
+    return cast(jax.Array, sum(rows[:, j : last + j] for j in range(width)))

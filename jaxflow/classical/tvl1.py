@@ -264,7 +264,8 @@ def _regularise(data, p, tau, theta, iterations) -> State:
     u = v + theta div p;  p = (p + tau/theta grad u) / (1 + tau/theta |grad u|)
     """
     ratio = tau / theta
-    (u_data, v_data), (pux, puy, pvx, pvy) = data, p
+    u, v = u_data, v_data = data
+    pux, puy, pvx, pvy = p
     for _ in range(iterations):
         u = u_data + theta * _divergence(pux, puy)
         v = v_data + theta * _divergence(pvx, pvy)

@@ -19,7 +19,7 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -224,7 +224,7 @@ def build(seed: int) -> pwcnet.Model:
         if isinstance(getattr(part, "predict_flow", None), nnx.Module):
             kernel = part.predict_flow.kernel
             kernel[...] = 0.1 * kernel[...]
-    first = model.stage1.convs[0]
+    first = cast(Any, model).stage1.convs[0]
     first.bias[...] = -0.5 * jnp.sum(first.kernel[...], axis=(0, 1, 2))
     return model
 

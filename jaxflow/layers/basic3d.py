@@ -138,7 +138,9 @@ class BasicBlock(nnx.Module):
         self.first = unit(in_features, step, relu=True)
         self.second = unit(out_features, (1, 1, 1), relu=False)
         if zero_init:
-            last = self.second.temporal if "2plus1d" in kind else self.second
+            last = self.second
+            if isinstance(last, Conv2Plus1D):
+                last = last.temporal
             last.norm.scale[...] = jnp.zeros(out_features)
         self.shortcut = (
             resnet3d.ConvNorm(

@@ -7,6 +7,7 @@ pixels of the full-size frame, at every level.
 
 import functools
 import re
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -223,7 +224,9 @@ def in_own_pixels(flows: list[jax.Array], height: int, width: int) -> list[jax.A
     ]
 
 
-def upsample(flow: jax.Array, *, method: str = "bilinear") -> jax.Array:
+def upsample(
+    flow: jax.Array, *, method: Literal["bilinear", "nearest"] = "bilinear"
+) -> jax.Array:
     """Brings a quarter-size field to full size without touching its values.
 
     Args:

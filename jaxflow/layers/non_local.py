@@ -1,7 +1,7 @@
 """Non-local blocks: every position looks at every other, in space and time."""
 
 import math
-from typing import Literal
+from typing import Literal, cast
 
 import jax
 import jax.numpy as jnp
@@ -95,7 +95,8 @@ class NonLocal(nnx.Module):
         if self.form == "concatenation":
             kernel = self.score.kernel[...].reshape(2, -1).astype(x.dtype)
             scores = (query @ kernel[0])[:, :, None] + (key @ kernel[1])[:, None]
-            scores = scores + self.score.bias[...].astype(x.dtype)
+            bias = cast(nnx.Param, self.score.bias)
+            scores = scores + bias[...].astype(x.dtype)
             return jax.nn.relu(scores) / scores.shape[-1]
         scores = jnp.einsum(
             "bic,bjc->bij", query, key, preferred_element_type=jnp.float32

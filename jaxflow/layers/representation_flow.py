@@ -6,7 +6,7 @@ pass; they run in float32 whatever the input.
 """
 
 import functools
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, cast
 
 import jax
 import jax.numpy as jnp
@@ -136,6 +136,9 @@ class FlowLayer(nnx.Module):
         "l": ("lam", None),
         "a": ("tau", None),
     }
+    theta: nnx.Variable
+    lam: nnx.Variable
+    tau: nnx.Variable
 
     def __init__(
         self,
@@ -149,7 +152,7 @@ class FlowLayer(nnx.Module):
         _checks.one_of("variant", variant, VARIANTS)
         _checks.one_of("border", border, ("first", "second"))
         self.iterations = iterations
-        self.variant = variant
+        self.variant: Variant = variant
         self.border = border
         mixed = features if variant == "kinetics_release" else 1
         image, flow, *numbers = (nnx.Param if flag else Constant for flag in learn)
@@ -234,7 +237,7 @@ class RepresentationFlow(nnx.Module):
         out_features: int | None = None,
         rngs: nnx.Rngs,
     ):
-        self.normalise_over = normalise_over
+        self.normalise_over: Literal["tensor", "sample"] = normalise_over
         self.released = variant == "kinetics_release"
         self.reduce = conv.Conv3d(
             features, inner_features, 1, use_bias=False, rngs=rngs
@@ -313,11 +316,11 @@ class FlowConvFlow(nnx.Module):
         )
         self.first = make(features, out_features=2 * inner_features)
         if not convolve:
-            self.first.expand = nnx.data(None)
+            self.first.expand = nnx.data(None)  # pyright: ignore[reportAttributeAccessIssue] - only `flows` is called
         self.second = make(2 * inner_features, out_features=features)
         released = variant == "hmdb_release"
         self.norm = norm.BatchNorm(features) if released else nnx.data(None)
-        if released and zero_init:
+        if self.norm is not None and zero_init:
             self.norm.scale[...] = jnp.zeros(features)
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -362,8 +365,8 @@ def _iterate(first, second, kernels, theta, lam, tau, iterations, variant, borde
         step = jnp.where(rho > bound * square, -bound, middle)
         step = jnp.where(rho < -bound * square, bound, step)
         flow = tuple(
-            component + step * g + theta * _divergence(*p, kernels, variant)
-            for component, g, p in zip((u, v), (gx, gy), dual, strict=True)
+            component + step * g + theta * _divergence(px, py, kernels, variant)
+            for component, g, (px, py) in zip((u, v), (gx, gy), dual, strict=True)
         )
         new = []
         for component, (px, py) in zip(flow, dual, strict=True):
@@ -375,7 +378,8 @@ def _iterate(first, second, kernels, theta, lam, tau, iterations, variant, borde
     zero = jnp.zeros_like(first)
     state = ((zero, zero), ((zero, zero), (zero, zero)))
     (flow, _), _ = lax.scan(jax.checkpoint(body), state, length=iterations)
-    return tuple(component.astype(dtype) for component in flow)
+    u, v = (component.astype(dtype) for component in flow)
+    return u, v
 
 
 def _image_gradient(first, second, kernels, variant, border):
@@ -431,7 +435,8 @@ def _along(x, kernel, axis):
     shifted = [_cut(x, axis, tap, tap + length) for tap in range(taps)]
     weights = kernel.reshape(taps, *kernel.shape[2:]).astype(x.dtype)
     if kernel.shape[2] == 1:
-        return sum(part * row[0] for part, row in zip(shifted, weights, strict=True))
+        products = (p * row[0] for p, row in zip(shifted, weights, strict=True))
+        return cast(jax.Array, sum(products))
     return jnp.concatenate(shifted, axis=-1) @ weights.reshape(-1, x.shape[-1])
 
 

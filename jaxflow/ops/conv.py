@@ -9,6 +9,7 @@ forms of a convolution have a gradient of their own.
 import functools
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import chex
 import jax
@@ -100,6 +101,7 @@ def conv_transpose(
     chex.assert_axis_dimension(x, -1, kernel.shape[2])
     flat = x.reshape(-1, *x.shape[-3:])
     y = _conv_transpose(flat, kernel, _each(strides, 2), _sides(padding, 2), groups)
+    y = cast(jax.Array, y)
     return y.reshape(*x.shape[:-3], *y.shape[1:])
 
 
@@ -146,7 +148,8 @@ def conv3d(
     else:
         on_cpu = functools.partial(_conv3d_of_frames, groups=groups, **settings)
     direct = functools.partial(_conv3d_direct, groups=groups, **settings)
-    y = _per_platform(on_cpu, direct, x.reshape(-1, *x.shape[-4:]), kernel)
+    flat = x.reshape(-1, *x.shape[-4:])
+    y = cast(jax.Array, _per_platform(on_cpu, direct, flat, kernel))
     return y.reshape(*x.shape[:-4], *y.shape[1:])
 
 
@@ -257,7 +260,7 @@ def _accumulator(x: jax.Array) -> jnp.dtype:
     return jnp.dtype(jnp.float64 if x.dtype == jnp.float64 else jnp.float32)
 
 
-def _conv(x, kernel, strides, sides, dilation, groups):
+def _conv(x, kernel, strides, sides, dilation, groups) -> jax.Array:
     """Convolves one batch axis, in the form that is fast for these shapes."""
     taps = math.prod(kernel.shape[:2])
     if taps == groups == 1 and not any(sum(sides, ())):
@@ -266,7 +269,8 @@ def _conv(x, kernel, strides, sides, dilation, groups):
         least = _LEAST_CHANNELS // (2 if max(strides) > 1 else 1)
         outputs = math.prod(_sizes(x, kernel, strides, sides, dilation))
         if math.prod(kernel.shape[2:]) >= least and outputs >= _LEAST_PIXELS:
-            return _conv_scanned(x, kernel, strides, sides, dilation)
+            y = _conv_scanned(x, kernel, strides, sides, dilation)
+            return cast(jax.Array, y)
     direct = functools.partial(
         _conv_direct, strides=strides, sides=sides, dilation=dilation, groups=groups
     )
@@ -275,7 +279,7 @@ def _conv(x, kernel, strides, sides, dilation, groups):
     shifted = functools.partial(
         _depthwise, strides=strides, sides=sides, dilation=dilation
     )
-    return _per_platform(shifted, direct, x, kernel)
+    return cast(jax.Array, _per_platform(shifted, direct, x, kernel))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
@@ -332,7 +336,7 @@ def _depthwise(x, kernel, *, strides, sides, dilation):
     products = (
         met(tap).astype(wide) * kernel[tap].astype(wide) for tap in np.ndindex(window)
     )
-    return sum(products).astype(x.dtype)
+    return cast(jax.Array, sum(products)).astype(x.dtype)
 
 
 def _matmul(x, matrix):
@@ -510,12 +514,13 @@ def _conv3d_of_frames(x, kernel, *, strides, sides, dilation, groups):
     pointwise = groups == 1 and kernel.shape[1:3] == (1, 1)
     if pointwise and not any(sum(sides[1:], ())):
         x = x[:, :, :: strides[1], :: strides[2]]
-        y = sum(_matmul(frames(t), kernel[t, 0, 0]) for t in range(kernel.shape[0]))
+        terms = (_matmul(frames(t), kernel[t, 0, 0]) for t in range(kernel.shape[0]))
     else:
-        y = sum(
+        terms = (
             _conv(frames(t), kernel[t], strides[1:], sides[1:], dilation[1:], groups)
             for t in range(kernel.shape[0])
         )
+    y = cast(jax.Array, sum(terms))
     return y.reshape(x.shape[0], steps, *y.shape[1:])
 
 

@@ -22,7 +22,7 @@ Pads = tuple[tuple[int, int], tuple[int, int]]
 
 def resize(
     image: jax.Array,
-    size: tuple[int, int],
+    size: tuple[int, ...],
     *,
     method: Method = "bilinear",
     align_corners: bool = False,
@@ -122,7 +122,7 @@ def resize_opencv_uint8(image: jax.Array, size: tuple[int, int]) -> jax.Array:
 
 def resize_flow(
     flow: jax.Array,
-    size: tuple[int, int],
+    size: tuple[int, ...],
     *,
     method: Method = "bilinear",
     align_corners: bool = False,
@@ -347,7 +347,7 @@ def _combine(taps: _Taps, x: jax.Array, axis: int) -> jax.Array:
     return out
 
 
-def _nearest(image: jax.Array, size: tuple[int, int]) -> jax.Array:
+def _nearest(image: jax.Array, size: tuple[int, ...]) -> jax.Array:
     """Takes input floor(i in/out) along both axes, the ratio in float32 as torch."""
     rows, columns = (
         np.minimum(

@@ -108,7 +108,7 @@ def backward_warp(
 
 
 def sampling_mask(
-    points: jax.Array, size: tuple[int, int], *, mask: Mask = 0.9999
+    points: jax.Array, size: tuple[int, ...], *, mask: Mask = 0.9999
 ) -> jax.Array:
     """Tells which points count as inside the image.
 

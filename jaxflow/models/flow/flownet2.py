@@ -19,6 +19,7 @@ mmflow: no mean is subtracted, FlowNetSD's output is multiplied by 20.
 """
 
 import dataclasses
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +50,7 @@ class Config:
     stages: tuple[str, ...] = ("flownetc", "flownets_1", "flownets_2")
     width: float = 1.0
     fusion: bool = False
-    last_upsampling: str = "nearest"
+    last_upsampling: Literal["bilinear", "nearest"] = "nearest"
     frozen: tuple[str, ...] = ()
     mean: tuple[float, float, float] | None = None
     small_scale: float = 1 / flownet.DIV_FLOW

@@ -125,6 +125,9 @@ class Tree(nnx.Module):
         rngs: Source of the initial weights.
     """
 
+    tree1: nnx.Module
+    tree2: nnx.Module
+
     def __init__(
         self,
         depth: int,
@@ -349,7 +352,7 @@ class Mapping(nnx.Module):
         """Maps (B, h, w, in_features) to (B, h, w, features)."""
         y1 = self.block1(x)
         y2 = self.block2(y1)
-        if self.root_norm is None:
+        if self.root_norm is None or self.root_conv is None:
             return y2
         both = jnp.concatenate([y1, y2], axis=-1)
         return self.root_conv(nnx.relu(self.root_norm(both)))
@@ -375,7 +378,7 @@ class Decoder(nnx.Module):
         """Returns logits, (B, h, w, D^2), and features, (B, 2h, 2w, D^2), or None."""
         x = self.mapping(x)
         logits = self.cls_conv(nnx.relu(self.cls_norm(x)))
-        if self.up_norm1 is None:
+        if self.up_norm1 is None or self.up_conv is None or self.up_norm2 is None:
             return logits, None
         up = self.up_conv(nnx.relu(self.up_norm1(x)))
         return logits, nnx.relu(self.up_norm2(up))
@@ -464,7 +467,7 @@ class Model(nnx.Module):
                 f2 = ops.backward_warp(f2, start, padding="border", mask=0.9999)
             cost = ops.local_correlation(f1, f2, radius=self.config.radius)
             x = getattr(self, f"cost_bn_{level}")(cost.astype(dtype))
-            if flow is not None:
+            if up_features is not None:
                 x = jnp.concatenate([x, f1, up_features, start.astype(dtype)], axis=-1)
             logits, up_features = getattr(self, f"decoder_{level}")(x)
             flow = start + density_to_vector(logits, radius=self.config.radius)

@@ -130,6 +130,7 @@ class Matching(nnx.Module):
         if self.feat is not None:
             f1, f2 = (flownet.leaky_relu(self.feat(f)) for f in (f1, f2))
         if flow is not None:
+            assert self.upflow is not None
             flow = self.upflow(flow)
             f2 = ops.backward_warp(f2, flow * SCALE[self.level])
         step = 1 if self.upcorr is None else 2
@@ -256,7 +257,8 @@ class Model(nnx.Module):
         images = {1: (image1, image2)}
         for level in range(2, 7):
             size = pyramid1[level].shape[-3:-1]
-            images[level] = tuple(ops.resize(x, size) for x in images[level - 1])
+            one, two = images[level - 1]
+            images[level] = ops.resize(one, size), ops.resize(two, size)
         flow, flows = None, []
         for level in LEVELS:
             f1, f2 = pyramid1[level], pyramid2[level]

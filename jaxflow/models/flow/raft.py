@@ -18,6 +18,7 @@ slow index and y in its fast one, as the released weights expect.
 
 import dataclasses
 import functools
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -143,7 +144,7 @@ class Block(nnx.Module):
         y = x
         for i in range(1, self.depth + 1):
             y = nnx.relu(getattr(self, f"norm{i}")(getattr(self, f"conv{i}")(y)))
-        if self.downsample is not None:
+        if self.downsample is not None and self.downsample_norm is not None:
             x = self.downsample_norm(self.downsample(x))
         return nnx.relu(x + y)
 
@@ -359,7 +360,7 @@ class Model(nnx.Module):
         )
         if self.deterministic:
             return self._upsample(hidden, flow)
-        hiddens, flows = history
+        hiddens, flows = cast(tuple[jax.Array, jax.Array], history)
         return [self._upsample(hiddens[i], flows[i]) for i in range(iterations)]
 
     def _prepare_lookup(self, f1: jax.Array, f2: jax.Array):
@@ -378,7 +379,7 @@ class Model(nnx.Module):
 
     def _upsample(self, hidden: jax.Array, flow: jax.Array) -> jax.Array:
         """Brings (B, h, w, 2) to (B, 8h, 8w, 2), in pixels of the finer grid."""
-        if self.mask1 is None:
+        if self.mask1 is None or self.mask2 is None:
             size = (8 * flow.shape[-3], 8 * flow.shape[-2])
             return 8 * ops.resize(flow, size, align_corners=True)
         mask = 0.25 * self.mask2(nnx.relu(self.mask1(hidden)))

@@ -20,6 +20,7 @@ fewer scales.
 
 import dataclasses
 import math
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -154,9 +155,9 @@ class Model(nnx.Module):
                 _zoom(second[..., None], size)[..., 0],
                 flow,
             )
-        return flow
+        return cast(jax.Array, flow)
 
-    def _start(self, batch: int, size: tuple[int, int]) -> jax.Array:
+    def _start(self, batch: int, size: tuple[int, ...]) -> jax.Array:
         """Returns the flow to start from, (B, *size, 2)."""
         if self.initial is None:
             return jnp.zeros((batch, *size, 2))
@@ -167,7 +168,7 @@ class Model(nnx.Module):
             )
         return jnp.broadcast_to(self.initial[...], (batch, *size, 2))
 
-    def _scale(self, scale, first, second, flow):
+    def _scale(self, scale, first, second, flow) -> jax.Array:
         """Refines flow at one scale; images are (B, H, W)."""
         config = self.config
         bound, rate = config.lam * config.theta, config.tau / config.theta
@@ -322,7 +323,7 @@ def _sample(image, x, y):
             values = jnp.take_along_axis(flat, index, axis=1, mode="clip")
             weight = (weight_x * weight_y)[..., None]
             total = total + weight * values.reshape(*x.shape, channels)
-    return total
+    return cast(jax.Array, total)
 
 
 TINY = Config(scales=2, warps=2, iterations=2)

@@ -294,6 +294,12 @@ class Butterfly4d(nnx.Module):
         rngs: Source of the initial weights.
     """
 
+    conva1: nnx.Module
+    conva2: nnx.Module
+    convb3: nnx.Module
+    convb2: nnx.Module
+    convb1: nnx.Module
+
     def __init__(self, in_features: int, features: int, *, full: bool, rngs: nnx.Rngs):
         self.proj = Projection4d(in_features, features, rngs=rngs)
         for name, stride in (("a1", 2), ("a2", 2), ("b3", 1), ("b2", 1), ("b1", 1)):
@@ -440,17 +446,17 @@ class Model(nnx.Module):
         for level in self.config.levels:
             context = pyramid[level][:batch]
             f1, f2 = jnp.split(_normalise(pyramid[level]), 2)
+            size = f1.shape[-3:-1]
             start = jnp.zeros((*f1.shape[:-1], 2), jnp.float32)
             radius = self.config.radius if level == 6 else (4, 4)
             if flow is not None:
-                size = f1.shape[-3:-1]
                 start = 2 * ops.resize(flow, size)
                 f2 = ops.backward_warp(f2, start, mask="strict")
             cost = self._score(level, f1, f2, radius)
             own, local, whole = regress(jnp.moveaxis(cost, (1, 2), (-2, -1)))
             own = own + start[..., None, :]
             uncertainty = jnp.stack([local, whole], axis=-1)
-            if flow is None:
+            if flows is None or entropies is None:
                 flows, entropies = own, uncertainty
             else:
                 flows = jnp.concatenate([own, 2 * _resize_each(flows, size)], axis=-2)
@@ -491,7 +497,7 @@ def _normalise(features: jax.Array) -> jax.Array:
     return features / (flownet.channel_norm(features) + 1e-9)
 
 
-def _resize_each(x: jax.Array, size: tuple[int, int]) -> jax.Array:
+def _resize_each(x: jax.Array, size: tuple[int, ...]) -> jax.Array:
     """Resizes (B, h, w, K, 2), bilinearly."""
     flat = x.reshape(*x.shape[:-2], -1)
     return ops.resize(flat, size).reshape(x.shape[0], *size, *x.shape[-2:])
