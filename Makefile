@@ -8,7 +8,7 @@ demo: .venv/demo.stamp
 	$(BIN)/jaxflow demo
 
 test: .venv/test.stamp
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(BIN)/python -m pytest -n auto --dist worksteal --durations=40
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff format --check .
