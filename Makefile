@@ -2,13 +2,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint notebooks clean
+.PHONY: demo test test-all lint notebooks clean
 
 demo: .venv/demo.stamp
 	$(BIN)/jaxflow demo
 
 test: .venv/test.stamp
 	$(BIN)/python -m pytest -n auto --dist worksteal --durations=40
+
+test-all: .venv/test.stamp
+	$(BIN)/python -m pytest -n auto --dist worksteal -m ""
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff format --check .

@@ -36,6 +36,12 @@ RECIPES = (
     *("spynet", "unsupervised", "vcn"),
 )
 
+# Less to compile than TINY.
+HD3 = hd3.Config(
+    encoder="vgg", planes=(4, 4, 4, 4, 8, 8), decoder="resnet", hidden=8, radius=1
+)
+VCN = dataclasses.replace(vcn.TINY, levels=(3,), hypotheses=(4,))
+
 
 @pytest.fixture(autouse=True, scope="module")
 def cheap_compilation():
@@ -123,10 +129,15 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(load, tmp_path):
         ("pwcnet", pwcnet.TINY, {"stage": "kitti1"}),
         ("flownet", flownets.TINY, {}),
         ("flownet", flownetc.TINY, {"variant": "flownetc", "stage": "fine"}),
-        ("raft", raft.TINY, {"stage": "things", "size": (128, 128)}),
-        ("irr_pwc", irr_pwc.TINY, {}),
-        ("hd3", hd3.TINY, {"variant": "hd3c_dlaup_hda"}),
-        ("vcn", vcn.TINY, {"stage": "things"}),
+        pytest.param(
+            "raft",
+            raft.TINY,
+            {"stage": "things", "size": (128, 128)},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("irr_pwc", irr_pwc.TINY, {}, marks=pytest.mark.slow),
+        pytest.param("hd3", HD3, {"variant": "hd3_vgg_resnet"}, marks=pytest.mark.slow),
+        pytest.param("vcn", VCN, {"stage": "things"}, marks=pytest.mark.slow),
         ("unsupervised", pwcnet.TINY, {"stage": "masked"}),
         ("unsupervised", tvnet.TINY, {"variant": "tvnet"}),
     ],

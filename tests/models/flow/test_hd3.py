@@ -8,7 +8,14 @@ from jaxflow.models.flow import hd3
 from tests import golden
 
 
-@pytest.mark.parametrize("name", ["hd3_dlaup_hda", "hd3c_dlaup_hda", "hd3_vgg_resnet"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("hd3_dlaup_hda", marks=pytest.mark.slow),
+        "hd3c_dlaup_hda",
+        "hd3_vgg_resnet",
+    ],
+)
 def test_equals_the_official_network(test_data, name):
     model, arrays = golden.filled(test_data / "golden" / "flow", name)
     flow = estimate.estimate_flow(model, arrays["image1"], arrays["image2"])

@@ -13,9 +13,9 @@ from tests import golden
     ("name", "tolerance"),
     # 20 times what float32 and float64 of the official code differ by.
     [
-        ("vcn", 1.8e-3),
+        pytest.param("vcn", 1.8e-3, marks=pytest.mark.slow),
         ("vcn_small", 1e-3),
-        ("vcn_kitti", 9.4e-3),
+        pytest.param("vcn_kitti", 9.4e-3, marks=pytest.mark.slow),
         ("vcn_sintel", 8.8e-3),
     ],
 )

@@ -41,8 +41,8 @@ def both_heads(model, clip):
     ("name", "logits"),
     [
         ("slow_r50_ptv", "ptv_logits"),
-        ("slow_r50_pyslowfast", "ptv_logits"),
-        ("i3d_r50_ptv", "ptv_logits"),
+        pytest.param("slow_r50_pyslowfast", "ptv_logits", marks=pytest.mark.slow),
+        pytest.param("i3d_r50_ptv", "ptv_logits", marks=pytest.mark.slow),
         ("i3d_r50_pyslowfast", "ptv_logits"),
         ("i3d_nln_r50_pyslowfast", "mean_logits"),
     ],

@@ -52,8 +52,10 @@ def both_heads(model, clip):
     ("name", "logits"),
     [
         ("slowfast_4x16_r50_ptv", "ptv_logits"),
-        ("slowfast_4x16_r50_pyslowfast", "ptv_logits"),
-        ("slowfast_8x8_r50_ptv", "ptv_logits"),
+        pytest.param(
+            "slowfast_4x16_r50_pyslowfast", "ptv_logits", marks=pytest.mark.slow
+        ),
+        pytest.param("slowfast_8x8_r50_ptv", "ptv_logits", marks=pytest.mark.slow),
         ("slowfast_8x8_r50_pyslowfast", "ptv_logits"),
         ("slowfast_nln_4x16_r50_pyslowfast", "mean_logits"),
     ],
