@@ -126,7 +126,9 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(load, tmp_path):
 @pytest.mark.parametrize(
     ("name", "config", "changes"),
     [
-        ("pwcnet", pwcnet.TINY, {"stage": "kitti1"}),
+        pytest.param(
+            "pwcnet", pwcnet.TINY, {"stage": "kitti1"}, marks=pytest.mark.slow
+        ),
         ("flownet", flownets.TINY, {}),
         ("flownet", flownetc.TINY, {"variant": "flownetc", "stage": "fine"}),
         pytest.param(
@@ -139,7 +141,9 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(load, tmp_path):
         pytest.param("hd3", HD3, {"variant": "hd3_vgg_resnet"}, marks=pytest.mark.slow),
         pytest.param("vcn", VCN, {"stage": "things"}, marks=pytest.mark.slow),
         ("unsupervised", pwcnet.TINY, {"stage": "masked"}),
-        ("unsupervised", tvnet.TINY, {"variant": "tvnet"}),
+        pytest.param(
+            "unsupervised", tvnet.TINY, {"variant": "tvnet"}, marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_recipe_trains_and_finds_its_run_again(load, tmp_path, name, config, changes):

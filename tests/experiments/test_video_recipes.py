@@ -85,6 +85,10 @@ RUNS = {
 }
 
 
+# They are run as the others are, and take longer.
+TWINS = ("c3d", "i3d", "mfnet", "r3d")
+
+
 @pytest.fixture
 def one_compilation(monkeypatch):
     """Compiles the step of the first run, which later ones of the test share."""
@@ -100,7 +104,13 @@ def one_compilation(monkeypatch):
 
 
 @pytest.mark.usefixtures("one_compilation")
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in TWINS else [])
+        for name in RUNS
+    ],
+)
 def test_a_recipe_goes_on_where_it_was_stopped(recipes, name, tmp_path, monkeypatch):
     module, (config, options) = recipes[name], RUNS[name]
     monkeypatch.setattr(module.recipe, "test", lambda model, args: {})
