@@ -238,7 +238,7 @@ def test_weights_of_mmflow_give_its_flow(theirs, ours, tolerance):
     convert.convert_state_dict(model, make_mmflow.fill(shapes))
     iterations = make_mmflow.RAFT_ITERATIONS
     options = {"iterations": iterations} if theirs == "raft" else {}
-    flow = estimate.estimate_flow(model, *make_mmflow.frames(), options=options)
+    flow = estimate.estimate_flow(model, *make_mmflow.frames(theirs), options=options)
     expected = saved[f"{theirs}/flow"]
     assert np.abs(expected).max() > 1
     np.testing.assert_allclose(flow, expected, atol=tolerance)
