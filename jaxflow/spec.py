@@ -1,6 +1,7 @@
 """What a model file says about itself beside its code, and the check that follows."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Literal
 
@@ -62,6 +63,16 @@ class Weights:
     colour: Literal["rgb", "bgr"] = "rgb"
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
     citation: str = ""
+
+
+mmflow_weights = functools.partial(
+    Weights,
+    source="https://github.com/open-mmlab/mmflow",
+    licence="Apache-2.0",
+    dialect="mmflow",
+    colour="bgr",
+)
+"""A checkpoint that mmflow trained itself."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -186,43 +186,27 @@ WEIGHTS = {
         num_params=77_870_620,
         citation="Ilg et al., FlowNet 2.0, CVPR 2017",
     ),
-    "flownet2cs_mmflow/things": spec.Weights(
+    "flownet2cs_mmflow/things": spec.mmflow_weights(
         file="flownet2cs_8x1_sfine_flyingthings3d_subset_384x768.pth",
-        source="https://github.com/open-mmlab/mmflow",
-        licence="Apache-2.0",
-        dialect="mmflow",
         num_params=77_870_620,
-        colour="bgr",
         metrics={"sintel_train_clean_epe": 3.69},
         citation="Ilg et al., FlowNet 2.0, CVPR 2017",
     ),
-    "flownet2css_mmflow/things": spec.Weights(
+    "flownet2css_mmflow/things": spec.mmflow_weights(
         file="flownet2css_8x1_sfine_flyingthings3d_subset_384x768.pth",
-        source="https://github.com/open-mmlab/mmflow",
-        licence="Apache-2.0",
-        dialect="mmflow",
         num_params=116_565_942,
-        colour="bgr",
         metrics={"sintel_train_clean_epe": 3.57},
         citation="Ilg et al., FlowNet 2.0, CVPR 2017",
     ),
-    "flownet2css_mmflow/things_sdhom": spec.Weights(
+    "flownet2css_mmflow/things_sdhom": spec.mmflow_weights(
         file="flownet2css-sd_8x1_sfine_flyingthings3d_subset_chairssdhom_384x448.pth",
-        source="https://github.com/open-mmlab/mmflow",
-        licence="Apache-2.0",
-        dialect="mmflow",
         num_params=116_565_942,
-        colour="bgr",
         metrics={"sintel_train_clean_epe": 3.69},
         citation="Ilg et al., FlowNet 2.0, CVPR 2017",
     ),
-    "flownet2_mmflow/things": spec.Weights(
+    "flownet2_mmflow/things": spec.mmflow_weights(
         file="flownet2_8x1_sfine_flyingthings3d_subset_384x768.pth",
-        source="https://github.com/open-mmlab/mmflow",
-        licence="Apache-2.0",
-        dialect="mmflow",
         num_params=162_518_834,
-        colour="bgr",
         metrics={"sintel_train_clean_epe": 3.31},
         citation="Ilg et al., FlowNet 2.0, CVPR 2017",
     ),

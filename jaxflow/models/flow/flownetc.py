@@ -166,23 +166,15 @@ WEIGHTS = {
         num_params=39_175_298,
         citation="Ilg et al., FlowNet 2.0, CVPR 2017",
     ),
-    "flownetc_mmflow/chairs": spec.Weights(
+    "flownetc_mmflow/chairs": spec.mmflow_weights(
         file="flownetc_8x1_slong_flyingchairs_384x448.pth",
-        source="https://github.com/open-mmlab/mmflow",
-        licence="Apache-2.0",
-        dialect="mmflow",
         num_params=39_175_298,
-        colour="bgr",
         metrics={"sintel_train_clean_epe": 3.6, "sintel_train_final_epe": 4.93},
         citation="Fischer et al., FlowNet, ICCV 2015",
     ),
-    "flownetc_mmflow/things": spec.Weights(
+    "flownetc_mmflow/things": spec.mmflow_weights(
         file="flownetc_8x1_sfine_flyingthings3d_subset_384x768.pth",
-        source="https://github.com/open-mmlab/mmflow",
-        licence="Apache-2.0",
-        dialect="mmflow",
         num_params=39_175_298,
-        colour="bgr",
         metrics={"sintel_train_clean_epe": 2.74, "sintel_train_final_epe": 4.52},
         citation="Fischer et al., FlowNet, ICCV 2015",
     ),

@@ -146,13 +146,9 @@ WEIGHTS = {
         num_params=38_676_506,
         citation="Ilg et al., FlowNet 2.0, CVPR 2017",
     ),
-    "flownets_mmflow/chairs": spec.Weights(
+    "flownets_mmflow/chairs": spec.mmflow_weights(
         file="flownets_8x1_slong_flyingchairs_384x448.pth",
-        source="https://github.com/open-mmlab/mmflow",
-        licence="Apache-2.0",
-        dialect="mmflow",
         num_params=38_676_506,
-        colour="bgr",
         metrics={"sintel_train_clean_epe": 4.25, "sintel_train_final_epe": 5.64},
         citation="Fischer et al., FlowNet, ICCV 2015",
     ),

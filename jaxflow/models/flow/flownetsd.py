@@ -137,13 +137,9 @@ WEIGHTS = {
         num_params=45_371_666,
         citation="Ilg et al., FlowNet 2.0, CVPR 2017",
     ),
-    "flownetsd_mmflow/sdhom": spec.Weights(
+    "flownetsd_mmflow/sdhom": spec.mmflow_weights(
         file="flownet2sd_8x1_slong_chairssdhom_384x448.pth",
-        source="https://github.com/open-mmlab/mmflow",
-        licence="Apache-2.0",
-        dialect="mmflow",
         num_params=45_371_666,
-        colour="bgr",
         metrics={},
         citation="Ilg et al., FlowNet 2.0, CVPR 2017",
     ),

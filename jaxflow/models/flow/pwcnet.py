@@ -332,23 +332,15 @@ WEIGHTS = {
         colour="bgr",
         citation=_CITATION,
     ),
-    "pwcnet_mmflow/chairs": spec.Weights(
+    "pwcnet_mmflow/chairs": spec.mmflow_weights(
         file="pwcnet_8x1_slong_flyingchairs_384x448.pth",
-        source="https://github.com/open-mmlab/mmflow",
-        licence="Apache-2.0",
-        dialect="mmflow",
         num_params=9_374_274,
-        colour="bgr",
         metrics={"sintel_train_clean_epe": 3.52, "sintel_train_final_epe": 4.81},
         citation=_CITATION,
     ),
-    "pwcnet_mmflow/things": spec.Weights(
+    "pwcnet_mmflow/things": spec.mmflow_weights(
         file="pwcnet_8x1_sfine_flyingthings3d_subset_384x768.pth",
-        source="https://github.com/open-mmlab/mmflow",
-        licence="Apache-2.0",
-        dialect="mmflow",
         num_params=9_374_274,
-        colour="bgr",
         metrics={"sintel_train_clean_epe": 2.26, "sintel_train_final_epe": 3.79},
         citation=_CITATION,
     ),

@@ -441,33 +441,21 @@ WEIGHTS = {
         metrics={"sintel_train_clean_epe": 2.21, "sintel_train_final_epe": 3.35},
         citation="Teed and Deng, RAFT, ECCV 2020",
     ),
-    "raft_large/mmflow_chairs": spec.Weights(
+    "raft_large/mmflow_chairs": spec.mmflow_weights(
         file="raft_8x2_100k_flyingchairs.pth",
-        source="https://github.com/open-mmlab/mmflow",
-        licence="Apache-2.0",
-        dialect="mmflow",
         num_params=5_257_536,
-        colour="bgr",
         metrics={"sintel_train_clean_epe": 2.27, "sintel_train_final_epe": 4.85},
         citation="Teed and Deng, RAFT, ECCV 2020",
     ),
-    "raft_large/mmflow_things": spec.Weights(
+    "raft_large/mmflow_things": spec.mmflow_weights(
         file="raft_8x2_100k_flyingthings3d_400x720.pth",
-        source="https://github.com/open-mmlab/mmflow",
-        licence="Apache-2.0",
-        dialect="mmflow",
         num_params=5_257_536,
-        colour="bgr",
         metrics={"sintel_train_clean_epe": 1.38, "sintel_train_final_epe": 2.79},
         citation="Teed and Deng, RAFT, ECCV 2020",
     ),
-    "raft_large/mmflow_mixed": spec.Weights(
+    "raft_large/mmflow_mixed": spec.mmflow_weights(
         file="raft_8x2_100k_mixed_368x768.pth",
-        source="https://github.com/open-mmlab/mmflow",
-        licence="Apache-2.0",
-        dialect="mmflow",
         num_params=5_257_536,
-        colour="bgr",
         metrics={"sintel_train_clean_epe": 0.63, "sintel_train_final_epe": 1.01},
         citation="Teed and Deng, RAFT, ECCV 2020",
     ),
