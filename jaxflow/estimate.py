@@ -212,15 +212,10 @@ def memory_of_flow(
     Raises:
         ValueError: As `estimate_flow`.
     """
-    _runner(model, options, "highest")
+    compiled, known = _bind(model, options)
     one, two = (x.reshape(-1, *x.shape[-3:]) for x in _check_frames(frame1, frame2))
-    keywords = tuple(sorted((options or {}).items()))
-    if isinstance(model, str):
-        lowered = _run_classical.lower(model, keywords, one, two)
-    else:
-        graphdef, state = nnx.split(model)
-        with jax.default_matmul_precision("highest"):
-            lowered = _run_network.lower(graphdef, keywords, state, one, two)
+    with jax.default_matmul_precision("highest"):
+        lowered = compiled.lower(*known, one, two)
     plan = lowered.compile().memory_analysis()
     parts = ("argument", "output", "temp")
     return sum(getattr(plan, f"{part}_size_in_bytes") for part in parts)
@@ -263,27 +258,35 @@ def _runner(
     model: nnx.Module | str, options: Mapping[str, Any] | None, precision: str
 ) -> Runner:
     """Returns the function of two (B, H, W, 3) frames that estimates their flow."""
+    compiled, known = _bind(model, options)
+    frames = getattr(model, "frames", None)
+
+    def run(frame1: np.ndarray, frame2: np.ndarray) -> jax.Array:
+        if frames is not None and frames.method == "opencv_uint8":
+            frame1, frame2 = _as_bytes(frame1, frame2)
+        with jax.default_matmul_precision(precision):
+            return compiled(*known, frame1, frame2)
+
+    return run
+
+
+def _bind(
+    model: nnx.Module | str, options: Mapping[str, Any] | None
+) -> tuple[jax.stages.Wrapped, tuple]:
+    """Returns the jitted function of an estimator, and its arguments but the frames."""
     keywords = tuple(sorted((options or {}).items()))
     if isinstance(model, str):
-        return _classical_runner(model, keywords)
-    frames = getattr(model, "frames", None)
-    if not isinstance(frames, spec.Frames):
+        return _bind_classical(model, keywords)
+    if not isinstance(getattr(model, "frames", None), spec.Frames):
         raise ValueError(
             f"`model` must be a flow network or the name of a classical method; got "
             f"{type(model).__module__}.{type(model).__name__}"
         )
     graphdef, state = nnx.split(model)
-
-    def run(frame1: np.ndarray, frame2: np.ndarray) -> jax.Array:
-        if frames.method == "opencv_uint8":
-            frame1, frame2 = _as_bytes(frame1, frame2)
-        with jax.default_matmul_precision(precision):
-            return _run_network(graphdef, keywords, state, frame1, frame2)
-
-    return run
+    return _run_network, (graphdef, keywords, state)
 
 
-def _classical_runner(name: str, keywords: tuple) -> Runner:
+def _bind_classical(name: str, keywords: tuple) -> tuple[jax.stages.Wrapped, tuple]:
     if name in models.list_models("flow"):
         raise ValueError(
             f"`model` {name!r} names a network, and weights are needed too: pass "
@@ -294,7 +297,7 @@ def _classical_runner(name: str, keywords: tuple) -> Runner:
             f"`model` must be a network or one of {sorted(classical.METHODS)}; got "
             f"{name!r}"
         )
-    return functools.partial(_run_classical, name, keywords)
+    return _run_classical, (name, keywords)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
