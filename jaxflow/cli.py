@@ -275,8 +275,6 @@ def _classify(args: argparse.Namespace) -> None:
     labels = _read_labels(args.labels) if args.labels else None
     source = _open_clip(args.clip)
 
-    import jax.numpy as jnp
-
     from jaxflow import classify
 
     model = _load_recogniser(args)
@@ -287,36 +285,16 @@ def _classify(args: argparse.Namespace) -> None:
             f"{classes}"
         )
     chosen = _find_class(args.of_class, labels, classes)
-    cam_layer = args.cam_layer or model.cam_layer
-    for layer in (cam_layer, *(layer for layer, _ in args.features)):
+    args.cam_layer = args.cam_layer or model.cam_layer
+    for layer in (args.cam_layer, *(layer for layer, _ in args.features)):
         classify.check_layer(model, layer)
-    clips, crops = args.views
-    count = args.random_views or clips * crops
 
-    def views(about: str):
-        found = classify.sample_views(
-            model,
-            source,
-            clips=clips,
-            crops=crops,
-            random_views=args.random_views,
-            placement=args.placement,
-            num_frames=args.frames,
-            stride=args.stride,
-            seconds=args.seconds,
-            fps=args.fps,
-            crop_size=args.crop,
-            seed=args.seed,
-        )
-        total = None if args.placement == "dense" else count
-        return _progress(found, "view", total=total, about=about)
-
+    views = functools.partial(_sample, model, source, args)
     scores = classify.score_views(
         model, views("score"), activation=args.activation, batch_size=args.batch_size
     )
-    seen = len(scores)
-    scores = scores.mean(0) if args.combine == "mean" else scores.max(0)
-    for name, score in classify.top_k(scores, args.top, labels=labels):
+    joined = scores.mean(0) if args.combine == "mean" else scores.max(0)
+    for name, score in classify.top_k(joined, args.top, labels=labels):
         print(f"{score:.4f}  {name}")
     for layer, path in args.features:
         features = classify.view_features(model, views(layer), layer, batch_size=1)
@@ -324,13 +302,34 @@ def _classify(args: argparse.Namespace) -> None:
             np.save(temporary, features)
         print(f"wrote {path}")
     if args.grad_cam:
+        best = int(np.argmax(joined)) if chosen is None else chosen
         # The view in the middle: with one crop or three, that is a centre.
-        clip = next(itertools.islice(views("Grad-CAM"), seen // 2, None))
-        best = int(np.argmax(scores)) if chosen is None else chosen
-        heat = classify.grad_cam(
-            model, jnp.asarray(clip)[None], layer=cam_layer, class_index=best
-        )
-        _write_heat(args, clip, classify.overlay(clip, np.asarray(heat[0])))
+        clip = next(itertools.islice(views("Grad-CAM"), len(scores) // 2, None))
+        _write_cam(args, model, clip, best)
+
+
+def _sample(model: Any, source: Any, args: argparse.Namespace, about: str):
+    """Yields the views of a clip that the options ask for, and shows progress."""
+    from jaxflow import classify
+
+    clips, crops = args.views
+    found = classify.sample_views(
+        model,
+        source,
+        clips=clips,
+        crops=crops,
+        random_views=args.random_views,
+        placement=args.placement,
+        num_frames=args.frames,
+        stride=args.stride,
+        seconds=args.seconds,
+        fps=args.fps,
+        crop_size=args.crop,
+        seed=args.seed,
+    )
+    known = args.placement != "dense"
+    total = (args.random_views or clips * crops) if known else None
+    return _progress(found, "view", total=total, about=about)
 
 
 def _open_clip(path: str) -> str | np.ndarray:
@@ -344,8 +343,18 @@ def _open_clip(path: str) -> str | np.ndarray:
     return path
 
 
-def _write_heat(args: argparse.Namespace, clip: np.ndarray, heat: np.ndarray) -> None:
+def _write_cam(
+    args: argparse.Namespace, model: Any, clip: np.ndarray, class_index: int
+) -> None:
     """Writes a Grad-CAM: frames above frames with heat, or a video of both."""
+    import jax.numpy as jnp
+
+    from jaxflow import classify
+
+    warm = classify.grad_cam(
+        model, jnp.asarray(clip)[None], layer=args.cam_layer, class_index=class_index
+    )
+    heat = classify.overlay(clip, np.asarray(warm[0]))
     pairs = [viz.panel(pair, gap=2) for pair in zip(clip, heat, strict=True)]
     if files.suffix(args.grad_cam) in video.WRITABLE:
         io.write_video(args.grad_cam, pairs, fps=args.fps or 8.0)
@@ -427,13 +436,19 @@ def _evaluate(args: argparse.Namespace) -> None:
     from jaxflow import evaluate
 
     data = data or [("scenes", _scenes(args.limit or 8))]
+    words, keywords = _at_hand() if args.all else args.model, _keywords(args)
+    loaded = (_load_for_evaluation(word, args.weights) for word in words)
+    if not args.all:  # What is at hand is known to be good, and may be large.
+        loaded = list(loaded)
     tables: dict[str, dict] = {name: {} for name, _ in data}
-    for word in _at_hand() if args.all else args.model:
-        run, about = _load_for_evaluation(word, args)
+    for word, model in zip(words, loaded, strict=True):
+        run = functools.partial(_estimate, model, keywords)
         for name, dataset in data:
             bar = _progress(dataset, "pair", about=f"{word} on {name}")
-            costs = about(*next(iter(dataset))[:2]) if args.all else {}
-            tables[name][word] = costs | evaluate.evaluate_flow(run, bar)
+            row = evaluate.evaluate_flow(run, bar)
+            if args.all:
+                row |= _costs(model, keywords, *next(iter(dataset))[:2])
+            tables[name][word] = row
     columns = ("parameters", "MiB") * args.all + evaluate.COLUMNS
     for name, rows in tables.items():
         print(evaluate.format_table(rows, columns=columns, title=name))
@@ -484,34 +499,41 @@ def _load_data(word: str, args: argparse.Namespace) -> tuple[str, folders.Folder
     return name, folders.Folder(name, root, split=args.split, limit=args.limit)
 
 
-def _load_for_evaluation(word: str, args: argparse.Namespace) -> tuple:
-    """Returns the estimator given as NAME or NAME=FILE, and what tells its costs."""
-    import jax
-    from flax import nnx
+def _load_for_evaluation(word: str, weights: list[str] | None) -> Any:
+    """Returns the estimator that is given as NAME or NAME=FILE; None is zero flow."""
+    name, _, path = word.partition("=")
+    return (
+        None if name == "zero" else _load_estimator(name, [path] if path else weights)
+    )
+
+
+def _estimate(
+    model: Any, keywords: dict[str, Any], frame1: np.ndarray, frame2: np.ndarray
+) -> np.ndarray:
+    """Returns the flow of two frames of a data set."""
+    if model is None:
+        return np.zeros((*frame1.shape[:2], 2), np.float32)
 
     from jaxflow import estimate
 
-    name, _, path = word.partition("=")
-    if name == "zero":
-        return (
-            lambda one, two: np.zeros((*one.shape[:2], 2), np.float32),
-            lambda one, two: {"parameters": 0, "MiB": 0.0},
-        )
-    model = _load_estimator(name, [path] if path else args.weights)
-    keywords = _keywords(args)
+    one, two = _uint8_or_float(frame1), _uint8_or_float(frame2)
+    return estimate.estimate_flow(model, one, two, **keywords)
 
-    def run(frame1: np.ndarray, frame2: np.ndarray) -> np.ndarray:
-        one, two = _uint8_or_float(frame1), _uint8_or_float(frame2)
-        return estimate.estimate_flow(model, one, two, **keywords)
 
-    def about(frame1: np.ndarray, frame2: np.ndarray) -> dict[str, Any]:
-        one, two = _uint8_or_float(frame1), _uint8_or_float(frame2)
-        need = estimate.memory_of_flow(model, one, two, options=keywords["options"])
-        leaves = () if isinstance(model, str) else nnx.state(model, nnx.Param)
-        count = sum(leaf.size for leaf in jax.tree.leaves(leaves))
-        return {"parameters": count, "MiB": need / 2**20}
+def _costs(
+    model: Any, keywords: dict[str, Any], frame1: np.ndarray, frame2: np.ndarray
+) -> dict[str, Any]:
+    """Returns the size of an estimator, and the memory that frames of a size need."""
+    if model is None:
+        return {"parameters": 0, "MiB": 0.0}
 
-    return run, about
+    from jaxflow import cost, estimate
+
+    seen = np.s_[: keywords["tile"], : keywords["tile"]]
+    one, two = (_uint8_or_float(frame[seen]) for frame in (frame1, frame2))
+    need = estimate.memory_of_flow(model, one, two, options=keywords["options"])
+    count = 0 if isinstance(model, str) else cost.count_parameters(model)
+    return {"parameters": count, "MiB": need / 2**20}
 
 
 def _convert(args: argparse.Namespace) -> None:
