@@ -151,15 +151,6 @@ def clip_loader(
             f"`short_side` must be a range that starts at `size` {size} or above; got "
             f"{short_side}"
         )
-    index, count = shard
-    if not 0 <= index < count:
-        raise ValueError(f"`shard` must be (process, processes); got {shard!r}")
-    available = len(range(index, len(source), count))
-    if available < batch_size:
-        raise ValueError(
-            f"`batch_size` is {batch_size}, but the source has {available} videos for "
-            f"shard {shard}"
-        )
 
     def prepare(element, rng):
         frames, label = _decodable(source, element, num_frames, stride, rate, rng)
@@ -169,15 +160,16 @@ def clip_loader(
             clip = clip[:, :, ::-1]
         return {"clip": np.ascontiguousarray(clip), "label": np.int32(label)}
 
-    grain = loaders.import_grain()
-    data = grain.MapDataset.source(source)[index::count].seed(seed)
-    if shuffle:
-        data = data.shuffle()
-    data = data.repeat(epochs).random_map(prepare)
-    data = data.batch(batch_size, drop_remainder=True).to_iter_dataset()
-    if workers:
-        data = data.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
-    return data
+    return loaders.batches(
+        source,
+        prepare,
+        batch_size=batch_size,
+        seed=seed,
+        shuffle=shuffle,
+        epochs=epochs,
+        shard=shard,
+        workers=workers,
+    )
 
 
 def clip_indices(

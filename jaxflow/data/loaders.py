@@ -4,7 +4,7 @@ Grain is an extra, and is imported when a loader is made. Batches are NumPy arra
 nothing here needs JAX.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,49 @@ def flow_loader(
             or a frame is smaller than the crop.
         ImportError: If Grain is not installed.
     """
+    return batches(
+        source,
+        lambda element, rng: _prepare(element, rng, crop),
+        batch_size=batch_size,
+        seed=seed,
+        shuffle=shuffle,
+        epochs=epochs,
+        shard=shard,
+        workers=workers,
+    )
+
+
+def batches(
+    source: Sequence[Mapping[str, Any]],
+    prepare: Callable[[Mapping[str, Any], np.random.Generator], dict[str, Any]],
+    *,
+    batch_size: int,
+    seed: int,
+    shuffle: bool,
+    epochs: int | None,
+    shard: tuple[int, int],
+    workers: int,
+):
+    """Shuffles, repeats, prepares and batches the elements of a source.
+
+    Args:
+        source: A sequence of elements.
+        prepare: (element, generator) -> dict of arrays of one shape for all elements.
+        batch_size: Elements in a batch, of this process. What is left over is dropped.
+        seed: Decides the order, and what `prepare` draws.
+        shuffle: Whether to shuffle; each epoch has its own order.
+        epochs: How many times to go through the source; None never ends.
+        shard: This process and the number of processes; each sees its own elements.
+        workers: Processes that prepare; 0 prepares in this one.
+
+    Returns:
+        A `grain.IterDataset` of dicts of stacked arrays.
+
+    Raises:
+        ValueError: If a number is out of range, or the shard has fewer elements than a
+            batch.
+        ImportError: If Grain is not installed.
+    """
     _checks.positive("batch_size", batch_size)
     index, count = shard
     if not 0 <= index < count:
@@ -57,19 +100,17 @@ def flow_loader(
     available = len(range(index, len(source), count))
     if available < batch_size:
         raise ValueError(
-            f"`batch_size` is {batch_size}, but the source has {available} pairs for "
-            f"shard {shard}"
+            f"`batch_size` is {batch_size}, but the source has {available} elements "
+            f"for shard {shard}"
         )
-    grain = import_grain()
+    grain = _import_grain()
     data = grain.MapDataset.source(source)[index::count].seed(seed)
     if shuffle:
         data = data.shuffle()
-    data = data.repeat(epochs)
-    data = data.random_map(lambda element, rng: _prepare(element, rng, crop))
+    data = data.repeat(epochs).random_map(prepare)
     data = data.batch(batch_size, drop_remainder=True).to_iter_dataset()
     if workers:
-        options = grain.MultiprocessingOptions(num_workers=workers)
-        data = data.mp_prefetch(options)
+        data = data.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
     return data
 
 
@@ -112,12 +153,8 @@ def _prepare(element, rng, crop):
     return element
 
 
-def import_grain():
-    """Imports Grain, ready for worker processes.
-
-    Raises:
-        ImportError: If it is not installed.
-    """
+def _import_grain():
+    """Imports Grain, ready for worker processes."""
     try:
         import grain
         from absl import flags

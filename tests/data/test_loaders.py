@@ -107,7 +107,7 @@ def test_shards_share_the_pairs_out():
     ("options", "fault"),
     [
         ({"batch_size": 0}, "`batch_size` must be positive; got 0"),
-        ({"batch_size": 5}, "`batch_size` is 5, but the source has 4 pairs"),
+        ({"batch_size": 5}, "`batch_size` is 5, but the source has 4 elements"),
         ({"batch_size": 2, "shard": (2, 2)}, r"`shard` must be .* got \(2, 2\)"),
     ],
 )
