@@ -1,3 +1,4 @@
+import functools
 import importlib.util
 import json
 
@@ -231,6 +232,21 @@ def test_paper_variant_is_algorithm_1_with_sobel_filters(rng):
     u, v = layer(*(jnp.asarray(z, jnp.float32)[..., None] for z in (x, y)))
     np.testing.assert_allclose(u[..., 0], flow[0], atol=1e-5)
     np.testing.assert_allclose(v[..., 0], flow[1], atol=1e-5)
+
+
+# Few at a time on a CPU: all 3; 2 of 4; 1 of 3; 1, larger than what it takes at once.
+@pytest.mark.parametrize(
+    "shape", [(3, 9, 8, 2), (2, 2, 64, 64, 4), (3, 64, 64, 6), (2, 182, 181, 1)]
+)
+def test_frames_do_not_depend_on_each_other(rng, shape):
+    x, y = (jnp.asarray(255 * rng.random(shape), jnp.float32) for _ in range(2))
+    run = functools.partial(representation_flow.tvl1, iterations=2)
+    u, v = jax.jit(run)(x, y)
+    assert u.shape == v.shape == shape
+    last = (-1,) * (len(shape) - 3)
+    alone = jax.jit(run)(x[last], y[last])
+    np.testing.assert_allclose(u[last], alone[0], atol=1e-5)
+    np.testing.assert_allclose(v[last], alone[1], atol=1e-5)
 
 
 @pytest.mark.parametrize("convolve", [True, False])
