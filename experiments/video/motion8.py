@@ -23,13 +23,13 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
+import recipe
 import tyro
 from flax import nnx
 
-from jaxflow import io, ops, train
+from jaxflow import cost, io, ops, train
 from jaxflow.data import motion_classes
 from jaxflow.layers import representation_flow
 from jaxflow.models.video import r3d, repflow, resnet3d, slowfast
@@ -196,12 +196,7 @@ def train_net(name: str, args: Args) -> tuple[Any, Result]:
     model = net.file.Model(config, rngs=rngs)
 
     def loss(model, batch):
-        scores = model(net.view(batch["clip"]))
-        entropy = optax.softmax_cross_entropy_with_integer_labels(
-            scores, batch["label"]
-        )
-        right = jnp.argmax(scores, axis=-1) == batch["label"]
-        return jnp.mean(entropy), {"top1": jnp.mean(right.astype(jnp.float32))}
+        return recipe.classification(model(net.view(batch["clip"])), batch["label"])
 
     optimiser = make_optimiser(net, steps)
     draw = functools.partial(
@@ -219,8 +214,8 @@ def train_net(name: str, args: Args) -> tuple[Any, Result]:
         curve.append((int(last), float(np.mean(jax.device_get(seen)))))
     train.finish(model, state)
     seconds = time.perf_counter() - began
-    count = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
     confusion, in_pair = test(model, net, args)
+    count = cost.count_parameters(model)
     return model, Result(name, count, seconds, curve, confusion, in_pair)
 
 

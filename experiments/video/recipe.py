@@ -25,7 +25,6 @@ from flax import nnx
 
 from jaxflow import checkpoint, classify, convert, train
 from jaxflow.data import motion_classes
-from jaxflow.layers import resnet3d
 
 DRAWN_EPOCH = 4000
 Task = Literal["motion8", "motion8-local", "order2", "product", "fastslow", "longclip"]
@@ -225,13 +224,10 @@ def inflate(
             slot = convert.find_slot(model, found.expand(path))
             if slot is None:
                 raise ValueError(f"{key}: the network has no {found.expand(path)}")
-            value = np.asarray(array, np.float32)
-            if value.ndim == 4:
-                value = value.transpose(2, 3, 1, 0)
-                value = resnet3d.inflate(value, slot.variable.shape[0])
-            if value.shape != slot.variable.shape:
-                raise ValueError(f"{key}: {value.shape} is not {slot.variable.shape}")
-            slot.variable[...] = jnp.asarray(value)
+            array = np.asarray(array)
+            if not slot.accepts(array.shape):
+                raise ValueError(f"{key}: {array.shape} is not {slot.foreign_shape}")
+            slot.fill(array)
             left.discard(slot.path)
     missing = sorted(path for path in left if not path.startswith(("head", "class")))
     if missing:
