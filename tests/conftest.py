@@ -34,3 +34,11 @@ def test_data():
 def rng():
     """A NumPy generator with a fixed seed."""
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def cheap_compilation():
+    """Halves the time that XLA takes; tiny models need no fast code."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)

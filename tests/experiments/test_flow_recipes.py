@@ -43,12 +43,7 @@ HD3 = hd3.Config(
 VCN = dataclasses.replace(vcn.TINY, levels=(3,), hypotheses=(4,))
 
 
-@pytest.fixture(autouse=True, scope="module")
-def cheap_compilation():
-    """Halves the time that XLA takes; tiny models need no fast code."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("cheap_compilation")
 
 
 @pytest.fixture

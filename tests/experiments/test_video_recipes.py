@@ -49,12 +49,7 @@ def recipes():
             del sys.modules[name]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def cheap_compilation():
-    """Halves the time that XLA takes; tiny models need no fast code."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("cheap_compilation")
 
 
 @pytest.fixture(autouse=True)

@@ -43,12 +43,7 @@ each_flow_file = pytest.mark.parametrize("module", FLOW, ids=_label)
 each_variant = pytest.mark.parametrize(("module", "name"), VARIANTS, ids=_label)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def cheap_compilation():
-    """Halves the time that XLA takes; tiny models need no fast code."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("cheap_compilation")
 
 
 @functools.cache
