@@ -79,12 +79,12 @@ def init(
         optimiser: Any optax transformation.
         seed: Determines everything random in the run but the initial weights.
     """
-    weights = jax.tree.map(jnp.copy, checkpoint.weights_of(model))
+    weights = _copy(checkpoint.weights_of(model))
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=weights["params"],
         stats=weights["stats"],
-        opt_state=optimiser.init(weights["params"]),
+        opt_state=jax.jit(optimiser.init)(weights["params"]),
         key=jax.random.key(seed),
     )
 
@@ -97,9 +97,14 @@ def finish(model: nnx.Module, state: TrainState) -> nnx.Module:
         state: The state after training.
     """
     weights = {"params": state.params, "stats": state.stats}
-    checkpoint.fill(model, jax.tree.map(jnp.copy, weights))
+    checkpoint.fill(model, _copy(weights))
     model.eval()
     return model
+
+
+@jax.jit
+def _copy(tree: Any) -> Any:
+    return jax.tree.map(jnp.copy, tree)
 
 
 def separate(model: nnx.Module) -> Rebuild:
