@@ -1,5 +1,7 @@
 """Tests for jaxflow.classical.trajectories."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -62,7 +64,8 @@ def test_motion_boundaries_fill_mbh_at_the_boundary():
     tracks = trajectories.Trajectories(
         jnp.array([[[15.0, 15.0]], [[15.0, 15.0]]]), jnp.array([True])
     )
-    found = trajectories.describe(tracks, flow, patch=8, segments=1)
+    describe = functools.partial(trajectories.describe, patch=8, segments=1)
+    found = jax.jit(describe)(tracks, flow)
     x = found["mbh_x"][0].reshape(-1, 8)
     assert (x.argmax(-1) == 0).all() and not found["mbh_y"].any()
 

@@ -108,9 +108,9 @@ def test_the_photograph_moves_by_the_flow_that_is_told():
     assert error[visible].mean() < 0.1 * still[visible].mean()
 
 
-def test_held_out_scenes_are_not_those_of_training():
+def test_held_out_scenes_are_not_those_of_training(small):
     scenes = demo_flow.held_out_scenes(2, seed=0)
-    batch = demo_flow.draw(jax.random.key(0))
+    batch = jax.jit(demo_flow.draw)(jax.random.key(0))
     frames = np.rint(255 * np.asarray(batch["image1"])).astype(np.uint8)
     assert len(scenes) == 2 and scenes[0][0].dtype == np.uint8
     assert not any((frames == scene[0]).all((1, 2, 3)).any() for scene in scenes)

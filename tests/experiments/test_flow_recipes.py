@@ -1,6 +1,7 @@
 """Each recipe of experiments/flow trains, stops, and goes on where it was."""
 
 import dataclasses
+import functools
 import importlib.util
 import json
 import pathlib
@@ -29,6 +30,7 @@ from jaxflow.models.flow import (
     tvnet,
     vcn,
 )
+from tests import golden
 
 FOLDER = pathlib.Path(__file__).parents[2] / "experiments" / "flow"
 RECIPES = (
@@ -425,9 +427,10 @@ def test_flownetsd_means_the_same_alone_and_in_flownet2(load):
     whole = module.build(module.CURRICULUM["fusion"], width, rngs=nnx.Rngs(4))
     module.adopt(whole, small)
     x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 64, 64, 6)), jnp.float32)
-    pixels = 20 * small.flows(x)[-1]
+    pixels = 20 * golden.run(small, x, method="flows")[-1]
     # What the fusion is given (`Model._fuse`).
-    np.testing.assert_allclose(whole.flownets_d.flows(x)[-1] / 20, pixels, rtol=1e-4)
+    given = golden.run(whole.flownets_d, x, method="flows")[-1] / 20
+    np.testing.assert_allclose(given, pixels, rtol=1e-4)
 
 
 def test_frozen_batch_norm_uses_its_statistics_and_leaves_them(load):
@@ -519,12 +522,13 @@ def test_unsupervised_loss_prefers_the_true_flow(load):
         def __call__(self, image1, image2):
             return [jnp.concatenate([self.flow, -self.flow])]
 
-    batch = {"image1": first, "image2": second}
+    @functools.partial(jax.jit, static_argnums=1)
+    def cost(k, masked):
+        batch = {"image1": first, "image2": second}
+        return module.loss(Guess(k * truth), batch, masked=masked)
+
     for masked in (False, True):
-        costs = [
-            float(module.loss(Guess(k * truth), batch, masked=masked))
-            for k in (1.0, 0.0, 0.5)
-        ]
+        costs = [float(cost(k, masked)) for k in (1.0, 0.0, 0.5)]
         assert costs[0] < 0.5 * costs[1] and costs[0] < 0.5 * costs[2]
     inside = module.visible(jnp.concatenate([truth, -truth]), masked=False)
     np.testing.assert_array_equal(inside[0].sum(), 48 * 44)
@@ -538,7 +542,9 @@ def test_robust_loss_of_fine_tuning_is_eq_4(load):
         return [jnp.full((1, 64 // 2**n, 64 // 2**n, 2), 1 / 2**n) for n in (3, 2)]
 
     batch = {"image1": truth, "image2": truth, "flow": truth}
-    found = module.robust_loss(model, batch, kind="sintel")
+    found = jax.jit(lambda batch: module.robust_loss(model, batch, kind="sintel"))(
+        batch
+    )
     # An error of (1, 1) pixels everywhere; levels 3 and 2, and full size.
     penalty = (2 / 20 + 0.01) ** 0.4
     expected = penalty * (0.01 * 8**2 + 0.005 * 16**2 + 0.0005 * 64**2)

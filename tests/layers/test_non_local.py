@@ -8,6 +8,7 @@ import pytest
 from flax import nnx
 
 from jaxflow.layers import non_local
+from tests import golden as golden_files
 
 GOLDEN_FORMS = {
     "softmax_p122": ("embedded_gaussian", (1, 2, 2)),
@@ -52,7 +53,7 @@ def test_equals_pyslowfast_with_its_gradient(golden, case):
     fill(block, weights)
     x, w = (jnp.asarray(np.moveaxis(arrays[name], 1, -1)) for name in "xw")
 
-    out, pull = jax.vjp(block, x)
+    out, pull = jax.vjp(lambda x: golden_files.run(block, x), x)
     (slope,) = pull(w)
 
     # Float32 in another order, of values up to 10 (gap to float64: up to 8e-6).
@@ -66,7 +67,7 @@ def test_equals_pyslowfast_with_its_gradient(golden, case):
 def test_a_new_block_is_the_identity(form, rng):
     block = non_local.NonLocal(4, 2, form=form, rngs=nnx.Rngs(0))
     x = jnp.asarray(rng.normal(size=(2, 3, 4, 5, 4)), jnp.float32)
-    np.testing.assert_array_equal(block(x), x)
+    np.testing.assert_array_equal(golden_files.run(block, x), x)
 
 
 @pytest.mark.parametrize("form", non_local.FORMS)
@@ -116,7 +117,7 @@ def test_equals_the_paper_written_with_loops(form, rng):
 def test_runs_in_bfloat16_and_on_maps_smaller_than_its_pool():
     block = non_local.NonLocal(4, 2, zero_init=False, rngs=nnx.Rngs(0))
     x = jnp.ones((1, 2, 1, 3, 4), jnp.bfloat16)
-    assert block(x).dtype == jnp.bfloat16
+    assert golden_files.run(block, x).dtype == jnp.bfloat16
 
 
 def test_rejects_an_unknown_form():

@@ -115,16 +115,17 @@ def test_convolution_is_its_definition(rng, window, settings):
 
 def assert_gradients_are_adjoint(function, rng, *inputs):
     """For f linear in each input, <cotangent, f(.. d ..)> = <gradient, d>."""
+    function = jax.jit(function)
     out, pull = jax.vjp(function, *inputs)
     cotangent = normal(rng, *out.shape)
-    for position, gradient in enumerate(jax.jit(pull)(cotangent)):
+    for position, gradient in enumerate(pull(cotangent)):
         direction = normal(rng, *inputs[position].shape)
         moved = list(inputs)
         moved[position] = direction
-        expected = jnp.vdot(cotangent, function(*moved))
-        scale = jnp.linalg.norm(gradient) * jnp.linalg.norm(direction)
+        expected = np.vdot(cotangent, function(*moved))
+        scale = np.linalg.norm(gradient) * np.linalg.norm(direction)
         # Rounding of sums in float32, against the size of what is summed.
-        assert abs(jnp.vdot(gradient, direction) - expected) < 1e-5 * scale
+        assert abs(np.vdot(gradient, direction) - expected) < 1e-5 * scale
 
 
 @pytest.mark.parametrize(("window", "settings"), CASES)
@@ -165,12 +166,16 @@ def test_scanned_gradient_is_xlas_at_full_size(rng):
 def test_takes_any_number_of_batch_axes(rng, batch):
     x, kernel = normal(rng, *batch, 5, 6, 4), normal(rng, 3, 3, 4, 2)
     stamp = normal(rng, 4, 4, 4, 2)
-    assert ops.conv(x, kernel).shape == (*batch, 3, 4, 2)
-    assert ops.conv_transpose(x, stamp, padding=1).shape == (*batch, 10, 12, 2)
     clip = normal(rng, *batch, 4, 5, 6, 4)
-    assert ops.conv3d(clip, kernel[None]).shape == (*batch, 4, 3, 4, 2)
-    assert ops.max_pool(clip, (2, 2, 2)).shape == (*batch, 2, 2, 3, 4)
-    assert ops.avg_pool(x, 2).shape == (*batch, 2, 3, 4)
+    cases = (
+        (lambda: ops.conv(x, kernel), (3, 4, 2)),
+        (lambda: ops.conv_transpose(x, stamp, padding=1), (10, 12, 2)),
+        (lambda: ops.conv3d(clip, kernel[None]), (4, 3, 4, 2)),
+        (lambda: ops.max_pool(clip, (2, 2, 2)), (2, 2, 3, 4)),
+        (lambda: ops.avg_pool(x, 2), (2, 3, 4)),
+    )
+    for function, shape in cases:
+        assert jax.eval_shape(function).shape == (*batch, *shape)
 
 
 def test_maps_over_kernels(rng, scan_everything):
@@ -189,9 +194,11 @@ def test_has_second_derivatives(rng, scan_everything, axes):
 
     direction = normal(rng, *kernel.shape)
     # The loss is quadratic: the Hessian times d is K^T K d.
-    product = jax.grad(lambda k: jnp.vdot(jax.grad(loss)(k), direction))(kernel)
-    expected = jnp.vdot(function(x, direction), function(x, direction))
-    np.testing.assert_allclose(jnp.vdot(product, direction), expected, rtol=1e-5)
+    product = jax.jit(jax.grad(lambda k: jnp.vdot(jax.grad(loss)(k), direction)))
+    along = jax.jit(function)(x, direction)
+    np.testing.assert_allclose(
+        np.vdot(product(kernel), direction), np.vdot(along, along), rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
@@ -316,17 +323,21 @@ def test_pooling_is_its_definition(rng, case):
     def windows(x, fill):
         return windows_of(x, window, strides, sides, (1,) * axes, fill)
 
-    np.testing.assert_array_equal(
-        ops.max_pool(x, window, **settings), windows(x, -np.inf).max(inner)
-    )
-    np.testing.assert_allclose(
-        ops.avg_pool(x, window, **settings), windows(x, 0).mean(inner), atol=1e-6
-    )
+    @jax.jit
+    def pool(x):
+        inside = {"count_include_pad": False}
+        return (
+            ops.max_pool(x, window, **settings),
+            ops.avg_pool(x, window, **settings),
+            ops.avg_pool(x, window, **settings, **inside),
+        )
+
+    largest, mean, mean_inside = pool(x)
+    np.testing.assert_array_equal(largest, windows(x, -np.inf).max(inner))
+    np.testing.assert_allclose(mean, windows(x, 0).mean(inner), atol=1e-6)
     inside = windows(np.ones(x.shape), 0).sum(inner)
     np.testing.assert_allclose(
-        ops.avg_pool(x, window, count_include_pad=False, **settings),
-        windows(x, 0).sum(inner) / inside,
-        atol=1e-6,
+        mean_inside, windows(x, 0).sum(inner) / inside, atol=1e-6
     )
 
 
@@ -367,14 +378,16 @@ def test_ceil_mode_keeps_partial_windows(length, size, step, margin):
     def mean_inside(row, start, stop):
         return row[max(start, 0) : stop].mean()
 
-    for actual, reduce in (
-        (ops.max_pool(x, (1, size), **settings), largest),
-        (ops.avg_pool(x, (1, size), **settings), mean),
-        (
-            ops.avg_pool(x, (1, size), count_include_pad=False, **settings),
-            mean_inside,
-        ),
-    ):
+    @jax.jit
+    def pool(x):
+        inside = {"count_include_pad": False}
+        return (
+            ops.max_pool(x, (1, size), **settings),
+            ops.avg_pool(x, (1, size), **settings),
+            ops.avg_pool(x, (1, size), **settings, **inside),
+        )
+
+    for actual, reduce in zip(pool(x), (largest, mean, mean_inside), strict=True):
         expected = torch_ceil_pool(row, size, step, margin, reduce)
         np.testing.assert_allclose(actual[0, :, 0], expected, rtol=1e-6)
 
