@@ -36,9 +36,14 @@ def rng():
     return np.random.default_rng(0)
 
 
-@pytest.fixture(scope="module")
-def cheap_compilation():
-    """Halves the time that XLA takes; tiny models need no fast code."""
-    jax.config.update("jax_disable_most_optimizations", True)
+@pytest.fixture(autouse=True, scope="module")
+def cheap_compilation(request):
+    """Halves the time that XLA takes where large programs run for a moment.
+
+    Operations, layers and published networks are tested as they are used, optimised.
+    """
+    whole = request.path.parent.name in ("classical", "data", "demo", "experiments")
+    cheap = whole or request.path.stem == "test_contract"
+    jax.config.update("jax_disable_most_optimizations", cheap)
     yield
     jax.config.update("jax_disable_most_optimizations", False)

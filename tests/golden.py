@@ -4,10 +4,11 @@ import importlib.util
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxflow import convert, models
+from jaxflow import convert, cost
 
 
 def load(folder, name):
@@ -32,11 +33,19 @@ def _procedural(folder):
     return module
 
 
+def blank(name, **overrides):
+    """Builds a model whose weights are zero: initial weights are slow to draw."""
+    model = cost.describe(name, **overrides)
+    state = nnx.state(model)
+    nnx.update(model, jax.tree.map(lambda v: np.zeros(v.shape, v.dtype), state))
+    nnx.update(model, jax.tree.map(jnp.asarray, nnx.state(model)))
+    return model
+
+
 def filled(folder, name, **overrides):
     """Returns the model of that name with procedural weights, and the arrays."""
     arrays, state = load(folder, name)
-    model = models.create_model(name, **overrides)
-    return convert.convert_state_dict(model, state), arrays
+    return convert.convert_state_dict(blank(name, **overrides), state), arrays
 
 
 def run(model, *arrays, method="__call__", **options):

@@ -17,6 +17,7 @@ from flax import nnx, serialization
 import jaxflow
 from jaxflow import checkpoint, convert, estimate, models
 from jaxflow.models.flow import pwcnet, spynet
+from tests import golden
 
 
 def tiny(seed=0):
@@ -234,7 +235,7 @@ def test_weights_of_mmflow_give_its_flow(theirs, ours, tolerance):
     spec.loader.exec_module(make_mmflow)
     saved = np.load(folder / "mmflow.npz")
     shapes = json.loads(str(saved[f"{theirs}/keys"]))
-    model = models.create_model(ours)
+    model = golden.blank(ours)
     convert.convert_state_dict(model, make_mmflow.fill(shapes))
     iterations = make_mmflow.RAFT_ITERATIONS
     options = {"iterations": iterations} if theirs == "raft" else {}

@@ -37,6 +37,7 @@ def test_it_runs_from_top_to_bottom(name, tmp_path, monkeypatch):
     monkeypatch.setenv("JAXFLOW_SMOKE", "1")
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(cache))
     monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     resources = {"metadata": {"path": str(tmp_path)}}
     nbclient.NotebookClient(notebook, timeout=600, resources=resources).execute()
     outputs = [out for cell in notebook.cells for out in cell.get("outputs", [])]

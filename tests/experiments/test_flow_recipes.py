@@ -45,9 +45,6 @@ HD3 = hd3.Config(
 VCN = dataclasses.replace(vcn.TINY, levels=(3,), hypotheses=(4,))
 
 
-pytestmark = pytest.mark.usefixtures("cheap_compilation")
-
-
 @pytest.fixture
 def load(monkeypatch):
     """Imports a recipe by name, as if its folder were where Python looks."""

@@ -49,9 +49,6 @@ def recipes():
             del sys.modules[name]
 
 
-pytestmark = pytest.mark.usefixtures("cheap_compilation")
-
-
 @pytest.fixture(autouse=True)
 def one_device(monkeypatch):
     """Keeps to one device: compiling for eight takes longer."""

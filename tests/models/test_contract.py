@@ -45,9 +45,6 @@ each_flow_file = _each("module", FLOW)
 each_variant = _each(("module", "name"), VARIANTS)
 
 
-pytestmark = pytest.mark.usefixtures("cheap_compilation")
-
-
 @functools.cache
 def tiny(module):
     """Returns a tiny model, split: (graphdef, state)."""

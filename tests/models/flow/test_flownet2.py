@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxflow import estimate, models
+from jaxflow import cost, estimate
 from jaxflow.models.flow import flownet2
 from tests import golden
 
@@ -28,7 +28,7 @@ def test_equals_the_official_network(test_data, name):
     ],
 )
 def test_has_the_published_number_of_weights(name, count):
-    model = nnx.eval_shape(lambda: models.create_model(name))
+    model = cost.describe(name)
     leaves = jax.tree.leaves(nnx.state(model, nnx.Param))
     assert sum(int(np.prod(leaf.shape)) for leaf in leaves) == count
 

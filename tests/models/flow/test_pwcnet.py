@@ -17,7 +17,7 @@ from tests import golden
 def case(test_data):
     """Golden arrays, the procedural state dict, and the model that it fills."""
     arrays, state = golden.load(test_data / "golden" / "flow", "pwcnet")
-    model = convert.convert_state_dict(models.create_model("pwcnet"), state)
+    model = convert.convert_state_dict(golden.blank("pwcnet"), state)
     return arrays, state, model
 
 

@@ -15,7 +15,7 @@ from tests import golden
 def case(test_data):
     """Golden arrays, and the model with the procedural weights."""
     arrays, state = golden.load(test_data / "golden" / "flow", "spynet")
-    return arrays, convert.convert_state_dict(models.create_model("spynet"), state)
+    return arrays, convert.convert_state_dict(golden.blank("spynet"), state)
 
 
 def test_flow_is_that_of_the_published_code(case):

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxflow import convert, models
+from jaxflow import convert
+from tests import golden as golden_files
 
 
 class Golden:
@@ -43,15 +44,6 @@ class Golden:
         return procedural.procedural_state_dict(self.info["entries"], self.info["gain"])
 
 
-def blank(name, **overrides):
-    """Builds a model whose weights are zero: initial weights are slow to draw."""
-    model = nnx.eval_shape(lambda: models.create_model(name, **overrides))
-    state = nnx.state(model)
-    nnx.update(model, jax.tree.map(lambda v: np.zeros(v.shape, v.dtype), state))
-    nnx.update(model, jax.tree.map(jnp.asarray, nnx.state(model)))
-    return model
-
-
 @pytest.fixture
 def golden(test_data):
     """Opens a golden file by name."""
@@ -63,7 +55,7 @@ def build():
     """Builds a model by name, filled from a state dict."""
 
     def build(name, state_dict, *, dialect=None, **overrides):
-        model = blank(name, **overrides)
+        model = golden_files.blank(name, **overrides)
         return convert.convert_state_dict(model, state_dict, dialect=dialect)
 
     return build
