@@ -9,9 +9,9 @@ reversal: a net that ignores the order of frames is at 50 %, whatever it learns.
 a picture (clips, learning curves, confusion) and a JSON line a net.
 
     4000 test clips of motion8    top-1     in pair    time on 2 cores
-    3-D, 300 steps                100.0 %   100.0 %    1.1 min
-    RepFlow, 120 steps            100.0 %   100.0 %    1.2 min
-    single frame, 300 steps        12.5 %    50.0 %    0.4 min
+    3-D, 300 steps                100.0 %   100.0 %    0.9 min
+    RepFlow, 120 steps            100.0 %   100.0 %    0.9 min
+    single frame, 300 steps        12.3 %    49.8 %    0.4 min
 """
 
 import dataclasses
