@@ -1,5 +1,6 @@
 """What several test files need to read the golden files."""
 
+import functools
 import importlib.util
 import json
 
@@ -51,9 +52,9 @@ def filled(folder, name, **overrides):
 def run(model, *arrays, method="__call__", **options):
     """Calls a method of a model as one compiled function of weights and arrays."""
     graph, state = nnx.split(model)
+    return _call(graph, method, tuple(options.items()), state, *arrays)
 
-    @jax.jit
-    def call(state, *arrays):
-        return getattr(nnx.merge(graph, state), method)(*arrays, **options)
 
-    return call(state, *arrays)
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _call(graph, method, options, state, *arrays):
+    return getattr(nnx.merge(graph, state), method)(*arrays, **dict(options))

@@ -134,7 +134,7 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(load, tmp_path):
         pytest.param("irr_pwc", irr_pwc.TINY, {}, marks=pytest.mark.slow),
         pytest.param("hd3", HD3, {"variant": "hd3_vgg_resnet"}, marks=pytest.mark.slow),
         pytest.param("vcn", VCN, {"stage": "things"}, marks=pytest.mark.slow),
-        ("unsupervised", pwcnet.TINY, {"stage": "masked"}),
+        ("unsupervised", spynet.TINY, {"variant": "spynet", "stage": "masked"}),
         pytest.param(
             "unsupervised", tvnet.TINY, {"variant": "tvnet"}, marks=pytest.mark.slow
         ),
