@@ -52,9 +52,11 @@ def filled(folder, name, **overrides):
 def run(model, *arrays, method="__call__", **options):
     """Calls a method of a model as one compiled function of weights and arrays."""
     graph, state = nnx.split(model)
-    return _call(graph, method, tuple(options.items()), state, *arrays)
+    traced = {k: v for k, v in options.items() if isinstance(v, jax.Array)}
+    fixed = tuple((k, v) for k, v in options.items() if k not in traced)
+    return _call(graph, method, fixed, state, traced, *arrays)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _call(graph, method, options, state, *arrays):
-    return getattr(nnx.merge(graph, state), method)(*arrays, **dict(options))
+def _call(graph, method, fixed, state, traced, *arrays):
+    return getattr(nnx.merge(graph, state), method)(*arrays, **dict(fixed), **traced)
