@@ -285,8 +285,8 @@ def _classify(args: argparse.Namespace) -> None:
             f"{classes}"
         )
     chosen = _find_class(args.of_class, labels, classes)
-    args.cam_layer = args.cam_layer or model.cam_layer
-    for layer in (args.cam_layer, *(layer for layer, _ in args.features)):
+    cam_layer = args.cam_layer or model.cam_layer
+    for layer in (cam_layer, *(layer for layer, _ in args.features)):
         classify.check_layer(model, layer)
 
     views = functools.partial(_sample, model, source, args)
@@ -305,7 +305,7 @@ def _classify(args: argparse.Namespace) -> None:
         best = int(np.argmax(joined)) if chosen is None else chosen
         # The view in the middle: with one crop or three, that is a centre.
         clip = next(itertools.islice(views("Grad-CAM"), len(scores) // 2, None))
-        _write_cam(args, model, clip, best)
+        _write_cam(args, model, clip, cam_layer, best)
 
 
 def _sample(model: Any, source: Any, args: argparse.Namespace, about: str):
@@ -344,7 +344,11 @@ def _open_clip(path: str) -> str | np.ndarray:
 
 
 def _write_cam(
-    args: argparse.Namespace, model: Any, clip: np.ndarray, class_index: int
+    args: argparse.Namespace,
+    model: Any,
+    clip: np.ndarray,
+    layer: str,
+    class_index: int,
 ) -> None:
     """Writes a Grad-CAM: frames above frames with heat, or a video of both."""
     import jax.numpy as jnp
@@ -352,7 +356,7 @@ def _write_cam(
     from jaxflow import classify
 
     warm = classify.grad_cam(
-        model, jnp.asarray(clip)[None], layer=args.cam_layer, class_index=class_index
+        model, jnp.asarray(clip)[None], layer=layer, class_index=class_index
     )
     heat = classify.overlay(clip, np.asarray(warm[0]))
     pairs = [viz.panel(pair, gap=2) for pair in zip(clip, heat, strict=True)]

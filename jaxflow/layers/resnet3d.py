@@ -352,20 +352,6 @@ class Head(nnx.Module):
         return ops.avg_pool(x, window, strides=1)
 
 
-def inflate(kernel: np.ndarray, frames: int) -> np.ndarray:
-    """Makes a 3-D kernel of a 2-D one, equal on a clip of one repeated frame.
-
-    Args:
-        kernel: (height, width, C_in, C_out).
-        frames: Size T in time.
-
-    Returns:
-        (T, height, width, C_in, C_out): T copies, each divided by T (Carreira and
-        Zisserman, CVPR 2017, Sec. 2.4).
-    """
-    return np.repeat(np.asarray(kernel)[None] / frames, frames, axis=0)
-
-
 def inflate_state_dict(
     state: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, np.ndarray]:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from jaxflow import convert
 from jaxflow.layers import resnet3d
 from tests import golden
 
@@ -60,8 +61,8 @@ def test_a_new_bottleneck_is_its_shortcut(rng):
 def test_a_clip_of_one_repeated_frame_gives_the_two_dimensional_answer(rng):
     flat = resnet3d.ConvNorm(3, 4, (1, 3, 3), padding=0, rngs=nnx.Rngs(0))
     deep = resnet3d.ConvNorm(3, 4, (3, 3, 3), padding=0, rngs=nnx.Rngs(1))
-    kernel = np.asarray(flat.conv.kernel[...])[0]
-    deep.conv.kernel[...] = jnp.asarray(resnet3d.inflate(kernel, 3))
+    kernel = np.asarray(flat.conv.kernel[...])[0].transpose(3, 2, 0, 1)
+    convert.find_slot(deep, "conv.weight").fill(kernel)
     flat.eval()
     deep.eval()
     frame = jnp.asarray(rng.normal(size=(2, 1, 5, 6, 3)), jnp.float32)

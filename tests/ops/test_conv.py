@@ -311,6 +311,20 @@ POOLS = {
 }
 
 
+def pools(x, window, settings):
+    """The largest of each window, its mean, and its mean without the margin."""
+
+    @jax.jit
+    def pool(x):
+        return (
+            ops.max_pool(x, window, **settings),
+            ops.avg_pool(x, window, **settings),
+            ops.avg_pool(x, window, count_include_pad=False, **settings),
+        )
+
+    return pool(x)
+
+
 @pytest.mark.parametrize("case", POOLS)
 def test_pooling_is_its_definition(rng, case):
     window, settings = POOLS[case]
@@ -323,16 +337,7 @@ def test_pooling_is_its_definition(rng, case):
     def windows(x, fill):
         return windows_of(x, window, strides, sides, (1,) * axes, fill)
 
-    @jax.jit
-    def pool(x):
-        inside = {"count_include_pad": False}
-        return (
-            ops.max_pool(x, window, **settings),
-            ops.avg_pool(x, window, **settings),
-            ops.avg_pool(x, window, **settings, **inside),
-        )
-
-    largest, mean, mean_inside = pool(x)
+    largest, mean, mean_inside = pools(x, window, settings)
     np.testing.assert_array_equal(largest, windows(x, -np.inf).max(inner))
     np.testing.assert_allclose(mean, windows(x, 0).mean(inner), atol=1e-6)
     inside = windows(np.ones(x.shape), 0).sum(inner)
@@ -378,16 +383,8 @@ def test_ceil_mode_keeps_partial_windows(length, size, step, margin):
     def mean_inside(row, start, stop):
         return row[max(start, 0) : stop].mean()
 
-    @jax.jit
-    def pool(x):
-        inside = {"count_include_pad": False}
-        return (
-            ops.max_pool(x, (1, size), **settings),
-            ops.avg_pool(x, (1, size), **settings),
-            ops.avg_pool(x, (1, size), **settings, **inside),
-        )
-
-    for actual, reduce in zip(pool(x), (largest, mean, mean_inside), strict=True):
+    found = pools(x, (1, size), settings)
+    for actual, reduce in zip(found, (largest, mean, mean_inside), strict=True):
         expected = torch_ceil_pool(row, size, step, margin, reduce)
         np.testing.assert_allclose(actual[0, :, 0], expected, rtol=1e-6)
 
