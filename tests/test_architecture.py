@@ -13,9 +13,9 @@ FLOORS = (
     {"ops", "io"},
     {"classical", "layers", "losses", "metrics", "viz", "data"},
     {"models"},
-    {"estimate", "classify", "convert", "cost", "evaluate"},
-    {"checkpoint"},
-    {"train"},
+    {"estimate", "views", "convert", "cost", "evaluate"},
+    {"explain", "checkpoint"},
+    {"classify", "train"},
     {"demo"},
     {"cli"},
 )

@@ -1,5 +1,3 @@
-import types
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,63 +19,6 @@ def model():
 @pytest.fixture(scope="module")
 def frames():
     return np.random.default_rng(0).integers(0, 256, (11, 40, 50, 3), np.uint8)
-
-
-@pytest.mark.parametrize(
-    ("length", "clips", "placement", "firsts"),
-    [
-        (40, 1, "spread", [10]),
-        (40, 3, "spread", [0, 10, 20]),
-        (40, 2, "pyslowfast", [0, 10]),
-        (40, 7, "dense", [0, 20]),
-        (45, 7, "dense", [0, 20, 40]),
-        (7, 2, "spread", [0, 0]),
-        (40, 1, "segments", [5]),
-        (40, 2, "segments", [2, 7]),
-    ],
-)
-def test_clips_start_where_they_should(length, clips, placement, firsts):
-    indices = classify.clip_indices(length, 4, 5, clips=clips, placement=placement)
-    np.testing.assert_array_equal(indices[:, 0], firsts)
-    assert indices.max() < length
-    assert (np.diff(indices) >= 0).all()
-
-
-def test_frames_of_a_clip_are_spread_as_in_pyslowfast():
-    # floor(linspace(start, start + span - 1, T)) with T = 8, span = 64, start = 10.
-    indices = classify.clip_indices(84, 8, 8)
-    np.testing.assert_array_equal(indices[0], [10, 19, 28, 37, 46, 55, 64, 73])
-
-
-def test_segments_cover_the_whole_video():
-    indices = classify.clip_indices(35, 7, 8, placement="segments")
-    np.testing.assert_array_equal(indices[0], [2, 7, 12, 17, 22, 27, 32])
-    one = classify.clip_indices(1, 3, 8, placement="segments", clips=2)
-    np.testing.assert_array_equal(one, 0)
-
-
-def test_random_clips_stay_inside_and_repeat_with_their_generator():
-    draw = [
-        classify.clip_indices(
-            50, 4, 3.5, clips=9, placement="random", generator=np.random.default_rng(3)
-        )
-        for _ in range(2)
-    ]
-    np.testing.assert_array_equal(*draw)
-    assert draw[0].max() < 50
-    assert len(set(draw[0][:, 0])) > 3
-
-
-def test_crops_are_where_they_are_named():
-    clip = np.arange(4 * 7).reshape(1, 4, 7, 1)
-    corners = [int(v[0, 0, 0, 0]) for v in classify.spatial_views(clip, 3, count=3)]
-    assert corners == [7, 9, 11]
-    five = [int(v[0, 0, 0, 0]) for v in classify.spatial_views(clip, 3, count=5)]
-    assert five == [0, 4, 7, 11, 9]
-    ten = classify.spatial_views(clip, 3, count=10)
-    np.testing.assert_array_equal(ten[7], ten[2][:, :, ::-1])
-    tall = classify.spatial_views(clip.swapaxes(1, 2), 3, count=3)
-    np.testing.assert_array_equal(tall[0], clip.swapaxes(1, 2)[:, :3, 1:])
 
 
 def test_scores_are_probabilities(model, frames):
@@ -150,29 +91,6 @@ def test_a_folder_or_a_pattern_is_its_pictures(model, frames, tmp_path, suffix):
     np.testing.assert_array_equal(actual, expected)
 
 
-def test_the_step_between_frames_is_in_time(frames):
-    """A network that counts in 15 frames a second takes every other of 30."""
-    settings = {"num_frames": 3, "frame_stride": 1, "crop_size": 8}
-    ramp = np.broadcast_to(np.arange(9)[:, None, None, None] / 10, (9, 8, 8, 3))
-    ramp = ramp.astype(np.float32)
-    for rate, step in ((15.0, 2), (30.0, 1), (None, 1)):
-        config = types.SimpleNamespace(**settings, frame_rate=rate)
-        network = types.SimpleNamespace(config=config)
-        (view,) = classify.sample_views(network, ramp, fps=30, short_side=8)
-        expected = classify.clip_indices(9, 3, step)[0] / 10
-        np.testing.assert_allclose(view[:, 0, 0, 0], expected, atol=1e-6)
-
-
-def test_a_network_says_where_its_frames_are():
-    config = types.SimpleNamespace(
-        num_frames=2, frame_stride=1, crop_size=4, placement="segments"
-    )
-    network = types.SimpleNamespace(config=config)
-    ramp = np.repeat(np.arange(8, dtype=np.uint8), 16 * 3).reshape(8, 4, 4, 3)
-    (view,) = classify.sample_views(network, ramp, short_side=4)
-    np.testing.assert_allclose(255 * view[:, 0, 0, 0], [2, 6], atol=1e-4)
-
-
 @pytest.mark.parametrize("length", [1, 2, 3, 5, 11])
 @pytest.mark.parametrize("size", [(40, 50), (33, 77), (7, 9), (1, 1)], ids=str)
 def test_clips_of_any_length_and_size_run(model, length, size):
@@ -187,21 +105,6 @@ def test_grey_frames_of_16_bits_run(model, shape):
     grey = np.random.default_rng(0).integers(0, 65536, shape, np.uint16)
     real = classify.classify_video(model, grey.astype(np.float32) / 65535)
     np.testing.assert_array_equal(classify.classify_video(model, grey), real)
-
-
-def test_a_network_on_flow_takes_arrays_of_two_channels_only(frames, tmp_path):
-    config = types.SimpleNamespace(
-        num_frames=2, frame_stride=1, crop_size=8, in_features=2
-    )
-    network = types.SimpleNamespace(config=config)
-    (view,) = classify.sample_views(network, np.full((3, 9, 9, 2), 0.5, np.float32))
-    assert view.shape == (2, 8, 8, 2)
-    with pytest.raises(ValueError, match="must be"):
-        classify.sample_views(network, frames)
-    path = tmp_path / "clip.mp4"
-    io.write_video(path, frames)
-    with pytest.raises(ValueError, match=r"clip\.mp4: .* 2 channels"):
-        classify.sample_views(network, path)
 
 
 @pytest.mark.parametrize("name", ["part_0.mp4", "test.avi"])
@@ -220,63 +123,6 @@ def test_top_k_names_the_best_first():
     assert classify.top_k(np.array([0.1, 0.9]), 1)[0][0] == "1"
     with pytest.raises(ValueError, match="labels"):
         classify.top_k(np.ones(3), labels=["a"])
-
-
-def test_features_of_a_layer_are_what_it_puts_out(model):
-    clip = jax.random.uniform(jax.random.key(0), (1, 4, 32, 32, 3))
-    last = classify.extract_features(model, clip, "slow.res5")
-    expected = jax.jit(lambda clip: model.features(clip))(clip)
-    # Two programs, fused differently; values are up to 10.
-    np.testing.assert_allclose(last, expected, atol=3e-5)
-    listed = classify.extract_features(model, clip, "slow.res3.blocks.0")
-    assert listed.shape == (1, 2, 4, 4, 32)
-    assert "slow.res3.blocks.0" in classify.layer_names(model)
-    with pytest.raises(ValueError, match="res9"):
-        classify.extract_features(model, clip, "slow.res9")
-
-
-def test_features_of_views_do_not_depend_on_the_batch(model, frames):
-    views = list(classify.sample_views(model, frames, clips=3, crops=1))
-    three = classify.view_features(model, views, "slow.res3", batch_size=2)
-    assert three.shape == (3, 2, 4, 4, 32)
-    one = classify.extract_features(model, jnp.asarray(views[2])[None], "slow.res3")
-    np.testing.assert_allclose(three[2], one[0], atol=1e-5)
-    pooled = classify.view_features(model, views, "head.projection")
-    assert pooled.shape == (3, 1, 1, 1, 5)
-
-
-def test_a_layer_that_is_not_called_is_one_clear_error(model):
-    clip = jnp.zeros((1, 4, 32, 32, 3))
-    with pytest.raises(ValueError, match="does not call its layer 'slow'"):
-        classify.extract_features(model, clip, "slow")
-    with pytest.raises(ValueError, match="Grad-CAM needs"):
-        classify.grad_cam(model, clip[:, :1], layer="head")
-    with pytest.raises(ValueError, match="class_index"):
-        classify.grad_cam(model, clip, class_index=5)
-
-
-def test_grad_cam_of_a_linear_head_is_its_weights(model):
-    clip = jax.random.uniform(jax.random.key(0), (2, 4, 64, 64, 3))
-    heat = classify.grad_cam(model, clip, class_index=2)
-    assert heat.shape == (2, 4, 64, 64)
-    features = jax.jit(lambda clip: model.features(clip))(clip)
-    # With a 1 x 1 window the mean gradient is the class's weights, up to a factor.
-    weights = model.head.projection.kernel[..., 2]
-    small = jax.nn.relu(features @ weights)
-    small = small / jnp.maximum(small.max(axis=(1, 2, 3), keepdims=True), 1e-9)
-    corners = heat[:, ::3, ::63, ::63]
-    np.testing.assert_allclose(corners, small[:, (0, -1)], atol=0.02 + 1e-4)
-
-
-def test_grad_cam_becomes_a_picture(model, tmp_path):
-    clip = jax.random.uniform(jax.random.key(0), (1, 4, 32, 32, 3))
-    heat = classify.grad_cam(model, clip, layer="slow.res3")
-    picture = classify.overlay(clip[0], heat[0])
-    assert picture.shape == (4, 32, 32, 3)
-    io.write_image(tmp_path / "cam.png", picture[0])
-    pure = classify.overlay(np.zeros((1, 2, 3)), np.array([[0.0, 1.0]]), opacity=1)
-    assert pure[0, 0, 2] > pure[0, 0, 0]
-    assert pure[0, 1, 0] > pure[0, 1, 2]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,270 @@
+"""Which frames a recognition network sees: clips in time, crops in space.
+
+video -> clips of frames (`clip_indices`) -> crops (`spatial_views`)
+"""
+
+import functools
+import itertools
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from jaxflow import _checks, io, ops
+from jaxflow.data import clips as clip_data
+from jaxflow.io import frames as sequences
+
+Video = str | os.PathLike | np.ndarray | jax.Array
+Placement = clip_data.Placement
+CROPS = (1, 3, 5, 10)
+clip_indices = clip_data.clip_indices
+
+
+def sample_views(
+    model: nnx.Module,
+    video: Video,
+    *,
+    clips: int = 1,
+    crops: Literal[1, 3, 5, 10] = 1,
+    random_views: int = 0,
+    placement: Placement | None = None,
+    num_frames: int | None = None,
+    stride: float | None = None,
+    seconds: float | None = None,
+    fps: float | None = None,
+    crop_size: int | None = None,
+    short_side: int | None = None,
+    seed: int = 0,
+) -> Iterator[np.ndarray]:
+    """Cuts the views that a network shall see out of a video.
+
+    Args:
+        model: A recognition network, whose config has the defaults.
+        video: See `jaxflow.classify_video`.
+        clips: Clips sampled in time; 10, with 3 crops, are the usual 30 views.
+        crops: Crops of each clip; see `spatial_views`.
+        random_views: If positive, so many clips at random times, each cropped at a
+            random place, instead of `clips` and `crops`; 25 in the paper of
+            representation flow.
+        placement: Where clips start; see `clip_indices`. By default the model's, which
+            for most is "spread".
+        num_frames: Frames of a clip; the model's by default.
+        stride: Frames of the video from frame to frame of a clip. By default the
+            model's, at the rate that the model counts in: 30 frames a second for most.
+        seconds: Duration of a clip, instead of `stride`; needs a rate.
+        fps: Rate of the video; a file's own by default. For frames without a rate,
+            the model's stride counts them.
+        crop_size: Side of the crops, in pixels; the model's by default.
+        short_side: The video's shorter side is resized to this first; 8 / 7 of
+            `crop_size` by default, or `crop_size` if there are several crops.
+        seed: Of the random places.
+
+    Returns:
+        An iterator over (T, S, S, C) float32 in [0, 1]: the crops of the first clip,
+        then those of the second, and so on. Frames are read when the first is asked
+        for.
+
+    Raises:
+        ValueError: As `jaxflow.classify_video`: what the header tells at the call,
+            damage of the file at the frame in question.
+    """
+    config = cast(Any, model).config
+    _checks.positive("clips", clips)
+    _checks.one_of("crops", crops, CROPS)
+    num_frames = int(num_frames or config.num_frames)
+    side = crop_size or config.crop_size
+    short = short_side or (side if crops > 1 else round(side * 8 / 7))
+    if short < side:
+        raise ValueError(
+            f"`short_side` must be at least the crop's {side}; got {short}"
+        )
+    source = _Source(video, fps, getattr(config, "in_features", 3))
+    generator = np.random.default_rng(seed)
+    if random_views:
+        placement = "random"
+    indices = clip_indices(
+        source.length,
+        num_frames,
+        source.stride(num_frames, stride, seconds, config),
+        clips=random_views or clips,
+        placement=placement or getattr(config, "placement", "spread"),
+        generator=generator,
+    )
+
+    def views() -> Iterator[np.ndarray]:
+        for clip in source.clips(indices, short):
+            if random_views:
+                yield _random_crop(clip, side, generator)
+            else:
+                yield from spatial_views(clip, side, count=crops)
+
+    return views()
+
+
+def spatial_views(
+    clip: np.ndarray, side: int, *, count: Literal[1, 3, 5, 10] = 1
+) -> list[np.ndarray]:
+    """Crops squares.
+
+    Args:
+        clip: (T, H, W, C).
+        side: Height and width of the squares.
+        count: 1: the centre. 3: centre and both ends of the longer side, in order. 5:
+            four corners and the centre. 10: those, and their mirror images.
+
+    Returns:
+        `count` arrays (T, side, side, C).
+
+    Raises:
+        ValueError: If the clip is smaller than the square or `count` is another.
+    """
+    _checks.one_of("count", count, CROPS)
+    height, width = clip.shape[1:3]
+    if min(height, width) < side:
+        raise ValueError(f"`clip` is {height} x {width}, smaller than the crop {side}")
+    low, high = height - side, width - side
+    middle = (-(-low // 2), -(-high // 2))
+    if count == 1:
+        places = [middle]
+    elif count == 3:
+        ends = (0, middle[1], high) if width >= height else (0, middle[0], low)
+        places = [
+            (middle[0], end) if width >= height else (end, middle[1]) for end in ends
+        ]
+    else:
+        places = [(0, 0), (0, high), (low, 0), (low, high), middle]
+    views = [clip[:, y : y + side, x : x + side] for y, x in places]
+    return views + [view[:, :, ::-1] for view in views] if count == 10 else views
+
+
+def batches(views: Iterable[np.ndarray], size: int) -> Iterator[tuple[jax.Array, int]]:
+    """Stacks views into batches of one size, so that a network compiles once.
+
+    Args:
+        views: As `sample_views` gives them.
+        size: Views in a batch.
+
+    Yields:
+        (batch, count): always `size` views, of which the first `count` are real, and
+        the others copies of the last.
+
+    Raises:
+        ValueError: If `size` is not positive.
+    """
+    _checks.positive("batch_size", size)
+    views = iter(views)
+    while pending := list(itertools.islice(views, size)):
+        count = len(pending)
+        pending += [pending[-1]] * (size - count)
+        yield jnp.asarray(np.stack(pending)), count
+
+
+class _Source:
+    """Frames of a file, a folder, a pattern or an array, by number."""
+
+    def __init__(self, video: Any, fps: float | None, channels: int):
+        self.path = video if isinstance(video, (str, os.PathLike)) else None
+        self.fps = fps
+        if self.path is None:
+            self.frames = _as_frames(video, channels)
+            self.length = len(self.frames)
+            return
+        if channels != 3:
+            raise ValueError(
+                f"{self.path}: the network takes {channels} channels, not the frames "
+                "of a file: give it an array; for flow, clipped to 20 pixels, "
+                "(flow + 20) / 40"
+            )
+        if sequences.is_sequence(self.path):
+            self.length = len(io.list_frames(self.path))
+        else:
+            info = io.video_info(self.path)
+            self.fps = fps or info.fps
+            self.length = info.length or sum(1 for _ in io.read_video(self.path))
+
+    def stride(self, num_frames, stride, seconds, config) -> float:
+        """Returns the step between the frames of a clip, in frames of the video."""
+        if stride is not None and seconds is not None:
+            raise ValueError("give `stride` or `seconds`, not both")
+        if seconds is not None:
+            if self.fps is None:
+                raise ValueError("`seconds` needs the rate of the frames: give `fps`")
+            return seconds * self.fps / num_frames
+        if stride is not None:
+            return stride
+        rate = getattr(config, "frame_rate", clip_data.TARGET_FPS)
+        scale = self.fps / rate if self.fps and rate else 1
+        return config.frame_stride * scale
+
+    def clips(self, indices: np.ndarray, short: int) -> Iterator[np.ndarray]:
+        """Yields clips, (T, H', W', C) float32 in [0, 1], of that shorter side."""
+        kept = self._read(np.unique(indices), short)
+        for row in indices:
+            yield np.stack([kept[index] for index in row])
+
+    def _read(self, wanted: np.ndarray, short: int) -> dict[int, np.ndarray]:
+        if self.path is None:
+            return {i: _resized(self.frames[i], short) for i in wanted}
+        kept: dict[int, np.ndarray] = {}
+        frame = None
+        remaining = set(wanted.tolist())
+        stream = io.read_frames(self.path, stop=int(wanted.max()) + 1)
+        for index, frame in enumerate(stream):
+            if index in remaining:
+                kept[index] = _resized(_as_frames(frame[None], 3)[0], short)
+                remaining.discard(index)
+        if frame is None:
+            raise ValueError(f"{self.path}: holds no frames")
+        if remaining:
+            # A header may promise more frames than there are.
+            last = _resized(_as_frames(frame[None], 3)[0], short)
+            kept |= dict.fromkeys(remaining, last)
+        return kept
+
+
+def _as_frames(video: Any, channels: int) -> np.ndarray:
+    """Checks frames: (T, H, W, channels), float32 in [0, 1]."""
+    frames = np.asarray(video)
+    if frames.ndim == 3:
+        frames = frames[..., None]
+    if frames.ndim != 4 or frames.shape[-1] not in (1, channels) or 0 in frames.shape:
+        raise ValueError(
+            f"`video` must be (T, H, W, {channels}), (T, H, W, 1) or (T, H, W); "
+            f"got {np.shape(video)}"
+        )
+    if frames.dtype in (np.uint8, np.uint16):
+        frames = frames.astype(np.float32) / np.float32(np.iinfo(frames.dtype).max)
+    elif not np.issubdtype(frames.dtype, np.floating):
+        raise ValueError(f"`video` must be uint8, uint16 or float; got {frames.dtype}")
+    elif not (np.isfinite(frames).all() and frames.min() >= 0 and frames.max() <= 1):
+        raise ValueError(
+            "`video` must be finite and in [0, 1] if it is float; got values from "
+            f"{frames.min()} to {frames.max()}: divide 8-bit frames by 255"
+        )
+    return np.broadcast_to(frames, (*frames.shape[:-1], channels))
+
+
+def _resized(frame: np.ndarray, short: int) -> np.ndarray:
+    """Resizes (H, W, C) so that its shorter side is `short`, bilinearly."""
+    height, width = frame.shape[:2]
+    if min(height, width) == short:
+        return frame.astype(np.float32)
+    if height < width:
+        size = (short, max(short, int(width / height * short)))
+    else:
+        size = (max(short, int(height / width * short)), short)
+    return np.asarray(_resize(jnp.asarray(frame, jnp.float32), size))
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _resize(frame: jax.Array, size: tuple[int, int]) -> jax.Array:
+    return ops.resize(frame, size)
+
+
+def _random_crop(clip: np.ndarray, side: int, generator) -> np.ndarray:
+    y, x = (generator.integers(0, n - side + 1) for n in clip.shape[1:3])
+    return clip[:, y : y + side, x : x + side]

@@ -1,0 +1,106 @@
+import types
+
+import numpy as np
+import pytest
+
+from jaxflow import io, views
+
+
+@pytest.fixture(scope="module")
+def frames():
+    return np.random.default_rng(0).integers(0, 256, (11, 40, 50, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("length", "clips", "placement", "firsts"),
+    [
+        (40, 1, "spread", [10]),
+        (40, 3, "spread", [0, 10, 20]),
+        (40, 2, "pyslowfast", [0, 10]),
+        (40, 7, "dense", [0, 20]),
+        (45, 7, "dense", [0, 20, 40]),
+        (7, 2, "spread", [0, 0]),
+        (40, 1, "segments", [5]),
+        (40, 2, "segments", [2, 7]),
+    ],
+)
+def test_clips_start_where_they_should(length, clips, placement, firsts):
+    indices = views.clip_indices(length, 4, 5, clips=clips, placement=placement)
+    np.testing.assert_array_equal(indices[:, 0], firsts)
+    assert indices.max() < length
+    assert (np.diff(indices) >= 0).all()
+
+
+def test_frames_of_a_clip_are_spread_as_in_pyslowfast():
+    # floor(linspace(start, start + span - 1, T)) with T = 8, span = 64, start = 10.
+    indices = views.clip_indices(84, 8, 8)
+    np.testing.assert_array_equal(indices[0], [10, 19, 28, 37, 46, 55, 64, 73])
+
+
+def test_segments_cover_the_whole_video():
+    indices = views.clip_indices(35, 7, 8, placement="segments")
+    np.testing.assert_array_equal(indices[0], [2, 7, 12, 17, 22, 27, 32])
+    one = views.clip_indices(1, 3, 8, placement="segments", clips=2)
+    np.testing.assert_array_equal(one, 0)
+
+
+def test_random_clips_stay_inside_and_repeat_with_their_generator():
+    draw = [
+        views.clip_indices(
+            50, 4, 3.5, clips=9, placement="random", generator=np.random.default_rng(3)
+        )
+        for _ in range(2)
+    ]
+    np.testing.assert_array_equal(*draw)
+    assert draw[0].max() < 50
+    assert len(set(draw[0][:, 0])) > 3
+
+
+def test_crops_are_where_they_are_named():
+    clip = np.arange(4 * 7).reshape(1, 4, 7, 1)
+    corners = [int(v[0, 0, 0, 0]) for v in views.spatial_views(clip, 3, count=3)]
+    assert corners == [7, 9, 11]
+    five = [int(v[0, 0, 0, 0]) for v in views.spatial_views(clip, 3, count=5)]
+    assert five == [0, 4, 7, 11, 9]
+    ten = views.spatial_views(clip, 3, count=10)
+    np.testing.assert_array_equal(ten[7], ten[2][:, :, ::-1])
+    tall = views.spatial_views(clip.swapaxes(1, 2), 3, count=3)
+    np.testing.assert_array_equal(tall[0], clip.swapaxes(1, 2)[:, :3, 1:])
+
+
+def test_the_step_between_frames_is_in_time(frames):
+    """A network that counts in 15 frames a second takes every other of 30."""
+    settings = {"num_frames": 3, "frame_stride": 1, "crop_size": 8}
+    ramp = np.broadcast_to(np.arange(9)[:, None, None, None] / 10, (9, 8, 8, 3))
+    ramp = ramp.astype(np.float32)
+    for rate, step in ((15.0, 2), (30.0, 1), (None, 1)):
+        config = types.SimpleNamespace(**settings, frame_rate=rate)
+        network = types.SimpleNamespace(config=config)
+        (view,) = views.sample_views(network, ramp, fps=30, short_side=8)
+        expected = views.clip_indices(9, 3, step)[0] / 10
+        np.testing.assert_allclose(view[:, 0, 0, 0], expected, atol=1e-6)
+
+
+def test_a_network_says_where_its_frames_are():
+    config = types.SimpleNamespace(
+        num_frames=2, frame_stride=1, crop_size=4, placement="segments"
+    )
+    network = types.SimpleNamespace(config=config)
+    ramp = np.repeat(np.arange(8, dtype=np.uint8), 16 * 3).reshape(8, 4, 4, 3)
+    (view,) = views.sample_views(network, ramp, short_side=4)
+    np.testing.assert_allclose(255 * view[:, 0, 0, 0], [2, 6], atol=1e-4)
+
+
+def test_a_network_on_flow_takes_arrays_of_two_channels_only(frames, tmp_path):
+    config = types.SimpleNamespace(
+        num_frames=2, frame_stride=1, crop_size=8, in_features=2
+    )
+    network = types.SimpleNamespace(config=config)
+    (view,) = views.sample_views(network, np.full((3, 9, 9, 2), 0.5, np.float32))
+    assert view.shape == (2, 8, 8, 2)
+    with pytest.raises(ValueError, match="must be"):
+        views.sample_views(network, frames)
+    path = tmp_path / "clip.mp4"
+    io.write_video(path, frames)
+    with pytest.raises(ValueError, match=r"clip\.mp4: .* 2 channels"):
+        views.sample_views(network, path)
