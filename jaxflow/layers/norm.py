@@ -64,6 +64,56 @@ class BatchNorm(nnx.Module):
         running[...] = (1 - self.momentum) * running[...] + self.momentum * new
 
 
+class GroupNorm(nnx.Module):
+    """Normalises groups of channels over an example's pixels (Wu and He, ECCV 2018).
+
+        y = (x - mean) / sqrt(var + epsilon) * scale + bias
+
+    Mean and variance are those of the channels of a group at all positions of one
+    example, in float32.
+
+    Args:
+        features: Channels.
+        groups: Number of groups, of neighbouring channels.
+        epsilon: Added to the variance.
+        affine: Whether there are a scale and a bias for each channel.
+    """
+
+    torch_names: ClassVar = {"weight": ("scale", None), "bias": ("bias", None)}
+
+    def __init__(
+        self,
+        features: int,
+        groups: int = 32,
+        *,
+        epsilon: float = 1e-5,
+        affine: bool = True,
+    ):
+        if groups < 1 or features % groups:
+            raise ValueError(
+                f"`groups` must divide the {features} features; got {groups}"
+            )
+        self.groups = groups
+        self.epsilon = epsilon
+        self.scale = nnx.Param(_constant(1, features)) if affine else nnx.data(None)
+        self.bias = nnx.Param(_constant(0, features)) if affine else nnx.data(None)
+
+    def __call__(self, x: jax.Array, *, batch_axes: int = 1) -> jax.Array:
+        """Normalises `x`, whose first `batch_axes` axes tell examples apart."""
+        wide = x.astype(jnp.float64 if x.dtype == jnp.float64 else jnp.float32)
+        split = wide.reshape(*x.shape[:-1], self.groups, -1)
+        axes = (*range(batch_axes, x.ndim - 1), x.ndim)
+        mean = jnp.mean(split, axes, keepdims=True)
+        var = jnp.mean(jnp.square(split - mean), axes, keepdims=True)
+        y = ((split - mean) * lax.rsqrt(var + self.epsilon)).reshape(x.shape)
+        if self.scale is not None and self.bias is not None:
+            scale, bias = (
+                part[...].astype(y.dtype) for part in (self.scale, self.bias)
+            )
+            y = y * scale + bias
+        return y.astype(x.dtype)
+
+
 def instance_norm(x: jax.Array, *, epsilon: float = 1e-5) -> jax.Array:
     """Normalises each channel of each example over its pixels, in float32.
 

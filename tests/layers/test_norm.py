@@ -92,3 +92,36 @@ def test_instance_norm_of_a_constant_is_zero_and_its_gradient_finite():
     np.testing.assert_array_equal(norm.instance_norm(x), 0)
     slope = jax.grad(lambda x: norm.instance_norm(x)[0, 0, 0, 0])(x)
     assert jnp.isfinite(slope).all()
+
+
+@pytest.mark.parametrize("batch_axes", [1, 2])
+def test_group_norm_equals_its_equation(rng, batch_axes):
+    layer = norm.GroupNorm(6, 2, epsilon=1e-2)
+    scale, bias = rng.normal(size=(2, 6))
+    layer.scale[...], layer.bias[...] = jnp.float32(scale), jnp.float32(bias)
+    x = rng.normal(2, 3, size=(2, 3, 4, 5, 6))
+    expected = np.empty_like(x)
+    for group in (slice(0, 3), slice(3, 6)):
+        part = x[..., group]
+        axes = tuple(range(batch_axes, x.ndim))
+        mean, var = part.mean(axes, keepdims=True), part.var(axes, keepdims=True)
+        normal = (part - mean) / np.sqrt(var + 1e-2)
+        expected[..., group] = normal * scale[group] + bias[group]
+    y = layer(jnp.float32(x), batch_axes=batch_axes)
+    # Float32 of values of order 1.
+    np.testing.assert_allclose(y, expected, atol=1e-5)
+
+
+def test_group_norm_without_weights_and_in_half_precision(rng):
+    layer = norm.GroupNorm(4, 4, affine=False)
+    assert not jax.tree.leaves(nnx.state(layer))
+    x = rng.normal(5, 3, size=(2, 7, 9, 4)).astype(np.float32)
+    # A group of one channel is an instance norm.
+    np.testing.assert_allclose(layer(x), norm.instance_norm(x), atol=1e-5)
+    assert norm.GroupNorm(4, 2)(jnp.asarray(x, jnp.bfloat16)).dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("groups", [0, 3])
+def test_group_norm_rejects_groups_that_do_not_divide(groups):
+    with pytest.raises(ValueError, match="`groups` must divide the 4 features"):
+        norm.GroupNorm(4, groups)

@@ -1,0 +1,77 @@
+"""Attention over one axis of tokens: by softmax, and with linear cost."""
+
+import jax
+import jax.numpy as jnp
+
+
+def softmax_attention(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    *,
+    scale: float = 1.0,
+    bias: jax.Array | None = None,
+) -> jax.Array:
+    """Averages values by the similarity of keys to queries (Vaswani et al., 2017).
+
+        out_i = sum_j softmax_j(scale q_i . k_j + b_ij) v_j
+
+    Args:
+        query: (*B, heads, N, D).
+        key: (*B, heads, M, D).
+        value: (*B, heads, M, E).
+        scale: Factor of the products, such as D^-1/2.
+        bias: Added before the softmax, and broadcast to (*B, heads, N, M); minus
+            infinity hides a key.
+
+    Returns:
+        (*B, heads, N, E), in the dtype of `value`; products are summed and the softmax
+        taken in float32 at least.
+    """
+    wide = _accumulator(query)
+    scores = jnp.einsum("...id,...jd->...ij", query, key, preferred_element_type=wide)
+    scores = scores * jnp.asarray(scale, wide)
+    if bias is not None:
+        scores = scores + bias.astype(wide)
+    weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
+    out = jnp.einsum("...ij,...je->...ie", weights, value, preferred_element_type=wide)
+    return out.astype(value.dtype)
+
+
+def linear_attention(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+    """Averages values over all tokens once, and reads the result by the queries.
+
+        out_i = sum_d q_id sum_j softmax_j(k_jd) v_j
+
+    Shen et al., "Efficient Attention: Attention with Linear Complexities" (WACV 2021).
+
+    Args:
+        query: (*B, heads, N, D), scaled or normalised as the network wants it.
+        key: (*B, heads, M, D), before its softmax over the tokens.
+        value: (*B, heads, M, E).
+
+    Returns:
+        (*B, heads, N, E), in the dtype of `value`; summed in float32 at least.
+    """
+    wide = _accumulator(query)
+    weights = jax.nn.softmax(key.astype(wide), axis=-2).astype(value.dtype)
+    gathered = jnp.einsum(
+        "...jd,...je->...de", weights, value, preferred_element_type=wide
+    ).astype(value.dtype)
+    out = jnp.einsum("...id,...de->...ie", query, gathered, preferred_element_type=wide)
+    return out.astype(value.dtype)
+
+
+def split_heads(x: jax.Array, heads: int) -> jax.Array:
+    """Gives each head its block of channels: (*B, N, heads D) -> (*B, heads, N, D)."""
+    return jnp.swapaxes(x.reshape(*x.shape[:-1], heads, -1), -3, -2)
+
+
+def join_heads(x: jax.Array) -> jax.Array:
+    """Undoes `split_heads`: (*B, heads, N, D) -> (*B, N, heads D)."""
+    x = jnp.swapaxes(x, -3, -2)
+    return x.reshape(*x.shape[:-2], -1)
+
+
+def _accumulator(x: jax.Array):
+    return jnp.float64 if x.dtype == jnp.float64 else jnp.float32
