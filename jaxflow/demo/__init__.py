@@ -1,4 +1,3 @@
 """The demo: trains, restores, measures and shows, in minutes, offline."""
 
-from jaxflow.demo.flow import main as main
 from jaxflow.demo.flow import run as run

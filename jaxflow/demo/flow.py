@@ -8,7 +8,6 @@ against zero flow and OpenCV's methods on scenes it never saw and on a photograp
 by a known homography. The report is one HTML file that needs nothing else.
 """
 
-import argparse
 import dataclasses
 import functools
 import importlib.metadata
@@ -33,7 +32,6 @@ from jaxflow import (
     checkpoint,
     estimate,
     evaluate,
-    io,
     losses,
     metrics,
     ops,
@@ -109,50 +107,6 @@ class Result:
         return self.scenes[OURS]["epe"] / self.scenes[ZERO]["epe"]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the demo from the command line.
-
-    Args:
-        argv: Words after ``jaxflow demo``; None takes those of the process.
-
-    Returns:
-        The exit code.
-    """
-    parser = argparse.ArgumentParser(
-        prog="jaxflow demo",
-        description="Train a small PWC-Net on synthetic scenes, restore it, measure it "
-        "and write a report: offline, in minutes.",
-        epilog="example: jaxflow demo --minutes 5 --frames a.png b.png",
-    )
-    parser.add_argument("--minutes", type=float, default=9.2, help="for training (9.2)")
-    parser.add_argument("--frames", nargs=2, metavar=("A", "B"), help="a pair of yours")
-    parser.add_argument("--output", default="demo_report", help="folder (demo_report)")
-    parser.add_argument("--steps", type=int, help="train this long, whatever the time")
-    parser.add_argument("--pairs", type=int, default=64, help="held-out scenes (64)")
-    parser.add_argument("--seed", type=int, default=0, help="of weights and data (0)")
-    args = parser.parse_args(argv)
-    if not args.minutes > 0:
-        raise ValueError(f"--minutes must be positive; got {args.minutes}")
-    if (args.steps or LEGS) < LEGS or args.pairs < 1:
-        raise ValueError(f"--steps must be {LEGS} or more, and --pairs 1 or more")
-    frames = [io.read_image(path) for path in args.frames or ()]
-    result = run(
-        args.output,
-        minutes=args.minutes,
-        steps=args.steps,
-        frames=frames,
-        seed=args.seed,
-        pairs=args.pairs,
-    )
-    columns = ("epe", "visible", "1px", "seconds")
-    print(evaluate.format_table(result.scenes, columns=columns, title="scenes"))
-    if result.photograph:
-        print(evaluate.format_table(result.photograph, columns=columns, title="photo"))
-    print(f"error relative to zero flow: {result.ratio:.3f}")
-    print(f"{result.seconds / 60:.1f} minutes; report: {result.path}")
-    return 0
-
-
 def run(
     output: str | os.PathLike,
     *,
@@ -176,7 +130,16 @@ def run(
 
     Returns:
         The measurements and the path of the report.
+
+    Raises:
+        ValueError: If there are too few steps for the legs, no time, or no scenes.
     """
+    if not minutes > 0:
+        raise ValueError(f"`minutes` must be positive; got {minutes}")
+    if steps is not None and steps < LEGS:
+        raise ValueError(f"`steps` must be {LEGS} or more, one a leg; got {steps}")
+    if pairs < 1:
+        raise ValueError(f"`pairs` must be 1 or more; got {pairs}")
     began = time.perf_counter()
     folder = pathlib.Path(output)
     shutil.rmtree(folder / "run", ignore_errors=True)

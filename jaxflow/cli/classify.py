@@ -1,0 +1,257 @@
+"""``jaxflow classify``: the action in a video, and where it is seen."""
+
+import argparse
+import functools
+import itertools
+import json
+from typing import Any
+
+import numpy as np
+
+from jaxflow import io, viz
+from jaxflow.cli import common, estimators, paths
+from jaxflow.io import files, frames, image, video
+
+MOST_FRAMES = 8
+"""Frames that a picture of a Grad-CAM shows."""
+
+
+def add_command(commands) -> None:
+    """Adds the command and its options to the parser."""
+    about = "Name the action in a video, and show where it is seen"
+    example = (
+        "jaxflow classify clip.mp4 --model slowfast_4x16_r50 --weights "
+        "SLOWFAST_4x16_R50.pyth --labels names.txt --views 10x3 --grad-cam cam.png"
+    )
+    add = common.add_command(commands, "classify", run, about, example).add_argument
+    helps = {
+        "clip": "a video; or a folder or a pattern (in quotes) of pictures",
+        "model": "see jaxflow models --task video",
+        "weights": "a file (.pth, .pyth, .pkl, .safetensors), a folder of a training "
+        "run, or a published name such as slowfast_4x16_r50/kinetics400",
+        "option": "field of the network's config, such as num_classes=8; may be "
+        "repeated",
+        "labels": "names of the classes: one a line, or JSON",
+        "top": "print the K best classes (default: %(default)s)",
+        "views": "CLIPSxCROPS: clips in time, and 1, 3, 5 or 10 crops of each "
+        "(default: 1x1; 10x3 are the usual 30)",
+        "random": "N clips at random times and places instead",
+        "placement": "where clips start (default: the model's)",
+        "frames": "frames of a clip (default: the model's)",
+        "stride": "frames of the video to one of a clip (default: the model's)",
+        "seconds": "duration of a clip, instead of --stride",
+        "fps": "rate of the frames (default: the video's)",
+        "crop": "height and width of the crops (default: the model's)",
+        "activation": "softmax, or sigmoid for networks of several labels",
+        "combine": "how views are joined (default: %(default)s)",
+        "batch": "views that run together (default: %(default)s)",
+        "seed": "of the random views",
+        "cam": "where the best class is seen: a picture of frames, or a video",
+        "layer": "of --grad-cam (default: the model's last map)",
+        "class": "of --grad-cam: number or name (default: the best)",
+        "features": "write what a layer puts out for every view, such as: --features "
+        "slow.res5 res5.npy; may be repeated",
+    }
+    add("clip", metavar="CLIP", help=helps["clip"])
+    add("--model", required=True, metavar="NAME", help=helps["model"])
+    add("--weights", metavar="FILE", help=helps["weights"])
+    many = {"action": "append", "default": []}
+    add("--option", metavar="NAME=VALUE", help=helps["option"], **many)
+    add("--labels", metavar="FILE", help=helps["labels"])
+    add("--top", type=common.whole, default=5, metavar="K", help=helps["top"])
+    add("--views", type=_views, default=(1, 1), metavar="CxS", help=helps["views"])
+    add(
+        "--random-views",
+        type=common.whole,
+        default=0,
+        metavar="N",
+        help=helps["random"],
+    )
+    places = ("spread", "pyslowfast", "segments", "random", "dense")
+    add("--placement", choices=places, help=helps["placement"])
+    add("--frames", type=common.whole, metavar="N", help=helps["frames"])
+    add("--stride", type=common.positive, metavar="N", help=helps["stride"])
+    add("--seconds", type=common.positive, metavar="S", help=helps["seconds"])
+    add("--fps", type=common.positive, help=helps["fps"])
+    add("--crop", type=common.whole, metavar="PX", help=helps["crop"])
+    kinds = ("softmax", "sigmoid")
+    add("--activation", choices=kinds, default="softmax", help=helps["activation"])
+    joins = ("mean", "max")
+    add("--combine", choices=joins, default="mean", help=helps["combine"])
+    add("--batch-size", type=common.whole, default=4, metavar="N", help=helps["batch"])
+    add("--seed", type=int, default=0, metavar="N", help=helps["seed"])
+    add("--grad-cam", metavar="PATH", help=helps["cam"])
+    add("--cam-layer", metavar="LAYER", help=helps["layer"])
+    add("--class", dest="of_class", metavar="NAME", help=helps["class"])
+    pair = ("LAYER", "FILE")
+    add("--features", nargs=2, metavar=pair, help=helps["features"], **many)
+
+
+def _views(text: str) -> tuple[int, int]:
+    """Reads CLIPSxCROPS."""
+    clips, _, crops = text.partition("x")
+    if clips.isdecimal() and int(clips) > 0 and crops in ("1", "3", "5", "10"):
+        return int(clips), int(crops)
+    raise argparse.ArgumentTypeError(
+        f"must be CLIPSxCROPS, with 1, 3, 5 or 10 crops, such as 10x3; got {text}"
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Prints the best classes of a video; writes features and a Grad-CAM."""
+    paths.check_suffix("--grad-cam", args.grad_cam, (*image.SUFFIXES, *video.WRITABLE))
+    for _, path in args.features:
+        paths.check_suffix("--features", path, (".npy",))
+    for path in filter(None, (args.grad_cam, *(path for _, path in args.features))):
+        paths.check_folder(path)
+    labels = _read_labels(args.labels) if args.labels else None
+    source = _open_clip(args.clip)
+
+    from jaxflow import classify
+
+    model = _load_recogniser(args)
+    classes = model.config.num_classes
+    if labels is not None and len(labels) != classes:
+        raise ValueError(
+            f"--labels: {args.labels} names {len(labels)} classes; the network has "
+            f"{classes}"
+        )
+    chosen = _find_class(args.of_class, labels, classes)
+    cam_layer = args.cam_layer or model.cam_layer
+    for layer in (cam_layer, *(layer for layer, _ in args.features)):
+        classify.check_layer(model, layer)
+
+    views = functools.partial(_sample, model, source, args)
+    scores = classify.score_views(
+        model, views("score"), activation=args.activation, batch_size=args.batch_size
+    )
+    joined = scores.mean(0) if args.combine == "mean" else scores.max(0)
+    for name, score in classify.top_k(joined, args.top, labels=labels):
+        print(f"{score:.4f}  {name}")
+    for layer, path in args.features:
+        features = classify.view_features(model, views(layer), layer, batch_size=1)
+        with files.atomic_path(path) as temporary:
+            np.save(temporary, features)
+        print(f"wrote {path}")
+    if args.grad_cam:
+        best = int(np.argmax(joined)) if chosen is None else chosen
+        # The view in the middle: with one crop or three, that is a centre.
+        clip = next(itertools.islice(views("Grad-CAM"), len(scores) // 2, None))
+        _write_cam(args, model, clip, cam_layer, best)
+
+
+def _sample(model: Any, source: Any, args: argparse.Namespace, about: str):
+    """Yields the views of a clip that the options ask for, and shows progress."""
+    from jaxflow import classify
+
+    clips, crops = args.views
+    found = classify.sample_views(
+        model,
+        source,
+        clips=clips,
+        crops=crops,
+        random_views=args.random_views,
+        placement=args.placement,
+        num_frames=args.frames,
+        stride=args.stride,
+        seconds=args.seconds,
+        fps=args.fps,
+        crop_size=args.crop,
+        seed=args.seed,
+    )
+    known = args.placement != "dense"
+    total = (args.random_views or clips * crops) if known else None
+    return common.progress(found, "view", total=total, about=about)
+
+
+def _open_clip(path: str) -> str | np.ndarray:
+    """Returns a clip's path, after a look at it; or the one frame of a picture."""
+    if files.suffix(path) in image.SUFFIXES and not frames.is_sequence(path):
+        return io.read_image(path)[None]
+    if frames.is_sequence(path):
+        io.list_frames(path)
+    else:
+        io.video_info(path)
+    return path
+
+
+def _write_cam(
+    args: argparse.Namespace,
+    model: Any,
+    clip: np.ndarray,
+    layer: str,
+    class_index: int,
+) -> None:
+    """Writes a Grad-CAM: frames above frames with heat, or a video of both."""
+    import jax.numpy as jnp
+
+    from jaxflow import classify
+
+    warm = classify.grad_cam(
+        model, jnp.asarray(clip)[None], layer=layer, class_index=class_index
+    )
+    heat = classify.overlay(clip, np.asarray(warm[0]))
+    pairs = [viz.panel(pair, gap=2) for pair in zip(clip, heat, strict=True)]
+    if files.suffix(args.grad_cam) in video.WRITABLE:
+        io.write_video(args.grad_cam, pairs, fps=args.fps or 8.0)
+    else:
+        shown = np.unique(np.linspace(0, len(clip) - 1, MOST_FRAMES).astype(int))
+        rows = [*clip[shown], *heat[shown]]
+        io.write_image(args.grad_cam, viz.panel(rows, columns=len(shown), gap=2))
+    print(f"wrote {args.grad_cam}")
+
+
+def _load_recogniser(args: argparse.Namespace) -> Any:
+    """Returns a recognition network with its weights."""
+    from jaxflow import checkpoint, models
+
+    names = models.list_models("video")
+    if args.model not in names:
+        raise ValueError(
+            f"--model: no recognition network is named {args.model!r}; there are "
+            f"{', '.join(names)}"
+        )
+    if not args.weights:
+        known = [k for k in checkpoint.published() if k.startswith(f"{args.model}/")]
+        raise ValueError(
+            f"--weights: {args.model} needs a file of weights"
+            + (f", or the name of published ones: {', '.join(known)}" if known else "")
+        )
+    model = models.create_model(args.model, **common.parse_options(args))
+    estimators.fill(model, [args.weights])
+    return model
+
+
+def _read_labels(path: str) -> list[str]:
+    """Reads names of classes: one a line, or JSON: a list, or name <-> number."""
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+    if files.suffix(path) != ".json":
+        return [line.strip() for line in text.splitlines() if line.strip()]
+    try:
+        names = json.loads(text)
+        if isinstance(names, dict):
+            if all(str(number).isdecimal() for number in names.values()):
+                # As the published list of Kinetics, with quotes inside the names.
+                names = {number: name for name, number in names.items()}
+            numbers = {int(number): name for number, name in names.items()}
+            names = [numbers[index] for index in range(len(numbers))]
+        return [str(name).strip('"') for name in names]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ValueError(
+            f"{path}: must be a JSON list of names, or an object of names and 0, 1, ..."
+        ) from None
+
+
+def _find_class(word: str | None, labels: list[str] | None, classes: int) -> int | None:
+    """Returns the number of a class that is given by number or by name."""
+    if word is None:
+        return None
+    if labels is not None and word in labels:
+        return labels.index(word)
+    if word.isdecimal() and int(word) < classes:
+        return int(word)
+    raise ValueError(
+        f"--class: must be a name in --labels, or a number below {classes}; got "
+        f"{word!r}"
+    )

@@ -1,0 +1,28 @@
+"""``jaxflow convert``: a published checkpoint as safetensors."""
+
+import argparse
+
+from jaxflow.cli import common, estimators, paths
+
+
+def add_command(commands) -> None:
+    """Adds the command and its options to the parser."""
+    about = "Turn a published checkpoint into safetensors, without running its code"
+    example = "jaxflow convert pwc_net.pth.tar --model pwcnet -o pwcnet.safetensors"
+    add = common.add_command(commands, "convert", run, about, example).add_argument
+    pieces = "the checkpoint; several files if its authors cut it into pieces"
+    add("files", nargs="+", metavar="FILE", help=pieces)
+    add("--model", required=True, metavar="NAME", help="see jaxflow models")
+    add("-o", "--output", required=True, metavar="FILE", help="ends in .safetensors")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Writes a published checkpoint as safetensors."""
+    paths.check_suffix("--output", args.output, (".safetensors",))
+
+    from jaxflow import convert, models
+
+    model = models.create_model(args.model)
+    estimators.fill(model, args.files)
+    convert.save_weights(model, args.output)
+    print(f"wrote {args.output}")

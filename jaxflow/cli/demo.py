@@ -1,0 +1,49 @@
+"""``jaxflow demo``: trains, restores, measures and shows, in minutes, offline."""
+
+import argparse
+
+from jaxflow import io
+from jaxflow.cli import common
+
+
+def add_command(commands) -> None:
+    """Adds the command and its options to the parser."""
+    about = "Train a small PWC-Net, restore it, measure it and write a report"
+    example = "jaxflow demo --minutes 5 --frames a.png b.png"
+    add = common.add_command(commands, "demo", run, about, example).add_argument
+    helps = {
+        "minutes": "for training (default: %(default)s)",
+        "frames": "a pair of yours",
+        "output": "folder (default: %(default)s)",
+        "steps": "train this long, whatever the time",
+        "pairs": "held-out scenes (default: %(default)s)",
+        "seed": "of weights and data (default: %(default)s)",
+    }
+    add("--minutes", type=common.positive, default=9.2, help=helps["minutes"])
+    add("--frames", nargs=2, metavar=("A", "B"), help=helps["frames"])
+    add("--output", default="demo_report", metavar="DIR", help=helps["output"])
+    add("--steps", type=common.whole, metavar="N", help=helps["steps"])
+    add("--pairs", type=common.whole, default=64, metavar="N", help=helps["pairs"])
+    add("--seed", type=int, default=0, metavar="N", help=helps["seed"])
+
+
+def run(args: argparse.Namespace) -> None:
+    """Runs the demo, and prints what it measured."""
+    frames = [io.read_image(path) for path in args.frames or ()]
+
+    from jaxflow import demo, evaluate
+
+    result = demo.run(
+        args.output,
+        minutes=args.minutes,
+        steps=args.steps,
+        frames=frames,
+        seed=args.seed,
+        pairs=args.pairs,
+    )
+    columns = ("epe", "visible", "1px", "seconds")
+    print(evaluate.format_table(result.scenes, columns=columns, title="scenes"))
+    if result.photograph:
+        print(evaluate.format_table(result.photograph, columns=columns, title="photo"))
+    print(f"error relative to zero flow: {result.ratio:.3f}")
+    print(f"{result.seconds / 60:.1f} minutes; report: {result.path}")

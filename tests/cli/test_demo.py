@@ -1,0 +1,18 @@
+"""Tests for jaxflow.cli.demo."""
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("demo --minutes 0", "must be a number above 0"),
+        ("demo --steps 3", "`steps` must be 4 or more"),
+        ("demo --frames none.png eins.png", "none.png: No such file"),
+        ("demo eins.png", "unrecognized arguments"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(odd, tmp_path, fails, words, message):
+    before = sorted(tmp_path.rglob("*"))
+    assert message in fails(*words.split())
+    assert sorted(tmp_path.rglob("*")) == before

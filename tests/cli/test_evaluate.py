@@ -1,0 +1,80 @@
+"""Tests for jaxflow.cli.evaluate."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from jaxflow import checkpoint, classical, cli, convert, io, models
+
+SIZE = (24, 33)
+
+
+def test_evaluate_prints_and_writes_a_table(tmp_path, picture, capsys):
+    folder = tmp_path / "middlebury/Scene"
+    folder.mkdir(parents=True)
+    for name, level in (("frame10.png", 51), ("frame11.png", 102)):
+        io.write_image(folder / name, picture(level))
+    io.write_flow(folder / "flow10.flo", np.full((*SIZE, 2), [0.2, 4.4]))
+    words = ["--model", "zero", "--model", "brightness", "-o", "table.json"]
+    data = ["--data", "middlebury=middlebury", "--limit", "1"]
+    assert cli.main(["evaluate", "flow", *words, *data]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].split()[:3] == ["middlebury", "pairs", "epe"]
+    assert [line.split()[0] for line in out[1:3]] == ["zero", "brightness"]
+    table = json.loads((tmp_path / "table.json").read_text())["middlebury"]
+    # Errors of float32.
+    assert table["zero"]["epe"] == pytest.approx(np.hypot(0.2, 4.4), rel=1e-5)
+    assert table["brightness"]["epe"] == pytest.approx(4.0, rel=1e-5)
+    assert table["brightness"]["fl_all"] == 100
+
+
+def test_evaluate_all_compares_what_is_at_hand(tmp_path, capsys, monkeypatch):
+    chosen = {name: classical.METHODS[name] for name in ("lucas_kanade", "affine")}
+    monkeypatch.setattr(classical, "METHODS", chosen)
+    monkeypatch.setenv("JAXFLOW_CACHE", str(tmp_path))
+    model = models.create_model("spynet")
+    here = tmp_path / "spynet.safetensors"
+    convert.save_weights(model, here)
+    weights = dataclasses.replace(
+        checkpoint.published()["spynet/sintel-final"],
+        file=here.name,
+        sha256="",
+        dialect="jaxflow",
+    )
+    absent = checkpoint.published()["pwcnet/chairs"]
+    known = {"spynet/toy": weights, "pwcnet/chairs": absent}
+    monkeypatch.setattr(checkpoint, "published", lambda: known)
+    out = tmp_path / "table.json"
+    words = ["evaluate", "flow", "--all", "--limit", "1", "-o", str(out)]
+    assert cli.main(words) == 0
+    rows = json.loads(out.read_text())["scenes"]
+    assert list(rows) == ["zero", "affine", "lucas_kanade", "spynet/toy"]
+    count = sum(x.size for x in jax.tree.leaves(nnx.state(model, nnx.Param)))
+    assert rows["spynet/toy"]["parameters"] == count
+    assert rows["spynet/toy"]["MiB"] > rows["affine"]["MiB"] > 0
+    assert rows["zero"]["epe"] > 0
+    printed = capsys.readouterr().out
+    for column in ("parameters", "MiB", "seconds", "epe"):
+        assert column in printed
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("evaluate flow --model zero", "--data: give NAME=DIR"),
+        ("evaluate flow --data hd1k=x", "--model: name the estimators, or give --all"),
+        ("evaluate flow --model zero --all", "--model: name the estimators"),
+        ("evaluate flow --model zero --data x", "--data: give NAME=DIR"),
+        ("evaluate flow --model zero --data hd1k=empty", "no pairs of layout"),
+        ("evaluate flow --model a --model b --weights c --data hd1k=x", "several"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(odd, tmp_path, fails, words, message):
+    before = sorted(tmp_path.rglob("*"))
+    assert message in fails(*words.split())
+    left = [path for path in sorted(tmp_path.rglob("*")) if path not in before]
+    assert all(path.is_dir() for path in left)
