@@ -38,6 +38,10 @@ def read_flo(path: files.Path) -> tuple[np.ndarray, np.ndarray]:
         header = file.read(12)
         if len(header) < 12:
             raise files.fault(path, f"{size} bytes are too few for a .flo header of 12")
+        if header[:4] == TAG[::-1]:
+            raise files.fault(
+                path, "its numbers are big-endian; a .flo file is little-endian"
+            )
         if header[:4] != TAG:
             raise files.fault(
                 path, f"no .flo file: it begins with {header[:4]!r}, not with {TAG!r}"

@@ -2,12 +2,15 @@
 
 import numpy as np
 
-from jaxflow.io import files, flo, kitti, pfm
+from jaxflow.io import arrays, files, flo, kitti, pfm
 
 _READERS = {
     ".flo": flo.read_flo,
     ".png": kitti.read_kitti,
     ".pfm": pfm.read_pfm_flow,
+    ".npz": arrays.read_npz_flow,
+    ".npy": arrays.read_npy_flow,
+    ".flo5": arrays.read_flo5,
 }
 _WRITERS = {
     ".flo": flo.write_flo,
@@ -17,14 +20,19 @@ _WRITERS = {
 
 
 SUFFIXES = tuple(_WRITERS)
-"""Extensions that flow is read from and written to."""
+"""Extensions that flow is written to."""
+READABLE = tuple(_READERS)
+"""Extensions that flow is read from."""
 
 
 def read_flow(path: files.Path) -> tuple[np.ndarray, np.ndarray]:
-    """Reads optical flow from a `.flo`, `.png` (KITTI) or `.pfm` file.
+    """Reads optical flow from a file.
+
+    Its kind is told by its extension, and checked by what is in it.
 
     Args:
-        path: The file.
+        path: The file: `.flo`, `.png` (KITTI), `.pfm`, `.npz`, `.npy` or `.flo5`
+            (Spring; takes h5py).
 
     Returns:
         The flow, (H, W, 2) float32: (u, v) in pixels, 0 where it is unknown; and
@@ -32,8 +40,9 @@ def read_flow(path: files.Path) -> tuple[np.ndarray, np.ndarray]:
 
     Raises:
         ValueError: If the file is damaged or foreign, or its extension is none of
-            the three. The message names the file and the fault.
+            these. The message names the file and the fault.
         OSError: If the file cannot be opened.
+        ImportError: If it is a `.flo5` file and h5py is not installed.
     """
     return _pick(_READERS, path)(path)
 

@@ -27,12 +27,12 @@ def list_frames(path: files.Path) -> list[pathlib.Path]:
         found = [
             entry
             for entry in pathlib.Path(path).iterdir()
-            if files.suffix(entry) in image.SUFFIXES and entry.name[0] != "."
+            if files.suffix(entry) in image.READABLE and entry.name[0] != "."
         ]
     else:
         found = [pathlib.Path(name) for name in glob.glob(os.fspath(path))]
     if not found:
-        raise files.fault(path, f"no pictures there ({', '.join(image.SUFFIXES)})")
+        raise files.fault(path, f"no pictures there ({', '.join(image.READABLE)})")
     return sorted(found, key=_natural_key)
 
 

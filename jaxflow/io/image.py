@@ -1,10 +1,10 @@
-"""Pictures: PNG, JPEG, PPM and PGM, as RGB of 8 or 16 bits.
+"""Pictures as RGB of 8 or 16 bits: PNG, JPEG, PPM, PGM, TIFF, BMP and WebP.
 
 Whatever the file holds becomes RGB. Gray is repeated three times; a palette is looked
 up; alpha is dropped, not blended; gray of 1, 2 or 4 bits is stretched to 0...255; the
-orientation that a camera notes in a JPEG is applied. A file of 16 bits a sample stays
-at 16 bits. The kind is told by the first bytes of a file when it is read, by the
-extension when it is written.
+orientation that a camera notes is applied. A file of 16 bits a sample stays at 16 bits.
+The kind is told by the first bytes of a file when it is read, by the extension when it
+is written: PNG, JPEG, PPM and PGM are.
 """
 
 import io
@@ -13,20 +13,26 @@ import re
 import numpy as np
 from PIL import Image, ImageOps
 
-from jaxflow.io import files, png
+from jaxflow.io import files, png, tiff
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".ppm", ".pgm")
+"""Extensions that pictures are written with."""
+READABLE = (*SUFFIXES, ".tif", ".tiff", ".bmp", ".webp")
+"""Extensions that pictures are looked for by."""
 _NETPBM = re.compile(
     rb"P([2356])(?:\s|#[^\n]*\n)+(\d{1,9})(?:\s|#[^\n]*\n)+(\d{1,9})"
     rb"(?:\s|#[^\n]*\n)+(\d{1,9})(?:\s)"
 )
+# Pixels that a WebP of any length may have, and those that a byte of it may stand for:
+# one colour takes no bits at all.
+_WEBP_PIXELS, _WEBP_PACKING = 2**24, 2**14
 
 
 def read_image(path: files.Path) -> np.ndarray:
     """Reads a picture as RGB.
 
     Args:
-        path: A PNG, JPEG, PPM or PGM file.
+        path: A PNG, JPEG, PPM, PGM, TIFF, BMP or WebP file.
 
     Returns:
         (H, W, 3), uint8; or uint16 if the file has more than 8 bits a sample.
@@ -34,7 +40,9 @@ def read_image(path: files.Path) -> np.ndarray:
     Raises:
         ValueError: If the file is damaged, foreign, too short for the size that its
             header claims, or larger than `PIL.Image.MAX_IMAGE_PIXELS`. It is raised
-            before memory is allocated for what the header claims.
+            before memory is allocated for what the header claims. Also if the file
+            holds several pictures (an animation, the pages of a TIFF), or numbers
+            that are signed or floating-point.
         OSError: If the file cannot be opened.
     """
     with open(path, "rb") as file:
@@ -42,13 +50,18 @@ def read_image(path: files.Path) -> np.ndarray:
     if data.startswith(png.SIGNATURE):
         image = _read_png(path, data)
     elif data.startswith(b"\xff\xd8\xff"):
-        image = _read_jpeg(path, data)
+        image = _read_pillow(path, data, "JPEG")
     elif re.match(rb"P[2356][\s#]", data):
         image = _read_netpbm(path, data)
+    elif data.startswith(tiff.SIGNATURES):
+        image = _read_tiff(path, data)
+    elif data.startswith(b"BM"):
+        image = _read_pillow(path, data, "BMP")
+    elif data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        _check_webp(path, data)
+        image = _read_pillow(path, data, "WEBP")
     else:
-        raise files.fault(
-            path, f"no PNG, JPEG, PPM or PGM file: it begins with {data[:8]!r}"
-        )
+        raise files.fault(path, _foreign(data))
     # A copy: the decoders lend memory that may not be written to.
     return np.array(np.broadcast_to(image, (*image.shape[:2], 3)), order="C")
 
@@ -113,37 +126,96 @@ def _check_pixels(path: files.Path, width: int, height: int) -> None:
         )
 
 
+def _foreign(data: bytes) -> str:
+    """Says what a file is that is no picture of a kind that is read."""
+    if data.startswith(b"GIF8"):
+        return "is a GIF, which is a video: read it by `read_video` or `read_frames`"
+    kinds = "PNG, JPEG, PPM, PGM, TIFF, BMP or WebP"
+    return f"no {kinds} file: it begins with {data[:8]!r}"
+
+
 def _read_png(path: files.Path, data: bytes) -> np.ndarray:
     """Decodes a PNG: (H, W, 1 or 3)."""
     header, _ = png.parse(path, data)
     _check_pixels(path, header.width, header.height)
     if header.depth == 16:
         image = png.decode16(path, data)
-        return image[..., :1] if header.channels < 3 else image[..., :3]
+        image = image[..., :1] if header.channels < 3 else image[..., :3]
+        return tiff.upright(image, png.orientation(path, data))
     return _read_pillow(path, data, "PNG")
 
 
-def _read_jpeg(path: files.Path, data: bytes) -> np.ndarray:
-    """Decodes a JPEG: (H, W, 3)."""
-    return _read_pillow(path, data, "JPEG")
+def _read_tiff(path: files.Path, data: bytes) -> np.ndarray:
+    """Decodes a TIFF: (H, W, 1 or 3)."""
+    directory = tiff.parse(path, data)
+    _check_pixels(path, *tiff.size(directory))
+    return _guarded(path, "TIFF", lambda: tiff.decode(path, data, directory))
 
 
 def _read_pillow(path: files.Path, data: bytes, kind: str) -> np.ndarray:
     """Decodes a picture of 8 bits by Pillow: (H, W, 3)."""
-    try:
+
+    def decode():
         with Image.open(io.BytesIO(data), formats=[kind]) as picture:
             _check_pixels(path, *picture.size)
             if kind == "JPEG":
                 _check_jpeg_length(path, data, *picture.size)
-                picture = ImageOps.exif_transpose(picture)
-            return np.asarray(picture.convert("RGB"))
+            elif kind == "BMP":
+                _check_packing(path, data, *picture.size, limit=tiff.PACKING_LIMIT)
+            # The second picture in a JPEG is the first one's depth or its twin.
+            if kind != "JPEG" and getattr(picture, "n_frames", 1) > 1:
+                raise files.fault(path, "is an animation: save its frames one by one")
+            upright = ImageOps.exif_transpose(picture)
+            return np.asarray(upright.convert("RGB"))
+
+    return _guarded(path, kind, decode)
+
+
+def _guarded(path: files.Path, kind: str, decode) -> np.ndarray:
+    """Runs a decoder that may raise anything; turns it into one error."""
+    try:
+        return decode()
     except MemoryError:
         raise
     except Exception as error:
         # A damaged file makes Pillow raise OSError, SyntaxError, struct.error and more.
         if isinstance(error, ValueError) and str(error).startswith(f"{path}: "):
             raise
-        raise files.fault(path, f"no readable {kind} file: {error}") from None
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise files.fault(path, f"no readable {kind} file: {reason}") from None
+
+
+def _check_packing(
+    path: files.Path, data: bytes, width: int, height: int, *, limit: int
+) -> None:
+    """Raises if a file is too short for its size at `limit` pixels a byte."""
+    if width * height > limit * len(data):
+        raise files.fault(
+            path,
+            f"its header claims {width} x {height} pixels, but its {len(data)} bytes "
+            "cannot hold them",
+        )
+
+
+def _check_webp(path: files.Path, data: bytes) -> None:
+    """Checks the size that a WebP claims, for which its decoder allocates memory."""
+    kind, body = data[12:16], data[20:30]
+    if len(body) < 10:
+        raise files.fault(path, "is truncated: it ends in its header")
+    if kind == b"VP8X":
+        width = 1 + int.from_bytes(body[4:7], "little")
+        height = 1 + int.from_bytes(body[7:10], "little")
+    elif kind == b"VP8L":
+        packed = int.from_bytes(body[1:5], "little")
+        width, height = 1 + (packed & 0x3FFF), 1 + (packed >> 14 & 0x3FFF)
+    elif kind == b"VP8 ":
+        width = int.from_bytes(body[6:8], "little") & 0x3FFF
+        height = int.from_bytes(body[8:10], "little") & 0x3FFF
+    else:
+        raise files.fault(path, f"is damaged: it holds {kind!r} instead of a picture")
+    _check_pixels(path, width, height)
+    if width * height > _WEBP_PIXELS:
+        _check_packing(path, data, width, height, limit=_WEBP_PACKING)
 
 
 def _check_jpeg_length(path: files.Path, data: bytes, width: int, height: int) -> None:

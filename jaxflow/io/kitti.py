@@ -22,7 +22,8 @@ def read_kitti(path: files.Path) -> tuple[np.ndarray, np.ndarray]:
         known, (H, W) bool.
 
     Raises:
-        ValueError: If the file is damaged, or no RGB PNG of 16 bits a sample.
+        ValueError: If the file is damaged, or no RGB PNG of 16 bits a sample; or
+            if its third channel is no mask, as of a picture that is no flow.
         OSError: If the file cannot be opened.
     """
     with open(path, "rb") as file:
@@ -31,7 +32,14 @@ def read_kitti(path: files.Path) -> tuple[np.ndarray, np.ndarray]:
         raise files.fault(
             path, f"has {image.shape[-1]} channels; a KITTI flow has 3 (u, v, valid)"
         )
-    valid = image[..., 2] > 0
+    marks = image[..., 2]
+    if np.any((marks != 0) & (marks != marks.max())):
+        raise files.fault(
+            path,
+            "is a picture of 16 bits, no KITTI flow: its third channel has values "
+            "other than 0 and one more, which mark where the flow is known",
+        )
+    valid = marks > 0
     flow = (image[..., :2].astype(np.float32) - 2**15) / 64
     return np.where(valid[..., None], flow, np.float32(0)), valid
 

@@ -13,7 +13,8 @@ import numpy as np
 from jaxflow.io import files, flo
 
 _HEADER = re.compile(
-    rb"(PF|Pf)\s+(\d{1,9})\s+(\d{1,9})\s+([-+]?\d*\.?\d+(?:[eE][-+]?\d+)?)[ \t]*\r?\n"
+    rb"(PF|Pf)\s+(?:#[^\n]*\n\s*)*(\d{1,9})\s+(\d{1,9})\s+"
+    rb"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?)[ \t]*\r?\n"
 )
 
 
@@ -35,9 +36,13 @@ def read_pfm(path: files.Path) -> np.ndarray:
     """
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
-        match = _HEADER.match(file.read(256))
+        head = file.read(1024)
+        match = _HEADER.match(head)
         if match is None:
-            raise files.fault(path, "no PFM file: it does not begin with a PFM header")
+            what = "no PFM file: it does not begin with a PFM header"
+            if head[:2] in (b"PF", b"Pf"):
+                what = "is truncated or damaged in its PFM header"
+            raise files.fault(path, what)
         width, height = int(match[2]), int(match[3])
         channels = 3 if match[1] == b"PF" else 1
         scale = float(match[4])

@@ -5,11 +5,13 @@ runs over anti-diagonals: every pixel of one depends only on the two before it, 
 step is one vector operation however the rows mix their filters.
 """
 
+import math
 import struct
 import typing
 import zlib
 
 import numpy as np
+from PIL import Image
 
 from jaxflow.io import files
 
@@ -19,6 +21,10 @@ CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 # Deflate cannot pack more than this many bytes into one.
 DEFLATE_LIMIT = 1032
+# Longest side of a picture of 16 bits: a step of the inverse filter takes a while.
+MAX_SIDE16 = 65535
+# What the inverse filter may allocate.
+_BAND_BYTES = 2**25
 # First column, first row, column step, row step of the seven passes of Adam7.
 ADAM7 = (
     (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4),
@@ -96,6 +102,14 @@ def decode16(path: files.Path, data: bytes) -> np.ndarray:
     header, packed = parse(path, data)
     if header.depth != 16:
         raise files.fault(path, f"has {header.depth} bits a sample, not 16")
+    limit = Image.MAX_IMAGE_PIXELS
+    pixels = header.width * header.height
+    if max(header.width, header.height) > MAX_SIDE16 or (limit and pixels > limit):
+        raise files.fault(
+            path,
+            f"its header claims {header.width} x {header.height} pixels of 16 bits; "
+            f"{limit} are read, and sides up to {MAX_SIDE16}",
+        )
     raw = _inflate(path, packed, _raw_size(header))
     stride = 2 * header.channels
     image = np.empty((header.height, header.width, stride), np.uint8)
@@ -110,6 +124,26 @@ def decode16(path: files.Path, data: bytes) -> np.ndarray:
         )
         start = stop
     return image.view(">u2").astype(np.uint16)
+
+
+def orientation(path: files.Path, data: bytes) -> int:
+    """Returns how a camera says that a PNG is to be turned: 1 to 8, as in EXIF.
+
+    Raises:
+        ValueError: If the structure of the file is damaged.
+    """
+    if b"eXIf" not in data:
+        return 1
+    exif = Image.Exif()
+    for name, body in _chunks(path, data):
+        if name == b"eXIf":
+            try:
+                exif.load(b"Exif\0\0" + body)
+                return int(exif.get(0x0112, 1))
+            except Exception:
+                # What is damaged beside the pixels does not count.
+                return 1
+    return 1
 
 
 def write_png16(path: files.Path, image: np.ndarray) -> None:
@@ -227,17 +261,37 @@ def _inflate(path: files.Path, packed: bytes, size: int) -> np.ndarray:
 def _unfilter(filters: np.ndarray, lines: np.ndarray) -> np.ndarray:
     """Undoes the row filters: (H,) types and (H, W, bytes a pixel) differences."""
     height, width, stride = lines.shape
-    # skewed[x + y + 2, y + 1] is pixel (x, y); the margins are the zeros outside.
+    values = _BAND_BYTES // (2 * stride)
+    rows = max(1, (math.isqrt(width**2 + 4 * values) - width) // 2)
+    result = np.empty(lines.shape, np.uint8)
+    above = np.zeros((width, stride), np.uint8)
+    for start in range(0, height, rows):
+        band = slice(start, start + rows)
+        result[band] = _unfilter_band(filters[band], lines[band], above)
+        above = result[band][-1]
+    return result
+
+
+def _unfilter_band(
+    filters: np.ndarray, lines: np.ndarray, above: np.ndarray
+) -> np.ndarray:
+    """Undoes the filters of some rows; `above`, (W, bytes a pixel), is the one before.
+
+    What it allocates grows with the square of the rows.
+    """
+    height, width, stride = lines.shape
+    # skewed[x + y + 2, y + 1] is pixel (x, y); the margins are what is outside.
     skewed = np.zeros((height + width + 1, height + 1, stride), np.int16)
     y, x = np.mgrid[:height, :width]
     skewed[x + y + 2, y + 1] = lines
+    skewed[np.arange(width) + 1, 0] = above
     kinds = filters[:, None]
     for step in range(2, height + width + 1):
         rows = slice(max(0, step - 1 - width), min(height, step - 1))
         here = slice(rows.start + 1, rows.stop + 1)
-        left, above = skewed[step - 1, here], skewed[step - 1, rows]
+        left, over = skewed[step - 1, here], skewed[step - 1, rows]
         corner = skewed[step - 2, rows]
-        prediction = _predict(kinds[rows], left, above, corner)
+        prediction = _predict(kinds[rows], left, over, corner)
         skewed[step, here] = (skewed[step, here] + prediction) & 255
     return skewed[x + y + 2, y + 1].astype(np.uint8)
 

@@ -96,3 +96,12 @@ def test_refuses_a_mask_of_another_size(tmp_path):
 def test_a_missing_file_is_an_os_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         io.read_flo(tmp_path / "none.flo")
+
+
+def test_big_endian_numbers_are_refused_by_name(tmp_path):
+    import struct
+
+    data = struct.pack(">fii2f", 202021.25, 1, 1, 0, 0)
+    (tmp_path / "f.flo").write_bytes(data)
+    with pytest.raises(ValueError, match=r"f\.flo: .*big-endian"):
+        io.read_flo(tmp_path / "f.flo")

@@ -223,3 +223,61 @@ def test_refuses_what_it_cannot_write(tmp_path, name, image, message):
     with pytest.raises(ValueError, match=message):
         io.write_image(tmp_path / name, image)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", ["bmp", "webp", "tif"])
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "1"])
+def test_pictures_of_other_programs_equal_pillows(tmp_path, rng, suffix, mode):
+    rgba = rng.integers(0, 256, (9, 14, 4), dtype=np.uint8)
+    picture = Image.fromarray(rgba).convert("RGB").convert(mode)
+    if suffix == "webp" and mode in ("P", "1"):
+        picture = picture.convert("RGB")
+    options = {"lossless": True} if suffix == "webp" else {}
+    picture.save(tmp_path / f"x.{suffix}", **options)
+    read = io.read_image(tmp_path / f"x.{suffix}")
+    np.testing.assert_array_equal(read, np.asarray(picture.convert("RGB")))
+
+
+def test_cmyk_is_close_to_opencvs(tmp_path):
+    y, x = np.mgrid[:40, :51]
+    image = np.stack([4 * x, 5 * y, 100 + x - y], axis=-1).astype(np.uint8)
+    Image.fromarray(image).convert("CMYK").save(tmp_path / "x.jpg", quality=95)
+    read = io.read_image(tmp_path / "x.jpg").astype(int)
+    assert np.abs(read - opencv(tmp_path / "x.jpg")).max() <= 2
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_the_orientation_in_a_png_is_applied(tmp_path, depth):
+    image = np.arange(6, dtype=np.uint8).reshape(2, 3, 1).repeat(3, axis=-1)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / "x.png"
+    if depth == 8:
+        Image.fromarray(image).save(path, exif=exif)
+    else:
+        io.write_image(path, image.astype(np.uint16) * 257)
+        data, chunk = path.read_bytes(), png._chunk(b"eXIf", exif.tobytes()[6:])
+        path.write_bytes(data[:33] + chunk + data[33:])
+    turned = np.rot90(image, -1).astype(int) * (257 if depth == 16 else 1)
+    np.testing.assert_array_equal(io.read_image(path), turned)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("x.gif", "is a GIF"), ("x.webp", "animation"), ("x.png", "animation")],
+)
+def test_an_animation_is_no_picture(tmp_path, name, message):
+    first, second = (Image.new("RGB", (4, 4), colour) for colour in ("red", "blue"))
+    first.save(tmp_path / name, save_all=True, append_images=[second])
+    with pytest.raises(ValueError, match=message):
+        io.read_image(tmp_path / name)
+
+
+def test_a_webp_of_one_colour_is_read_and_a_lying_one_is_not(tmp_path):
+    Image.new("RGB", (4000, 3000), "red").save(tmp_path / "x.webp", lossless=True)
+    assert io.read_image(tmp_path / "x.webp").shape == (3000, 4000, 3)
+    data = bytearray((tmp_path / "x.webp").read_bytes())
+    data[21:25] = (0x2FFF | 0x1FFF << 14).to_bytes(4, "little")
+    (tmp_path / "x.webp").write_bytes(data)
+    with pytest.raises(ValueError, match=r"12288 x 8192|cannot hold"):
+        io.read_image(tmp_path / "x.webp")

@@ -63,3 +63,15 @@ def test_a_picture_is_no_flow(tmp_path):
         io.read_kitti(tmp_path / "rgb8.png")
     with pytest.raises(ValueError, match=r"gray16\.png: has 1 channels"):
         io.read_kitti(tmp_path / "gray16.png")
+
+
+def test_a_picture_of_16_bits_is_no_flow(tmp_path, rng):
+    picture = rng.integers(0, 2**16, (3, 4, 3), dtype=np.uint16)
+    io.write_png16(tmp_path / "rgb.png", picture)
+    with pytest.raises(ValueError, match=r"rgb\.png: .*no KITTI flow"):
+        io.read_kitti(tmp_path / "rgb.png")
+    picture[..., 2] = np.where(picture[..., 2] > 2**15, 65535, 0)
+    io.write_png16(tmp_path / "rgb.png", picture)
+    np.testing.assert_array_equal(
+        io.read_kitti(tmp_path / "rgb.png")[1], picture[..., 2] > 0
+    )

@@ -32,6 +32,14 @@ def test_big_endian_and_odd_spacing_are_read(tmp_path):
     np.testing.assert_array_equal(io.read_pfm(tmp_path / "f.pfm")[..., 0], values)
 
 
+@pytest.mark.parametrize("scale", [b"-1", b"-1.", b"-.5", b"-1e0", b"-1.000000"])
+def test_scales_and_comments_of_other_writers_are_read(tmp_path, scale):
+    values = np.arange(6, dtype="<f4").reshape(2, 3)
+    head = b"Pf\n# by a camera\n3 2\n" + scale + b"\n"
+    (tmp_path / "f.pfm").write_bytes(head + values[::-1].tobytes())
+    np.testing.assert_array_equal(io.read_pfm(tmp_path / "f.pfm")[..., 0], values)
+
+
 def test_flow_is_the_first_two_channels_and_nan_is_unknown(tmp_path, rng):
     flow = rng.normal(size=(4, 5, 2)).astype(np.float32)
     valid = rng.uniform(size=(4, 5)) > 0.5

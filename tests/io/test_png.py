@@ -139,3 +139,29 @@ def test_refuses_what_is_no_picture_of_16_bits(tmp_path, image):
     with pytest.raises(ValueError, match="`image` must be"):
         io.write_png16(tmp_path / "x.png", image)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("shape", [(50, 7, 3), (7, 50, 1), (90, 1, 4)], ids=str)
+def test_large_pictures_are_decoded_in_bands(tmp_path, rng, shape, monkeypatch):
+    import png as pypng
+
+    height, width, channels = shape
+    monkeypatch.setattr(png, "_BAND_BYTES", 2000)
+    lines = rng.integers(0, 256, (height, 1 + 2 * width * channels), dtype=np.uint8)
+    lines[:, 0] %= 5
+    header = struct.pack(
+        ">IIBBBBB", width, height, 16, {1: 0, 3: 2, 4: 6}[channels], 0, 0, 0
+    )
+    data = png.SIGNATURE + png._chunk(b"IHDR", header)
+    data += png._chunk(b"IDAT", zlib.compress(lines)) + png._chunk(b"IEND", b"")
+    _, _, rows, _ = pypng.Reader(bytes=data).asDirect()
+    expected = np.array([list(row) for row in rows]).reshape(shape)
+    np.testing.assert_array_equal(png.decode16("x", data), expected)
+
+
+def test_a_side_that_would_take_minutes_is_refused(tmp_path):
+    header = struct.pack(">IIBBBBB", 1, 10**6, 16, 0, 0, 0, 0)
+    data = png.SIGNATURE + png._chunk(b"IHDR", header)
+    data += png._chunk(b"IDAT", zlib.compress(bytes(3 * 10**6)))
+    with pytest.raises(ValueError, match="sides up to 65535"):
+        png.decode16("x", data + png._chunk(b"IEND", b""))
