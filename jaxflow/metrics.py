@@ -4,7 +4,9 @@ Flow is (*B, H, W, 2): (u, v) in pixels. `valid` is (*B, H, W) and says which pi
 count; None counts all of them. Every mean is over the counted pixels of one example:
 the result is float32 with the batch axes of `flow`, and NaN for an example without a
 counted pixel. What stands at a pixel that does not count, NaN included, is without
-effect. bfloat16 and float16 are computed in float32.
+effect. At one that counts, an estimate that is NaN is wrong: it is an outlier, it is
+within no threshold, it scores nothing in an area under a curve, and a mean of errors
+over it is NaN. bfloat16 and float16 are computed in float32.
 """
 
 import itertools
@@ -107,11 +109,12 @@ def outliers(
             which is the outlier of KITTI 2012.
 
     Returns:
-        (*B, H, W) bool.
+        (*B, H, W) bool; True where the estimate is NaN.
     """
     error = epe_map(flow, target)
     length = _length(target)
-    return (error > threshold) & (error > relative * length)
+    # NaN lies below no bound.
+    return ~((error <= threshold) | (error <= relative * length))
 
 
 def fl_all(
@@ -154,6 +157,7 @@ def wauc(
     weights = 1 - (steps - 1) / 100
     # A pixel scores the weights of all steps it lies below: a suffix sum.
     suffix = jnp.append(jnp.cumsum(weights[::-1])[::-1], 0) / weights.sum()
+    # NaN is sorted behind all steps, and scores nothing.
     first = jnp.searchsorted(steps / 20, error)
     return 100 * masked_mean(suffix[first], valid)
 

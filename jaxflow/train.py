@@ -29,6 +29,7 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxflow import checkpoint
+from jaxflow.io import files
 
 Batch = Any
 Metrics = dict[str, jax.Array]
@@ -419,7 +420,7 @@ class _Run:
         if self.folder is None or jax.process_index() != 0:
             return
         with self.path.open("a") as file:
-            file.write(json.dumps({"step": step, **row}) + "\n")
+            file.write(files.json_text({"step": step, **row}) + "\n")
         if self.board is not None:
             for name, value in row.items():
                 self.board.add_scalar(name, value, step)

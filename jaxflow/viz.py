@@ -28,6 +28,8 @@ _KITTI_COLOURS = (
     (254, 224, 144), (253, 174, 97), (244, 109, 67), (215, 48, 39), (165, 0, 38),
 )  # fmt: skip
 _UNKNOWN_ABOVE = 1e9
+# No gray, and none of KITTI's colours: where the estimate itself is missing.
+_MISSING = (255, 0, 255)
 _BACKGROUND = (255, 255, 255)
 _INK = (0, 0, 0)
 
@@ -94,6 +96,30 @@ def max_speed(flow: npt.ArrayLike, *, valid: npt.ArrayLike | None = None) -> flo
     """
     flow, _ = _known(flow, valid)
     return float(np.hypot(flow[..., 0], flow[..., 1]).max(initial=0.0))
+
+
+def clip_scale(speeds: npt.ArrayLike) -> float:
+    """Returns one scale of colours for a whole clip, which a bad pair does not ruin.
+
+    Of n pairs, the longest max(1, n // 10) are left out (none, if there are fewer than
+    three): a cut or a black frame makes one pair absurd, and the others would be pale.
+    The scale is the longest vector of the rest. Where the rest hardly moves (less than
+    0.1 px), all pairs count.
+
+    Args:
+        speeds: Length of the longest vector of every pair, (N,), in pixels; see
+            `max_speed`. What is not finite is left out.
+
+    Returns:
+        `max_flow` for `flow_to_image`, in pixels; 1 if nothing moves.
+    """
+    speeds = np.asarray(speeds, np.float64).ravel()
+    speeds = np.sort(speeds[np.isfinite(speeds)])
+    if not speeds.size:
+        return 1.0
+    dropped = max(1, speeds.size // 10) if speeds.size > 2 else 0
+    scale = speeds[-1 - dropped]
+    return float(scale if scale >= 0.1 else speeds[-1]) or 1.0
 
 
 def legend(*, max_flow: float = 1.0, size: int = 151) -> np.ndarray:
@@ -183,7 +209,8 @@ def error_map(
         flow: Estimate, (*B, H, W, 2).
         target: Truth, (*B, H, W, 2).
         max_error: Error that is white, in pixels; None takes the largest known one.
-        valid: Where the truth is known, (*B, H, W). The unknown is dark blue.
+        valid: Where the truth is known, (*B, H, W). The unknown is dark blue. Where
+            the truth is known and the estimate is NaN or beyond 1e9, it is magenta.
 
     Returns:
         (*B, H, W, 3) uint8.
@@ -193,11 +220,13 @@ def error_map(
     """
     error, _, valid = _errors(flow, target, valid)
     if max_error is None:
-        max_error = float(error[valid].max(initial=0.0)) or 1.0
+        known = error[valid & np.isfinite(error)]
+        max_error = float(known.max(initial=0.0)) or 1.0
     if not max_error > 0:
         raise ValueError(f"`max_error` must be positive; got {max_error}")
     gray = np.round(255 * np.clip(error / max_error, 0, 1)).astype(np.uint8)
-    return np.where(valid[..., None], gray[..., None], np.array([0, 0, 64], np.uint8))
+    shown = np.where(valid[..., None], gray[..., None], np.array([0, 0, 64], np.uint8))
+    return _mark_missing(shown, error, valid)
 
 
 def kitti_error_map(
@@ -215,7 +244,8 @@ def kitti_error_map(
     Args:
         flow: Estimate, (*B, H, W, 2).
         target: Truth, (*B, H, W, 2).
-        valid: Where the truth is known, (*B, H, W). The unknown is black.
+        valid: Where the truth is known, (*B, H, W). The unknown is black. Where the
+            truth is known and the estimate is NaN or beyond 1e9, it is magenta.
 
     Returns:
         (*B, H, W, 3) uint8.
@@ -230,7 +260,8 @@ def kitti_error_map(
     )
     level = np.searchsorted(_KITTI_BINS, np.minimum(error / 3, relative), side="left")
     colours = np.array(_KITTI_COLOURS, np.uint8)[level]
-    return np.where(valid[..., None], colours, 0).astype(np.uint8)
+    shown = np.where(valid[..., None], colours, 0).astype(np.uint8)
+    return _mark_missing(shown, error, valid)
 
 
 def overlay(
@@ -400,15 +431,26 @@ def _colour(
 
 
 def _errors(flow, target, valid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns the endpoint error, the true flow, and where both are known."""
+    """Returns the endpoint error, the true flow, and where that is known.
+
+    The error of an estimate that is missing is infinite.
+    """
     target, valid = _known(target, valid)
     flow, estimated = _known(flow, None)
     if flow.shape != target.shape:
         raise ValueError(
             f"`flow` must have the shape {target.shape} of `target`; got {flow.shape}"
         )
-    difference = flow - target
-    return np.hypot(difference[..., 0], difference[..., 1]), target, valid & estimated
+    error = np.hypot(*np.moveaxis(flow - target, -1, 0))
+    return np.where(estimated, error, np.inf), target, valid
+
+
+def _mark_missing(
+    picture: np.ndarray, error: np.ndarray, valid: np.ndarray
+) -> np.ndarray:
+    """Colours the pixels whose truth is known and whose estimate is missing."""
+    missing = (valid & np.isinf(error))[..., None]
+    return np.where(missing, np.array(_MISSING, np.uint8), picture)
 
 
 def _rgb(name: str, image: npt.ArrayLike) -> np.ndarray:

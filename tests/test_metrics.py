@@ -100,6 +100,25 @@ def test_an_outlier_must_break_both_bounds():
     np.testing.assert_array_equal(marks, [[True, True, True, False]])
 
 
+def test_an_estimate_that_is_nan_is_wrong_in_every_measure(pair):
+    flow, target, valid = pair
+    # As far off as can be is wrong in every measure of outliers; NaN is no better.
+    far, nan = flow.copy(), flow.copy()
+    far[:, 2:5], nan[:, 2:5] = 1e6, np.nan
+    summary = jax.jit(metrics.summary)
+    worst, table = (summary(x, target, valid=valid) for x in (far, nan))
+    for name in ("1px", "3px", "5px", "fl_all", "wauc"):
+        np.testing.assert_array_equal(table[name], worst[name])
+    assert np.isnan(table["epe"]).all() and np.isnan(table["angular"]).all()
+    lost = summary(np.full_like(flow, np.nan), target, valid=valid)
+    assert (lost["fl_all"] == 100).all() and (lost["wauc"] == 0).all()
+    assert (lost["1px"] == 0).all()
+    half = np.full_like(flow, np.nan)
+    half[..., 0] = target[..., 0]
+    assert (metrics.fl_all(half, target, valid=valid) == 100).all()
+    assert metrics.outliers(half, target, relative=0.0).all()
+
+
 def test_corner_cases_have_the_known_values():
     zero, right = jnp.zeros((3, 4, 2)), jnp.zeros((3, 4, 2)).at[..., 0].set(1.0)
     np.testing.assert_allclose(metrics.wauc(zero, zero), 100, rtol=1e-6)

@@ -138,6 +138,39 @@ def test_kitti_colours_part_outliers_from_inliers():
     assert not viz.kitti_error_map(flow, target, valid=np.zeros((1, 5))).any()
 
 
+@pytest.mark.parametrize("show", [viz.error_map, viz.kitti_error_map])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 2e9])
+def test_a_missing_estimate_is_marked_and_is_not_unknown(show, bad):
+    target, flow = np.zeros((2, 1, 5, 2)), np.ones((2, 1, 5, 2))
+    flow[0, 0, 1, 0] = flow[0, 0, 2, 1] = flow[1, 0, 3, 0] = bad
+    target[1, 0, 3] = target[1, 0, 4] = np.nan
+    picture = show(flow, target)
+    magenta = (picture == [255, 0, 255]).all(-1)
+    np.testing.assert_array_equal(magenta[0, 0], [False, True, True, False, False])
+    assert not magenta[1].any()
+    # The others look as they do without it, the scale included.
+    clean = show(np.where(np.isfinite(flow) & (flow < 1e9), flow, 1), target)
+    np.testing.assert_array_equal(picture[~magenta], clean[~magenta])
+
+
+@pytest.mark.parametrize(
+    ("speeds", "scale"),
+    [
+        ([2, 3, 90, 2.5], 3),
+        ([90, 0, 0, 2, 2, 2], 2),
+        ([*[4] * 18, 70, 80], 4),
+        ([3], 3),
+        ([3, 5], 5),
+        ([0, 0, 0, 4], 4),
+        ([np.nan, 2, 3, 4, np.inf], 3),
+        ([0, 0], 1),
+        ([], 1),
+    ],
+)
+def test_the_scale_of_a_clip_survives_a_bad_pair(speeds, scale):
+    assert viz.clip_scale(speeds) == scale
+
+
 def test_an_overlay_mixes_only_where_the_mask_is_set():
     picture = viz.overlay(
         np.full((1, 3, 3), 0.4), [[0, 1, 0.5]], color=(255, 0, 0), opacity=1.0

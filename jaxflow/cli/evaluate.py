@@ -2,7 +2,6 @@
 
 import argparse
 import functools
-import json
 from typing import Any
 
 import numpy as np
@@ -72,7 +71,7 @@ def run(args: argparse.Namespace) -> None:
     for name, rows in tables.items():
         print(evaluate.format_table(rows, columns=columns, title=name))
     if args.output:
-        files.write_bytes(args.output, json.dumps(tables, indent=2).encode())
+        files.write_bytes(args.output, files.json_text(tables, indent=2).encode())
         print(f"wrote {args.output}")
 
 

@@ -1,10 +1,13 @@
 """The door to the disk: faults name the file, and a write is all or nothing."""
 
 import contextlib
+import json
+import math
 import os
 import pathlib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 Path = str | os.PathLike[str]
 
@@ -57,3 +60,29 @@ def write_bytes(path: Path, *parts: bytes | memoryview) -> None:
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         for part in parts:
             file.write(part)
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """Returns a value as JSON that every parser takes: NaN and infinity become null.
+
+    Args:
+        value: Mappings, lists, tuples, text, numbers (NumPy's scalars, too), None.
+        indent: Spaces of a level; None writes one line.
+
+    Raises:
+        TypeError: If something in it is none of these.
+    """
+    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    """Replaces what JSON cannot hold."""
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,10 +1,12 @@
 """Tests for jaxflow.io.files."""
 
 import ast
+import json
 import os
 import pathlib
 import stat
 
+import numpy as np
 import pytest
 
 from jaxflow.io import files
@@ -77,3 +79,24 @@ def test_nothing_in_io_imports_jax():
                 assert all(name.name.split(".")[0] != "jax" for name in node.names)
             elif isinstance(node, ast.ImportFrom):
                 assert node.module.split(".")[0] not in ("jax", "flax")
+
+
+def test_json_holds_no_nan_and_no_infinity():
+    value = {
+        "a": float("nan"),
+        3: [np.float32("inf"), -np.inf, np.float64(0.5), np.array(2)],
+        "b": {"c": (1, "x", None, True, np.bool_(False))},
+    }
+
+    def refuse(name):
+        raise AssertionError(name)
+
+    found = json.loads(files.json_text(value), parse_constant=refuse)
+    assert found == {
+        "a": None,
+        "3": [None, None, 0.5, 2],
+        "b": {"c": [1, "x", None, True, False]},
+    }
+    assert "\n" in files.json_text(value, indent=2)
+    with pytest.raises(TypeError):
+        files.json_text({"a": object()})
