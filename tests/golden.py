@@ -17,7 +17,10 @@ def load(folder, name):
     info = json.loads((folder / f"{name}.json").read_text())
     with np.load(folder / f"{name}.npz") as file:
         arrays = dict(file)
-    return arrays, _procedural(folder.parent).procedural_state_dict(info)
+    # A folder may have a rule of its own.
+    own = (folder / "procedural.py").exists()
+    rule = _procedural(folder if own else folder.parent)
+    return arrays, rule.procedural_state_dict(info)
 
 
 def nhwc(array):
@@ -52,7 +55,11 @@ def filled(folder, name, **overrides):
 def run(model, *arrays, method="__call__", **options):
     """Calls a method of a model as one compiled function of weights and arrays."""
     graph, state = nnx.split(model)
-    traced = {k: v for k, v in options.items() if isinstance(v, jax.Array)}
+    traced = {
+        name: value
+        for name, value in options.items()
+        if any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(value))
+    }
     fixed = tuple((k, v) for k, v in options.items() if k not in traced)
     return _call(graph, method, fixed, state, traced, *arrays)
 

@@ -1,7 +1,8 @@
 """What every model owes. New model files are found and tested by themselves.
 
 Each published variant is only described (`nnx.eval_shape`), which is cheap; each file's
-TINY config is run. Flow networks see two frames, video networks a clip.
+TINY config is run. Flow networks see two frames, recognition networks a clip, and
+generation networks a noisy clip, its diffusion time and what else they take.
 """
 
 import dataclasses
@@ -19,7 +20,7 @@ from flax import nnx
 
 from jaxflow import convert, cost, models, spec
 
-TASK_FOLDERS = {"flow": "jaxflow.models.flow", "video": "jaxflow.models.video"}
+TASK_FOLDERS = {task: f"jaxflow.models.{task}" for task in models.TASKS}
 
 
 def _files(task):
@@ -29,8 +30,8 @@ def _files(task):
     return [module for module in modules if hasattr(module, "VARIANTS")]
 
 
-FLOW, VIDEO = _files("flow"), _files("video")
-ALL = FLOW + VIDEO
+FLOW, VIDEO, GENERATION = map(_files, models.TASKS)
+ALL = FLOW + VIDEO + GENERATION
 VARIANTS = [(module, name) for module in ALL for name in module.VARIANTS]
 
 
@@ -42,6 +43,7 @@ def _label(value):
 _each = functools.partial(pytest.mark.parametrize, ids=_label, scope="module")
 each_file = _each("module", ALL)
 each_flow_file = _each("module", FLOW)
+each_generation_file = _each("module", GENERATION)
 each_variant = _each(("module", "name"), VARIANTS)
 
 
@@ -70,8 +72,10 @@ def describe(module, name):
 
 
 def inputs(module, *, batch=3, dtype=jnp.float32, seed=0):
-    """Returns what a tiny model takes: two frames, or one clip."""
+    """Returns what a tiny model takes: two frames, one clip, or a noisy clip."""
     rng = np.random.default_rng(seed)
+    if module in GENERATION:
+        return generation_inputs(module, rng, batch, dtype)
     if module in VIDEO:
         side = module.TINY.crop_size
         shape = (batch, module.TINY.num_frames, side, side, 3)
@@ -86,6 +90,44 @@ def inputs(module, *, batch=3, dtype=jnp.float32, seed=0):
     )
 
 
+def generation_inputs(module, rng, batch, dtype):
+    """Returns a noisy clip, times, what comes with the clip, and what conditions it."""
+    config = module.TINY
+    shape = (batch, config.num_frames, config.image_size, config.image_size)
+    clips = rng.normal(size=(2, *shape, config.channels))
+    observed = np.zeros(shape[:2], bool)
+    # The first frames are given: it is all that a network of the next frames takes.
+    observed[:, : getattr(config, "num_past", 1)] = True
+    companions = {
+        "clean": jnp.asarray(clips[1], dtype),
+        "observed": jnp.asarray(observed),
+        "latent": jnp.asarray(~observed),
+        "indices": jnp.broadcast_to(jnp.arange(shape[1]), shape[:2]),
+    }
+    arrays = [jnp.asarray(clips[0], dtype), jnp.asarray(rng.integers(1000, size=batch))]
+    arrays += [companions[name] for name in module.Model.takes]
+    if getattr(config, "num_classes", None):
+        arrays.append(jnp.asarray(rng.integers(config.num_classes, size=batch)))
+    if getattr(config, "cond_dim", None):
+        arrays.append(jnp.asarray(rng.normal(size=(batch, config.cond_dim)), dtype))
+        arrays.append(jnp.arange(batch) % 2 == 0)
+    return tuple(arrays)
+
+
+def call(module, model, *arrays):
+    """Calls a model with what `inputs` returns."""
+    if module not in GENERATION:
+        return model(*arrays)
+    noisy, time, *rest = arrays
+    known = len(module.Model.takes)
+    named = dict(zip(module.Model.takes, rest, strict=False))
+    if len(rest) == known + 2:
+        named["condition"] = module.Condition(*rest[known:])
+    elif len(rest) == known + 1:
+        named["condition"] = rest[known]
+    return model(noisy, time, **named)
+
+
 @functools.cache
 def runner(module, train=False):
     """Returns the jitted tiny model as a function of (state, *inputs)."""
@@ -95,7 +137,7 @@ def runner(module, train=False):
         model = nnx.merge(graphdef, state, copy=True)
         if train:
             model.train()
-        return model(*arrays)
+        return call(module, model, *arrays)
 
     return jax.jit(run)
 
@@ -248,6 +290,8 @@ def test_output_shape_and_dtype(module):
     out = runner(module)(tiny(module)[1], *arrays)
     if module in VIDEO:
         assert out.shape == (3, module.TINY.num_classes)
+    elif module in GENERATION:
+        assert out.shape == arrays[0].shape
     else:
         batch, height, width, two = out.shape
         assert (batch, two) == (3, 2)
@@ -278,7 +322,7 @@ def test_two_calls_trace_once(module):
     @jax.jit
     def run(state, *arrays):
         traces.append(1)
-        return nnx.merge(graphdef, state, copy=True)(*arrays)
+        return call(module, nnx.merge(graphdef, state, copy=True), *arrays)
 
     for seed in range(2):
         jax.eval_shape(run, state, *inputs(module, seed=seed))
@@ -299,7 +343,7 @@ def test_every_weight_has_a_finite_gradient_and_some_effect(module):
     def gradient(params, rest, *arrays):
         model = nnx.merge(graphdef, params, rest, copy=True)
         model.train()
-        outputs = leaves(model(*arrays))
+        outputs = leaves(call(module, model, *arrays))
         floats = [x for x in outputs if jnp.issubdtype(x.dtype, jnp.floating)]
         return sum(jnp.sum(jnp.sin(x.astype(jnp.float32))) for x in floats)
 
@@ -317,7 +361,8 @@ def test_half_precision_runs(module):
     run, state = runner(module), tiny(module)[1]
     assert np.isfinite(run(state, *inputs(module, dtype=jnp.bfloat16))).all()
     out = jax.eval_shape(run, state, *inputs(module, dtype=jnp.float16))
-    assert out.dtype == jnp.float32
+    # What is predicted goes on as it came; scores and flow are for reading.
+    assert out.dtype == (jnp.float16 if module in GENERATION else jnp.float32)
 
 
 @each_flow_file
@@ -346,3 +391,26 @@ def test_a_size_that_does_not_fit_raises(module):
         model(image1, image2[:, :, :-1])
     with pytest.raises(ValueError, match="floating"):
         model(*(np.zeros_like(image, np.uint8) for image in (image1, image2)))
+
+
+@each_generation_file
+def test_a_clip_that_does_not_fit_raises(module):
+    graphdef, state = tiny(module)
+    model = nnx.merge(graphdef, state, copy=True)
+    noisy, time, *_ = inputs(module)
+    bad = {
+        "B, T, H, W": (noisy[0], time),
+        "floating": (np.zeros_like(noisy, np.uint8), time),
+        "`time` must be": (noisy, time[:, None]),
+    }
+    if model.multiple > 1:
+        bad["multiples of"] = (noisy[:, :, :-1], time)
+    for message, arrays in bad.items():
+        with pytest.raises(ValueError, match=message):
+            model(*arrays)
+    companions = {"clean": noisy, "observed": time, "latent": time, "indices": time}
+    for name, value in companions.items():
+        right = name in model.takes
+        misfit = value[:, :, :-1] if name == "clean" and right else value
+        with pytest.raises(ValueError, match=f"`{name}` must be" if right else name):
+            model(noisy, time, **{name: misfit})

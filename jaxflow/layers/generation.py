@@ -1,0 +1,91 @@
+"""What every generation network verifies of what it is given."""
+
+import jax
+import jax.numpy as jnp
+
+
+def check_noisy(
+    noisy: jax.Array,
+    time: jax.Array,
+    *,
+    channels: int,
+    multiple: int = 1,
+    num_frames: int | None = None,
+) -> None:
+    """Verifies what every generation network is given, at trace time.
+
+    Args:
+        noisy: The noisy clip; must be (B, T, H, W, channels) and floating.
+        time: Diffusion time; must be (B,) and real.
+        channels: Channels that the network takes.
+        multiple: Height and width must be multiples of this.
+        num_frames: Frames that the network takes; None is any number from 1.
+
+    Raises:
+        ValueError: If a shape, a size or a type is not what the network takes.
+    """
+    if noisy.ndim != 5 or noisy.shape[-1] != channels:
+        raise ValueError(f"`noisy` must be (B, T, H, W, {channels}); got {noisy.shape}")
+    if not jnp.issubdtype(noisy.dtype, jnp.floating):
+        raise ValueError(f"`noisy` must be floating, in [-1, 1]; got {noisy.dtype}")
+    batch, frames, height, width, _ = noisy.shape
+    if height % multiple or width % multiple or 0 in noisy.shape:
+        raise ValueError(
+            f"`noisy` must have height and width that are multiples of {multiple}; got "
+            f"{(height, width)}: resize or crop it"
+        )
+    if num_frames is not None and frames != num_frames:
+        raise ValueError(f"`noisy` must have {num_frames} frames; got {frames}")
+    if time.shape != (batch,):
+        raise ValueError(
+            f"`time` must be ({batch},), one number a clip; got {time.shape}"
+        )
+    if not (
+        jnp.issubdtype(time.dtype, jnp.floating)
+        or jnp.issubdtype(time.dtype, jnp.integer)
+    ):
+        raise ValueError(f"`time` must be a real number a clip; got {time.dtype}")
+
+
+def check_companions(
+    noisy: jax.Array,
+    *,
+    clean: jax.Array | None = None,
+    observed: jax.Array | None = None,
+    latent: jax.Array | None = None,
+    indices: jax.Array | None = None,
+    takes: tuple[str, ...] = (),
+) -> None:
+    """Verifies what comes with a noisy clip, at trace time; None is always right.
+
+    Args:
+        noisy: The noisy clip, (B, T, H, W, C), verified already.
+        clean: The clip without noise; must be like `noisy`.
+        observed: Which frames are given; must be (B, T).
+        latent: Which frames are generated; must be (B, T).
+        indices: Numbers of the frames; must be (B, T).
+        takes: Those of the four that the network uses.
+
+    Raises:
+        ValueError: If one is given that the network cannot use, or of another shape.
+    """
+    given = {
+        "clean": clean,
+        "observed": observed,
+        "latent": latent,
+        "indices": indices,
+    }
+    for name, value in given.items():
+        if value is None:
+            continue
+        if name not in takes:
+            usable = ", ".join(takes) or "none of them"
+            raise ValueError(
+                f"this network cannot use `{name}`: it takes {usable} of "
+                f"{', '.join(given)}; leave it None"
+            )
+        shape = noisy.shape if name == "clean" else noisy.shape[:2]
+        if value.shape != shape:
+            raise ValueError(f"`{name}` must be {shape}; got {value.shape}")
+    if clean is not None and not jnp.issubdtype(clean.dtype, jnp.floating):
+        raise ValueError(f"`clean` must be floating, in [-1, 1]; got {clean.dtype}")
