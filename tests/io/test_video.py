@@ -177,9 +177,16 @@ def test_a_failing_source_leaves_nothing_behind(tmp_path):
 
 def test_numbers_out_of_range_are_refused(tmp_path, rng):
     io.write_video(tmp_path / "x.mp4", moving_picture(rng, 2))
-    for options in ({"start": -1}, {"stride": 0}):
-        with pytest.raises(ValueError, match="`start`"):
-            io.read_video(tmp_path / "x.mp4", **options)
+    wrong = [
+        ("start", -1),
+        ("start", 1.5),
+        ("stop", -1),
+        ("stride", 0),
+        ("stride", "2"),
+    ]
+    for name, value in wrong:
+        with pytest.raises(ValueError, match=f"`{name}` must be a whole number"):
+            io.read_video(tmp_path / "x.mp4", **{name: value})
     assert list(itertools.chain(io.read_video(tmp_path / "x.mp4", stop=0))) == []
 
 
