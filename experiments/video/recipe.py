@@ -14,6 +14,7 @@ import functools
 import json
 import pathlib
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -37,8 +38,11 @@ class Args:
     Attributes:
         workdir: Folder for checkpoints and logs.
         task: Clips to train on, without `data`.
-        data: Folder of a folder a class, or a file of "path label" lines, to train on.
-        test: The same, to test the trained net on.
+        data: Folder of a folder a class, or a list of videos, to train on; see
+            `jaxflow.data.lists.list_videos`.
+        test: The same, to test the trained net on. Its classes are those of `data`.
+        first_label: Number of the first class in lists that do not tell, 0 or 1.
+        videos: Folder that the paths of lists are relative to; None for the list's own.
         start: Run, saved model or published file whose weights to begin with.
         start_classes: How many classes that one has, if not those of the data; the
             classifier then begins anew.
@@ -58,6 +62,8 @@ class Args:
     task: Task = "motion8"
     data: pathlib.Path | None = None
     test: pathlib.Path | None = None
+    first_label: Literal[0, 1] | None = None
+    videos: pathlib.Path | None = None
     start: pathlib.Path | None = None
     start_classes: int | None = None
     steps: int | None = None
@@ -132,11 +138,15 @@ def prepare(args: Args, config: Any, schedule: Schedule) -> tuple[Any, Data]:
         frames, size, names = task.frames, task.size[0], task.classes
         epoch = DRAWN_EPOCH
     else:
-        from jaxflow.data import clips
+        from jaxflow.data import clips, lists
 
         frames, size = config.num_frames, config.crop_size
-        source = clips.Videos(args.data)
+        source = clips.Videos(
+            args.data, part="train", first_label=args.first_label, videos=args.videos
+        )
         names, epoch = source.names, len(source)
+        if jax.process_index() == 0:
+            lists.save_classes(args.workdir, names)
     frames, size = args.frames or frames, args.size or size
     config = dataclasses.replace(
         config, num_classes=len(names), num_frames=frames, crop_size=size
@@ -335,37 +345,96 @@ def finish(model: nnx.Module, args: Args) -> None:
 def test(model: Any, args: Args, *, clips: int = 800) -> dict[str, float]:
     """Returns the shares of test videos whose class is the best, and among five best.
 
+    A video that cannot be decoded is named in a warning and left out of the shares.
+
     Args:
         model: The trained model.
         args: With `test`, its videos are scored, by the mean over `views`; without
             `data`, clips of the task that no training draws.
         clips: How many of those.
+
+    Returns:
+        "top1" and "top5"; with `test` also how many "videos" were scored, and how many
+        are "damaged".
+
+    Raises:
+        ValueError: If no video can be decoded, or a class is unknown to training.
     """
     if args.test is not None:
-        from jaxflow.data import clips as clip_data
+        from jaxflow.data import lists
 
-        videos, _ = clip_data.list_videos(args.test)
-        labels = np.array([label for _, label in videos])
-        scores = np.stack(
-            [
-                classify.classify_video(
-                    model, path, clips=args.views[0], crops=args.views[1]
-                )
-                for path, _ in videos
-            ]
+        videos, names = lists.list_videos(
+            args.test,
+            names=lists.load_classes(args.workdir),
+            part="test",
+            first_label=args.first_label,
+            videos=args.videos,
         )
-    elif args.data is None:
-        config = model.config
-        size = (config.crop_size, config.crop_size)
-        held_out = motion_classes.load(
-            "test", clips, task=args.task, frames=config.num_frames, size=size
-        )
-        labels = np.asarray(held_out["label"])
-        graph, weights = nnx.split(model)
-        score = jax.jit(lambda weights, clip: nnx.merge(graph, weights)(clip))
-        parts = np.array_split(np.asarray(held_out["clip"]), max(1, clips // 20))
-        scores = np.concatenate([np.asarray(score(weights, part)) for part in parts])
-    else:
+        if len(names) != model.config.num_classes:
+            raise ValueError(
+                f"{args.test}: has {len(names)} classes, the model "
+                f"{model.config.num_classes}; {args.workdir} does not say which"
+            )
+        scores, labels = score_videos(model, videos, args.views)
+        counts = {"videos": len(labels), "damaged": len(videos) - len(labels)}
+        return {**shares(scores, labels), **counts}
+    if args.data is not None:
         return {}
-    ranks = np.sum(scores > np.take_along_axis(scores, labels[:, None], 1), axis=1)
+    config = model.config
+    size = (config.crop_size, config.crop_size)
+    held_out = motion_classes.load(
+        "test", clips, task=args.task, frames=config.num_frames, size=size
+    )
+    graph, weights = nnx.split(model)
+    score = jax.jit(lambda weights, clip: nnx.merge(graph, weights)(clip))
+    parts = np.array_split(np.asarray(held_out["clip"]), max(1, clips // 20))
+    scores = np.concatenate([np.asarray(score(weights, part)) for part in parts])
+    return shares(scores, np.asarray(held_out["label"]))
+
+
+def score_videos(
+    model: Any, videos: Sequence, views: tuple[int, Literal[1, 3, 5, 10]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scores videos by the mean over views; names those that cannot be decoded.
+
+    Args:
+        model: The trained model.
+        videos: `jaxflow.data.lists.Video`s.
+        views: Clips and crops of each.
+
+    Returns:
+        Scores, (N, classes), and labels, (N,), of the videos that could be decoded.
+
+    Raises:
+        ValueError: If none could.
+    """
+    scores, labels, faults = [], [], []
+    for path, label in videos:
+        try:
+            found = classify.classify_video(model, path, clips=views[0], crops=views[1])
+        except (ValueError, OSError) as error:
+            warnings.warn(f"{path}: left out of the test: {error}", stacklevel=2)
+            faults.append(error)
+            continue
+        scores.append(np.asarray(found))
+        labels.append(label)
+    if not scores:
+        raise ValueError(f"none of {len(videos)} videos can be scored: {faults[0]}")
+    return np.stack(scores), np.array(labels)
+
+
+def shares(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Returns how often the true class is the best, and among the five best.
+
+    Of equal scores the first class counts as the best, as by argmax. A score that is
+    NaN is worse than any for the true class and better than any for another.
+
+    Args:
+        scores: (N, classes).
+        labels: (N,) integers, from 0.
+    """
+    own = np.take_along_axis(scores, labels[:, None], 1)
+    before = np.arange(scores.shape[1]) < labels[:, None]
+    above = ~(scores <= own) | ((scores == own) & before)
+    ranks = above.sum(1)
     return {"top1": float(np.mean(ranks < 1)), "top5": float(np.mean(ranks < 5))}

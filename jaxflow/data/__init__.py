@@ -12,8 +12,11 @@ _SUBMODULES = (
     "draws",
     "flying_chairs",
     "folders",
+    "list_rows",
+    "lists",
     "loaders",
     "motion_classes",
+    "official_lists",
     "photometric",
     "synthetic",
 )

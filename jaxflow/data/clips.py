@@ -5,17 +5,14 @@ are extras.
 """
 
 import os
-import pathlib
-import re
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 
 from jaxflow import _checks, io
-from jaxflow.data import loaders
-from jaxflow.io import video as video_files
+from jaxflow.data import lists, loaders
 
 Placement = Literal["spread", "pyslowfast", "segments", "random", "dense"]
 PLACEMENTS = ("spread", "pyslowfast", "segments", "random", "dense")
@@ -23,52 +20,6 @@ TARGET_FPS = 30.0
 """Frames a second that the steps between the frames of a clip count in, usually."""
 # Videos that cannot be decoded, one behind the other, before the loader gives up.
 _PATIENCE = 10
-
-
-class Video(NamedTuple):
-    """One labelled video.
-
-    Attributes:
-        path: The file.
-        label: Its class, from 0.
-    """
-
-    path: pathlib.Path
-    label: int
-
-
-def list_videos(root: str | os.PathLike[str]) -> tuple[list[Video], tuple[str, ...]]:
-    """Lists labelled videos.
-
-    Args:
-        root: A folder with one folder of videos a class, whose names in alphabetical
-            order are the classes; or a text file with a line ``path label`` a video,
-            separated by a blank, a comma or a tab, as PySlowFast, pytorchvideo and
-            mmaction2 write it. Labels are numbers from 0, or else names, numbered in
-            alphabetical order. Paths are relative to the file's folder.
-
-    Returns:
-        The videos, in the order of their names or of the lines, and the names of the
-        classes.
-
-    Raises:
-        ValueError: If there are none, or a line is not of that form.
-        OSError: If there is no such folder or file.
-    """
-    root = pathlib.Path(root)
-    if root.is_dir():
-        names = tuple(sorted(path.name for path in root.iterdir() if path.is_dir()))
-        videos = [
-            Video(path, label)
-            for label, name in enumerate(names)
-            for path in sorted((root / name).rglob("*"))
-            if path.suffix.lower() in video_files.READABLE
-        ]
-    else:
-        videos, names = _read_list(root)
-    if not videos:
-        raise ValueError(f"{root}: lists no videos")
-    return videos, names
 
 
 class Videos(Sequence[Mapping[str, Any]]):
@@ -79,11 +30,16 @@ class Videos(Sequence[Mapping[str, Any]]):
         names: Names of the classes.
 
     Args:
-        root: See `list_videos`.
+        root: Folder or list; see `lists.list_videos`.
+        **options: Of `lists.list_videos`: the vocabulary that `names` shall be, and
+            what the list leaves open.
+
+    Raises:
+        ValueError: As `lists.list_videos`.
     """
 
-    def __init__(self, root: str | os.PathLike[str]):
-        self.videos, self.names = list_videos(root)
+    def __init__(self, root: str | os.PathLike[str], **options: Any):
+        self.videos, self.names = lists.list_videos(root, **options)
 
     def __len__(self) -> int:
         """Returns the number of videos."""
@@ -110,12 +66,14 @@ def clip_loader(
     epochs: int | None = None,
     shard: tuple[int, int] = (0, 1),
     workers: int = 0,
+    damaged: Literal["replace", "raise"] = "replace",
 ):
     """Makes a loader of random clips for training, which can be resumed.
 
     From each video one clip at a random time, resized to a random size, cropped at a
     random place and mirrored half of the time; all follow from `seed` alone. A video
-    that cannot be decoded gives a warning, and another one takes its place.
+    that cannot be decoded gives a warning, and another one takes its place, unless
+    `damaged` says otherwise.
 
     Args:
         source: `Videos`, or any sequence of elements with ``path`` and ``label``.
@@ -133,6 +91,8 @@ def clip_loader(
         epochs: How many times to go through the source; None never ends.
         shard: This process and the number of processes; each sees its own videos.
         workers: Processes that decode; 0 decodes in this one.
+        damaged: What happens at a video that cannot be decoded: "replace" takes another
+            one, ten times in a row at most; "raise" stops.
 
     Returns:
         A `grain.IterDataset` of dicts: ``clip`` (B, T, size, size, 3) float32 in
@@ -144,8 +104,12 @@ def clip_loader(
         ImportError: If Grain is not installed.
     """
     sizes = {"batch_size": batch_size, "num_frames": num_frames, "stride": stride}
+    if rate is not None:
+        sizes["rate"] = rate
     for name, value in (sizes | {"size": size}).items():
         _checks.positive(name, value)
+    _checks.one_of("damaged", damaged, ("replace", "raise"))
+    patience = _PATIENCE if damaged == "replace" else 0
     if not size <= short_side[0] <= short_side[1]:
         raise ValueError(
             f"`short_side` must be a range that starts at `size` {size} or above; got "
@@ -153,7 +117,9 @@ def clip_loader(
         )
 
     def prepare(element, rng):
-        frames, label = _decodable(source, element, num_frames, stride, rate, rng)
+        frames, label = _decodable(
+            source, element, num_frames, stride, rate, rng, patience
+        )
         side = int(rng.integers(short_side[0], short_side[1] + 1))
         clip = resized_crop(frames, side, size, rng=rng)
         if flip and rng.random() < 0.5:
@@ -251,9 +217,12 @@ def read_clip(
         (T, H, W, 3) uint8.
 
     Raises:
-        ValueError: If the file is damaged or no video.
+        ValueError: If the file is damaged or no video, or a number not positive.
         OSError: If the file cannot be opened.
     """
+    numbers = {"num_frames": num_frames, "stride": stride}
+    for name, value in (numbers | ({} if rate is None else {"rate": rate})).items():
+        _checks.positive(name, value)
     info = io.video_info(path)
     length = info.length or sum(1 for _ in io.read_video(path))
     (wanted,) = clip_indices(
@@ -284,7 +253,7 @@ def resized_crop(
     kept is computed.
 
     Args:
-        frames: (T, H, W, 3) uint8.
+        frames: (T, H, W, 3) uint8 or uint16, or float in [0, 1].
         short_side: Length of the shorter side, in pixels.
         size: Height and width of the square.
         rng: Decides its place; None takes the middle.
@@ -298,7 +267,7 @@ def resized_crop(
     if short_side < size:
         raise ValueError(f"`short_side` must be at least `size` {size}; {short_side=}")
     shorter = min(frames.shape[1:3])
-    result = frames.astype(np.float32) / 255
+    result = io.as_float(frames, name="frames")
     for axis in (1, 2):
         old = frames.shape[axis]
         new = max(size, old * short_side // shorter)
@@ -315,34 +284,15 @@ def resized_crop(
     return result
 
 
-def _read_list(path: pathlib.Path) -> tuple[list[Video], tuple[str, ...]]:
-    """Reads a list of files and labels."""
-    rows = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
-        if not line.strip():
-            continue
-        # A number at the end is the label, whatever the path has in it.
-        found = re.fullmatch(r"(.+?)[\s,]+(\d+)", line.strip()) or re.fullmatch(
-            r"(.+?)\s*[\t,]\s*([^\t,]+)|(.+?)\s+(\S+)", line.strip()
-        )
-        if found is None:
-            raise ValueError(f"{path}:{number}: expected a path and a label: {line!r}")
-        file, label = filter(None, found.groups())
-        rows.append((path.parent / file, label))
-    labels = {label for _, label in rows}
-    if all(label.isdigit() for label in labels):
-        numbers = {label: int(label) for label in labels}
-        names = tuple(str(i) for i in range(max(numbers.values(), default=-1) + 1))
-    else:
-        names = tuple(sorted(labels))
-        numbers = {name: index for index, name in enumerate(names)}
-    return [Video(file, numbers[label]) for file, label in rows], names
-
-
-def _decodable(source, element, num_frames, stride, rate, rng):
+def _decodable(source, element, num_frames, stride, rate, rng, patience):
     """Decodes a clip of `element`, or else of another one: frames and label."""
+    if not patience:
+        frames = read_clip(
+            element["path"], num_frames, stride, rate=rate, generator=rng
+        )
+        return frames, element["label"]
     reason: Exception | None = None
-    for _ in range(_PATIENCE):
+    for _ in range(patience):
         try:
             frames = read_clip(
                 element["path"], num_frames, stride, rate=rate, generator=rng
@@ -352,4 +302,4 @@ def _decodable(source, element, num_frames, stride, rate, rng):
             warnings.warn(f"{error}; another video takes its place", stacklevel=2)
             reason = error
             element = source[int(rng.integers(len(source)))]
-    raise ValueError(f"{_PATIENCE} videos in a row cannot be decoded: {reason}")
+    raise ValueError(f"{patience} videos in a row cannot be decoded: {reason}")

@@ -34,8 +34,9 @@ class Sample(NamedTuple):
     """One pair of frames, read.
 
     Attributes:
-        frame1: (H, W, 3), uint8 or uint16.
-        frame2: (H, W, 3), likewise.
+        frame1: (H, W, 3): uint8; or, if either frame has more than 8 bits, float32 in
+            [0, 1].
+        frame2: (H, W, 3), of the same type.
         flow: Motion from the first to the second, (H, W, 2) float32, in pixels.
         valid: Where it is known, (H, W) bool.
     """
@@ -91,6 +92,8 @@ def load(pair: Pair) -> Sample:
             f"{pair.flow}: is {flow.shape[:2]}; its frames are {frame1.shape[:2]} and "
             f"{frame2.shape[:2]}"
         )
+    if not frame1.dtype == frame2.dtype == np.uint8:
+        frame1, frame2 = io.as_float(frame1), io.as_float(frame2)
     return Sample(frame1, frame2, flow, valid)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxflow import _checks
+from jaxflow import _checks, io
 
 
 def flow_loader(
@@ -22,6 +22,7 @@ def flow_loader(
     epochs: int | None = None,
     shard: tuple[int, int] = (0, 1),
     workers: int = 0,
+    keep_rest: bool = False,
 ):
     """Makes a loader of pairs with flow.
 
@@ -30,9 +31,10 @@ def flow_loader(
     exactly; the number of workers must then be the same.
 
     Args:
-        source: A sequence of elements with ``image1`` and ``image2``, (H, W, 3) uint8,
-            and ``flow``, (H, W, 2); such as ``builder.as_data_source("train")``.
-        batch_size: Pairs in a batch, of this process. What is left over is dropped.
+        source: A sequence of elements with ``image1`` and ``image2``, (H, W, 3) uint8
+            or uint16, each scaled by its own type, or float in [0, 1]; and ``flow``,
+            (H, W, 2); such as ``builder.as_data_source("train")``.
+        batch_size: Pairs in a batch, of this process.
         crop: Height and width to cut out, at a random place; None takes whole frames,
             which must then have one size.
         seed: Decides order and crops.
@@ -40,6 +42,8 @@ def flow_loader(
         epochs: How many times to go through the source; None never ends.
         shard: This process and the number of processes; each sees its own pairs.
         workers: Processes that read; 0 reads in this one.
+        keep_rest: Whether what does not fill the last batch makes a smaller one, as an
+            evaluation of every pair needs, or is dropped, as training needs.
 
     Returns:
         A `grain.IterDataset` of dicts: images (B, h, w, 3) float32 in [0, 1], flow
@@ -59,6 +63,7 @@ def flow_loader(
         epochs=epochs,
         shard=shard,
         workers=workers,
+        keep_rest=keep_rest,
     )
 
 
@@ -72,18 +77,20 @@ def batches(
     epochs: int | None,
     shard: tuple[int, int],
     workers: int,
+    keep_rest: bool = False,
 ):
     """Shuffles, repeats, prepares and batches the elements of a source.
 
     Args:
         source: A sequence of elements.
         prepare: (element, generator) -> dict of arrays of one shape for all elements.
-        batch_size: Elements in a batch, of this process. What is left over is dropped.
+        batch_size: Elements in a batch, of this process.
         seed: Decides the order, and what `prepare` draws.
         shuffle: Whether to shuffle; each epoch has its own order.
         epochs: How many times to go through the source; None never ends.
         shard: This process and the number of processes; each sees its own elements.
         workers: Processes that prepare; 0 prepares in this one.
+        keep_rest: Whether what is left over in the end is a smaller batch, or dropped.
 
     Returns:
         A `grain.IterDataset` of dicts of stacked arrays.
@@ -98,7 +105,9 @@ def batches(
     if not 0 <= index < count:
         raise ValueError(f"`shard` must be (process, processes); got {shard!r}")
     available = len(range(index, len(source), count))
-    if available < batch_size:
+    if keep_rest and epochs != 1:
+        raise ValueError(f"`keep_rest` goes through a source once; got {epochs=}")
+    if available < (1 if keep_rest else batch_size):
         raise ValueError(
             f"`batch_size` is {batch_size}, but the source has {available} elements "
             f"for shard {shard}"
@@ -108,7 +117,7 @@ def batches(
     if shuffle:
         data = data.shuffle()
     data = data.repeat(epochs).random_map(prepare)
-    data = data.batch(batch_size, drop_remainder=True).to_iter_dataset()
+    data = data.batch(batch_size, drop_remainder=not keep_rest).to_iter_dataset()
     if workers:
         data = data.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
     return data
@@ -149,7 +158,7 @@ def _prepare(element, rng, crop):
     """Crops an element and turns its images to floats."""
     element = dict(element) if crop is None else random_crop(element, crop, rng)
     for name in ("image1", "image2"):
-        element[name] = element[name].astype(np.float32) / 255
+        element[name] = io.as_float(element[name], name=name)
     return element
 
 

@@ -11,6 +11,7 @@ from jaxflow.io.flow import read_flow as read_flow
 from jaxflow.io.flow import write_flow as write_flow
 from jaxflow.io.frames import list_frames as list_frames
 from jaxflow.io.frames import read_frames as read_frames
+from jaxflow.io.image import as_float as as_float
 from jaxflow.io.image import read_image as read_image
 from jaxflow.io.image import write_image as write_image
 from jaxflow.io.kitti import read_kitti as read_kitti

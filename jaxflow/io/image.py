@@ -99,6 +99,33 @@ def write_image(path: files.Path, image: np.ndarray, *, quality: int = 95) -> No
         raise files.fault(path, "a JPEG cannot hold 16 bits a sample; write a .png")
 
 
+def as_float(image: np.ndarray, *, name: str = "image") -> np.ndarray:
+    """Scales a picture, or several, to [0, 1] by its own type.
+
+    Args:
+        image: Of any shape: uint8, over 255; uint16, over 65535; or floating, in
+            [0, 1], which stays.
+        name: What the error calls it.
+
+    Returns:
+        The same shape, float32.
+
+    Raises:
+        ValueError: If the type is another, or a floating value is not in [0, 1].
+    """
+    image = np.asarray(image)
+    if image.dtype in (np.uint8, np.uint16):
+        return image.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)
+    if not np.issubdtype(image.dtype, np.floating):
+        raise ValueError(f"`{name}` must be uint8, uint16 or float; got {image.dtype}")
+    if image.size and not (image.min() >= 0 and image.max() <= 1):
+        raise ValueError(
+            f"`{name}` must be in [0, 1] if it is float; got {image.min()} to "
+            f"{image.max()}: divide 8-bit pictures by 255"
+        )
+    return image.astype(np.float32)
+
+
 def as_uint(image: np.ndarray) -> np.ndarray:
     """Brings a picture to (H, W, 1 or 3) of uint8 or uint16; see `write_image`."""
     image = np.asarray(image)

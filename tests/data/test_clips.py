@@ -26,49 +26,6 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_folders_are_classes_in_alphabetical_order(folder):
-    videos, names = clips.list_videos(folder)
-    assert names == ("clap", "wave")
-    assert [(v.path.name, v.label) for v in videos] == [
-        ("0.mp4", 0), ("1.mp4", 0), ("2.mp4", 0), ("0.mp4", 1), ("1.mp4", 1)
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("text", "expected", "names"),
-    [
-        ("a b.mp4 2\nc,d.mp4 0\n\n", [("a b.mp4", 2), ("c,d.mp4", 0)], "012"),
-        ("a b.mp4,1\nc.mp4, 0\n", [("a b.mp4", 1), ("c.mp4", 0)], "01"),
-        (
-            "a.mp4,swing a bat\nb.mp4,climb\n",
-            [("a.mp4", 1), ("b.mp4", 0)],
-            ("climb", "swing a bat"),
-        ),
-        ("a.mp4\tone two\n", [("a.mp4", 0)], ("one two",)),
-        ("a.mp4 one\n", [("a.mp4", 0)], ("one",)),
-    ],
-)
-def test_lists_in_the_forms_in_use(tmp_path, text, expected, names):
-    path = tmp_path / "train.csv"
-    path.write_text(text)
-    videos, found = clips.list_videos(path)
-    assert videos == [clips.Video(tmp_path / name, label) for name, label in expected]
-    assert found == tuple(names)
-
-
-@pytest.mark.parametrize("text", ["", "alone\n"])
-def test_a_list_that_says_nothing_is_refused(tmp_path, text):
-    path = tmp_path / "train.csv"
-    path.write_text(text)
-    with pytest.raises(ValueError, match=r"train\.csv"):
-        clips.list_videos(path)
-
-
-def test_an_empty_folder_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="lists no videos"):
-        clips.list_videos(tmp_path)
-
-
 @pytest.mark.parametrize(("fps", "step"), [(30, 2), (15, 1), (60, 4)])
 def test_the_step_between_frames_counts_at_30_frames_a_second(tmp_path, fps, step):
     path = tmp_path / "a.mp4"
@@ -190,6 +147,14 @@ def test_another_video_takes_the_place_of_a_damaged_one(folder):
     assert batch["clip"].shape[0] == 2
 
 
+def test_a_damaged_video_stops_a_loader_that_shall_not_replace_it(folder):
+    pytest.importorskip("grain")
+    (folder / "clap" / "1.mp4").write_bytes(b"no video")
+    data = loader(clips.Videos(folder), shuffle=False, epochs=1, damaged="raise")
+    with pytest.raises(ValueError, match=r"1\.mp4"):
+        next(iter(data))
+
+
 def test_a_loader_of_nothing_but_damage_stops(tmp_path):
     pytest.importorskip("grain")
     (tmp_path / "list.txt").write_text("a.mp4 0\nb.mp4 1\n")
@@ -208,6 +173,8 @@ def test_a_loader_of_nothing_but_damage_stops(tmp_path):
         ({"batch_size": 9}, "batch_size"),
         ({"num_frames": 0}, "num_frames"),
         ({"stride": 0}, "stride"),
+        ({"rate": 0}, "rate"),
+        ({"damaged": "skip"}, "damaged"),
         ({"size": 21}, "short_side"),
         ({"shard": (1, 1)}, "shard"),
     ],
@@ -215,3 +182,31 @@ def test_a_loader_of_nothing_but_damage_stops(tmp_path):
 def test_options_out_of_range_are_named(folder, options, name):
     with pytest.raises(ValueError, match=name):
         loader(clips.Videos(folder), **options)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "options", "name"),
+    [((0, 1), {}, "num_frames"), ((4, 0), {}, "stride"), ((4, 1), {"rate": 0}, "rate")],
+)
+def test_a_clip_of_nothing_is_refused(folder, numbers, options, name):
+    with pytest.raises(ValueError, match=name):
+        clips.read_clip(folder / "clap" / "0.mp4", *numbers, **options)
+    if not options:
+        with pytest.raises(ValueError, match=name):
+            clips.clip_indices(20, *numbers)
+
+
+def test_frames_are_scaled_by_their_own_type():
+    frames = np.full((1, 8, 8, 3), 51, np.uint8)
+    expected = np.full((1, 6, 6, 3), 0.2, np.float32)
+    for same in (frames, frames.astype(np.uint16) * 257, frames / np.float32(255)):
+        actual = clips.resized_crop(same, 6, 6)
+        np.testing.assert_allclose(actual, expected, atol=1e-6)
+    with pytest.raises(ValueError, match="`frames` must be"):
+        clips.resized_crop(frames.astype(int), 6, 6)
+
+
+def test_a_source_takes_the_vocabulary_of_training(folder):
+    source = clips.Videos(folder, names=("a", "clap", "wave"))
+    assert source.names == ("a", "clap", "wave")
+    assert [int(source[i]["label"]) for i in range(len(source))] == [1, 1, 1, 2, 2]

@@ -238,3 +238,14 @@ def test_reading_data_does_not_import_jax():
     tree = ast.parse(pathlib.Path(folders.__file__).read_text())
     imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import)]
     assert not any(name.name == "jax" for node in imports for name in node.names)
+
+
+def test_frames_of_16_bits_are_scaled_by_their_own_type(tmp_path):
+    make(tmp_path, "f1.png", "f2.png", "flow.flo")
+    pair = folders.Pair(*(tmp_path / n for n in ("f1.png", "f2.png", "flow.flo")))
+    assert folders.load(pair).frame1.dtype == np.uint8
+    io.write_image(pair.frame1, np.full((4, 6, 3), 51, np.uint8))
+    io.write_image(pair.frame2, np.full((4, 6, 3), 51 * 257, np.uint16))
+    sample = folders.load(pair)
+    for frame in (sample.frame1, sample.frame2):
+        np.testing.assert_allclose(frame, np.full((4, 6, 3), 0.2), atol=1e-7)

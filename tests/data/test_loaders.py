@@ -119,3 +119,29 @@ def test_rejects_what_it_cannot_load(options, fault):
 def test_a_crop_larger_than_a_frame_is_an_error():
     with pytest.raises(ValueError, match=r"`crop` \(11, 8\) is larger than a frame"):
         loaders.random_crop(Pairs(1)[0], (11, 8), np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("shard", [(0, 1), (0, 2), (1, 2)])
+def test_an_evaluation_sees_each_pair_exactly_once(shard):
+    loader = loaders.flow_loader(
+        Pairs(5), batch_size=2, shuffle=False, epochs=1, shard=shard, keep_rest=True
+    )
+    seen = [batch["id"].tolist() for batch in loader]
+    assert [i for ids in seen for i in ids] == list(range(5))[shard[0] :: shard[1]]
+    assert all(len(ids) == 2 for ids in seen[:-1])
+    with pytest.raises(ValueError, match="keep_rest"):
+        loaders.flow_loader(Pairs(5), batch_size=2, keep_rest=True)
+
+
+def test_images_are_scaled_by_their_own_type():
+    element = Pairs(2)[1]
+    wide = {"image1": element["image1"].astype(np.uint16) * 257}
+    source = [element | wide, element | {"image2": element["image2"] / 255}]
+    batch = next(iter(loaders.flow_loader(source, batch_size=2, shuffle=False)))
+    expected = element["image1"] / np.float32(255)
+    for name in ("image1", "image2"):
+        for image in batch[name]:
+            np.testing.assert_allclose(image, expected, atol=1e-7)
+    source = [element | {"image1": element["image1"].astype(np.int32)}]
+    with pytest.raises(ValueError, match="`image1` must be uint8"):
+        next(iter(loaders.flow_loader(source, batch_size=1)))

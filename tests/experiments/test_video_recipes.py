@@ -14,6 +14,7 @@ import pytest
 from flax import nnx
 
 from jaxflow import checkpoint, convert, io, train
+from jaxflow.data import lists
 from jaxflow.layers import representation_flow
 from jaxflow.models.flow import tvnet
 from jaxflow.models.video import (
@@ -363,6 +364,51 @@ def test_a_recipe_trains_and_tests_on_videos(recipes, videos, tmp_path, capsys):
     assert int(run(2).step) == 2
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert result["top1"] in (0, 0.25, 0.5, 0.75, 1) and result["top5"] == 1
+
+
+def test_a_damaged_test_video_is_named_and_the_rest_is_scored(recipes, videos):
+    recipe = recipes["recipe"]
+    model = r3d.Model(dataclasses.replace(r3d.TINY, num_classes=2), rngs=nnx.Rngs(0))
+    (videos.parent / "00.mp4").write_bytes(b"no video")
+    args = recipe.Args(workdir=videos.parent / "run", test=videos, views=(1, 1))
+    with pytest.warns(UserWarning, match=r"00\.mp4: left out"):
+        result = recipe.test(model, args)
+    assert (result["videos"], result["damaged"]) == (3, 1)
+    assert result["top1"] in (0, 1 / 3, 2 / 3, 1)
+    for name in ("01", "10", "11"):
+        (videos.parent / f"{name}.mp4").write_bytes(b"")
+    with (
+        pytest.warns(UserWarning, match="left out"),
+        pytest.raises(ValueError, match="none of 4 videos"),
+    ):
+        recipe.test(model, args)
+
+
+def test_the_classes_are_those_of_training(recipes, videos, tmp_path):
+    recipe = recipes["recipe"]
+    model = r3d.Model(dataclasses.replace(r3d.TINY, num_classes=3), rngs=nnx.Rngs(0))
+    run = tmp_path / "run"
+    args = recipe.Args(workdir=run, test=videos, views=(1, 1))
+    with pytest.raises(ValueError, match="has 2 classes, the model 3"):
+        recipe.test(model, args)
+    lists.save_classes(run, ("0", "1", "2"))
+    assert recipe.test(model, args)["videos"] == 4
+    videos.write_text("00.mp4 0\n01.mp4 3\n")
+    with pytest.raises(ValueError, match=r"list\.txt:2: .*'3'"):
+        recipe.test(model, args)
+
+
+def test_shares_count_ties_and_nan_against_the_truth(recipes):
+    shares = recipes["recipe"].shares
+    scores = np.zeros((4, 6), np.float32)
+    assert shares(scores, np.array([0, 1, 2, 5])) == {"top1": 0.25, "top5": 0.75}
+    scores[:] = np.nan
+    assert shares(scores, np.array([0, 1, 2, 5])) == {"top1": 0.0, "top5": 0.0}
+    rng = np.random.default_rng(0)
+    scores, labels = rng.normal(size=(50, 6)), rng.integers(0, 6, 50)
+    best = np.argsort(-scores, axis=1)
+    expected = [float(np.mean((best[:, :k] == labels[:, None]).any(1))) for k in (1, 5)]
+    assert list(shares(scores, labels).values()) == expected
 
 
 def test_an_epoch_is_as_long_as_the_data(recipes, videos, tmp_path):
