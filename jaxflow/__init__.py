@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from jaxflow import classical as classical
     from jaxflow import classify as classify
     from jaxflow import data as data
+    from jaxflow import diffusion as diffusion
     from jaxflow import evaluate as evaluate
     from jaxflow import io as io
     from jaxflow import layers as layers
@@ -41,6 +42,7 @@ _NAMESPACES = (
     "classical",
     "classify",
     "data",
+    "diffusion",
     "evaluate",
     "io",
     "layers",

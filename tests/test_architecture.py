@@ -11,7 +11,7 @@ ROOT = pathlib.Path(jaxflow.__file__).parent
 FLOORS = (
     {"_checks", "spec"},
     {"ops", "io"},
-    {"classical", "layers", "losses", "metrics", "viz", "data"},
+    {"classical", "layers", "losses", "metrics", "viz", "data", "diffusion"},
     {"models"},
     {"estimate", "views", "convert", "cost", "evaluate"},
     {"explain", "checkpoint"},
