@@ -1,4 +1,7 @@
-"""What every generation network verifies of what it is given."""
+"""What generation networks verify of what they are given, and do with it first."""
+
+import itertools
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -89,3 +92,69 @@ def check_companions(
             raise ValueError(f"`{name}` must be {shape}; got {value.shape}")
     if clean is not None and not jnp.issubdtype(clean.dtype, jnp.floating):
         raise ValueError(f"`clean` must be floating, in [-1, 1]; got {clean.dtype}")
+
+
+def check_classes(
+    classes: jax.Array | None, batch: int, num_classes: int | None
+) -> None:
+    """Verifies the classes that condition a network, at trace time.
+
+    Args:
+        classes: Given as `condition`; must be (B,) integers if the network has classes,
+            and None otherwise.
+        batch: Number of clips B.
+        num_classes: Number of classes of the network, or None.
+
+    Raises:
+        ValueError: If there are classes and should be none, or the other way round, or
+            they have another shape or type.
+    """
+    if num_classes is None:
+        if classes is not None:
+            raise ValueError(
+                "this network takes no `condition`: its config's `num_classes` is None"
+            )
+        return
+    if classes is None:
+        raise ValueError(
+            f"`condition` must be the class of each clip, ({batch},) of 0 to "
+            f"{num_classes - 1}; got None"
+        )
+    if classes.shape != (batch,) or not jnp.issubdtype(classes.dtype, jnp.integer):
+        raise ValueError(
+            f"`condition` must be the class of each clip, ({batch},) of 0 to "
+            f"{num_classes - 1}; got {classes.dtype}{classes.shape}"
+        )
+
+
+def paste(
+    noisy: jax.Array, clean: jax.Array | None, observed: jax.Array | None
+) -> jax.Array:
+    """Puts clean frames in the place of noisy ones where they are observed.
+
+    Args:
+        noisy: (B, T, H, W, C).
+        clean: Like `noisy`, or None with `observed`.
+        observed: (B, T), true or 1 where a frame is given.
+
+    Raises:
+        ValueError: If one of the two is given without the other.
+    """
+    check_together(clean, observed)
+    if clean is None or observed is None:
+        return noisy
+    given = observed.astype(bool)[..., None, None, None]
+    return jnp.where(given, clean.astype(noisy.dtype), noisy)
+
+
+def check_together(clean: jax.Array | None, observed: jax.Array | None) -> None:
+    """Raises ValueError if one of `clean` and `observed` is given without the other."""
+    if (clean is None) != (observed is None):
+        given, other = ("observed", "clean") if clean is None else ("clean", "observed")
+        raise ValueError(f"`{given}` needs `{other}`: give both or neither")
+
+
+def draws(key: jax.Array | None) -> Iterator[jax.Array | None]:
+    """Gives one key after the other, for the dropouts of a network; or always None."""
+    for index in itertools.count():
+        yield None if key is None else jax.random.fold_in(key, index)

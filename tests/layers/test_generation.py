@@ -1,6 +1,10 @@
 """Tests for jaxflow.layers.generation."""
 
+import itertools
+
+import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from jaxflow.layers import generation
@@ -50,3 +54,36 @@ def test_check_companions_rejects_bytes():
         generation.check_companions(
             clip(), clean=clip(dtype=jnp.uint8), takes=("clean",)
         )
+
+
+def test_check_classes_says_what_is_wrong():
+    generation.check_classes(None, 2, None)
+    generation.check_classes(jnp.zeros(2, int), 2, 5)
+    with pytest.raises(ValueError, match="takes no `condition`"):
+        generation.check_classes(jnp.zeros(2, int), 2, None)
+    for classes in (None, jnp.zeros(3, int), jnp.zeros(2), jnp.zeros((2, 1), int)):
+        with pytest.raises(ValueError, match="of 0 to 4; got"):
+            generation.check_classes(classes, 2, 5)
+
+
+@pytest.mark.parametrize("dtype", [bool, np.int32, np.float32])
+def test_paste_takes_observed_frames_bit_for_bit(rng, dtype):
+    noisy, clean = jnp.float32(rng.normal(size=(2, 2, 3, 4, 5, 1)))
+    noisy = noisy.at[0, 1].set(jnp.nan)
+    observed = np.array([[0, 1, 0], [1, 0, 1]], dtype)
+    pasted = generation.paste(noisy, clean, jnp.asarray(observed))
+    chosen = observed.astype(bool)
+    np.testing.assert_array_equal(pasted[chosen], clean[chosen])
+    np.testing.assert_array_equal(pasted[~chosen], noisy[~chosen])
+    assert generation.paste(noisy, None, None) is noisy
+    with pytest.raises(ValueError, match="`observed` needs `clean`"):
+        generation.paste(noisy, None, observed)
+    with pytest.raises(ValueError, match="`clean` needs `observed`"):
+        generation.paste(noisy, clean, None)
+
+
+def test_draws_are_different_keys_or_none():
+    assert list(itertools.islice(generation.draws(None), 3)) == [None] * 3
+    keys = itertools.islice(generation.draws(jax.random.key(0)), 3)
+    data = [tuple(np.ravel(jax.random.key_data(key))) for key in keys]
+    assert len(set(data)) == 3
