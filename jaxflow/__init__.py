@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from jaxflow import ops as ops
     from jaxflow import train as train
     from jaxflow import viz as viz
-    from jaxflow.checkpoint import load_pretrained as load_pretrained
+    from jaxflow import weights as weights
     from jaxflow.classify import classify_video as classify_video
     from jaxflow.convert import convert_state_dict as convert_state_dict
+    from jaxflow.convert import load_model as load_model
+    from jaxflow.convert import load_pretrained as load_pretrained
     from jaxflow.convert import load_weights as load_weights
     from jaxflow.convert import save_weights as save_weights
     from jaxflow.estimate import BothWays as BothWays
@@ -52,6 +54,7 @@ _NAMESPACES = (
     "ops",
     "train",
     "viz",
+    "weights",
 )
 _FUNCTIONS = {
     "BothWays": "estimate",
@@ -62,7 +65,8 @@ _FUNCTIONS = {
     "estimate_clip": "estimate",
     "estimate_flow": "estimate",
     "list_models": "models",
-    "load_pretrained": "checkpoint",
+    "load_model": "convert",
+    "load_pretrained": "convert",
     "load_weights": "convert",
     "save_weights": "convert",
     "stream_flow": "estimate",

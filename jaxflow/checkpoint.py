@@ -1,4 +1,4 @@
-"""Checkpoints: of a model, of a whole training run, and published ones.
+"""Checkpoints: of a model, and of a whole training run.
 
 On disk there are only nested dictionaries of arrays, written by Orbax, and beside them
 a JSON file with the shape and type of every array and one SHA-256 of their contents:
@@ -6,7 +6,6 @@ readable without this library, and a flipped bit does not go unnoticed. A traini
 keeps its newest two checkpoints and its best one.
 """
 
-import hashlib
 import os
 import pathlib
 import shutil
@@ -21,7 +20,8 @@ import orbax.checkpoint as ocp
 from flax import nnx
 from orbax.checkpoint import checkpoint_managers
 
-from jaxflow import convert, models, spec
+from jaxflow import convert, weights
+from jaxflow.io import orbax_files
 
 PathLike = str | os.PathLike[str]
 
@@ -37,10 +37,21 @@ class Checkpoints:
         best: Name of the metric, lower is better, whose best step is kept.
         keep: How many of the newest steps are kept; the last but one is what a run
             falls back to when the last is damaged.
+        model: The model that is trained, whose config each step then records; None
+            records none.
     """
 
-    def __init__(self, directory: PathLike, *, best: str = "loss", keep: int = 2):
+    def __init__(
+        self,
+        directory: PathLike,
+        *,
+        best: str = "loss",
+        keep: int = 2,
+        model: nnx.Module | None = None,
+    ):
         self.directory = pathlib.Path(directory).absolute()
+        record = {} if model is None else weights.record_of(model)
+        self._about = {"best": best, "record": record}
         policies = checkpoint_managers.AnyPreservationPolicy(
             [
                 checkpoint_managers.LatestN(keep),
@@ -90,7 +101,9 @@ class Checkpoints:
         Raises:
             RuntimeError: If Orbax declines, e.g. because a later step is there.
         """
-        saved = self._manager.save(step, args=_contents(state, data), metrics=metrics)
+        saved = self._manager.save(
+            step, args=self._contents(state, data), metrics=metrics
+        )
         if not saved:
             raise RuntimeError(
                 f"step {step} was not saved: {self.directory} already holds steps "
@@ -118,7 +131,7 @@ class Checkpoints:
         for step in reversed(self.steps()):
             path = self.directory / str(step)
             try:
-                arrays, meta = _read(path)
+                arrays, meta = orbax_files.read(path)
             except Exception as error:  # whatever the storage layer meets in ruins
                 damaged[step] = error
                 continue
@@ -145,6 +158,15 @@ class Checkpoints:
         """Returns the step with the best metric, or None if none has one."""
         return self._manager.best_step()
 
+    def _contents(self, tree: Any, data: dict | None) -> ocp.args.Composite:
+        """Returns what Orbax is to write: nested arrays, and what identifies them."""
+        arrays = _flatten(tree)
+        meta = {**orbax_files.identity(arrays), **self._about, "data": data or {}}
+        return ocp.args.Composite(
+            state=ocp.args.StandardSave(orbax_files.nest(arrays)),
+            meta=ocp.args.JsonSave(meta),
+        )
+
     def _set_aside(self, damaged: dict[int, Exception]) -> None:
         """Moves steps away: Orbax saves only what is later than all it can see."""
         for step, error in damaged.items():
@@ -166,51 +188,37 @@ class Checkpoints:
 def save(directory: PathLike, model: nnx.Module) -> None:
     """Saves a model's parameters and running statistics; replaces what was there.
 
+    Its config is recorded beside them, and compared by `restore`.
+
     Args:
         directory: Folder to write.
         model: The model.
     """
     path = pathlib.Path(directory).absolute()
-    weights = weights_of(model)
-    arrays = _flatten(weights["params"]) | _flatten(weights["stats"])
+    parts = weights_of(model)
+    arrays = _flatten(parts["params"]) | _flatten(parts["stats"])
+    meta = {**orbax_files.identity(arrays), "record": weights.record_of(model)}
     with ocp.StandardCheckpointer() as writer:
-        writer.save(path, _nest(arrays), force=True, custom_metadata=_identity(arrays))
+        nested = orbax_files.nest(arrays)
+        writer.save(path, nested, force=True, custom_metadata=meta)
 
 
 def restore(directory: PathLike, model: nnx.Module) -> None:
     """Fills a model from what `save` or a training run wrote.
 
+    It is `jaxflow.load_weights` for what this library wrote.
+
     Args:
         directory: Folder written by `save`, one step of a training run, or the run's
-            whole folder, of which the newest step is taken.
+            whole folder, of which the best step is taken, or the newest sound one,
+            which the standard error says.
         model: A model of the same architecture.
 
     Raises:
         FileNotFoundError: If there is no checkpoint in `directory`.
         ValueError: If it is damaged or does not fit; the message says where.
     """
-    path = _find(pathlib.Path(directory).absolute())
-    try:
-        arrays, _ = _read(path)
-    except Exception as error:  # whatever the storage layer meets in ruins
-        raise ValueError(f"checkpoint {path} is damaged: {error}") from error
-    if (path / "state").is_dir():
-        parts = (name.partition("/") for name in arrays)
-        arrays = {
-            rest: arrays[f"{part}/{rest}"]
-            for part, _, rest in parts
-            if part in ("params", "stats")
-        }
-    weights = weights_of(model)
-    known = {part: _flatten(tree) for part, tree in weights.items()}
-    _check_fits(known["params"] | known["stats"], arrays, str(path))
-    fill(
-        model,
-        {
-            part: _unflatten(tree, {name: arrays[name] for name in known[part]})
-            for part, tree in weights.items()
-        },
-    )
+    convert.load_weights(model, directory, dialect=convert.OWN_DIALECT)
 
 
 def weights_of(model: nnx.Module) -> dict[str, dict]:
@@ -219,136 +227,17 @@ def weights_of(model: nnx.Module) -> dict[str, dict]:
     return {"params": nnx.to_pure_dict(params), "stats": nnx.to_pure_dict(stats)}
 
 
-def fill(model: nnx.Module, weights: dict[str, dict]) -> None:
+def fill(model: nnx.Module, values: dict[str, dict]) -> None:
     """Writes what `weights_of` returned into a model.
 
     Args:
         model: A model of the same architecture.
-        weights: Its arrays.
+        values: Its arrays.
     """
-    for kind, values in ((nnx.Param, "params"), (nnx.BatchStat, "stats")):
+    for kind, part in ((nnx.Param, "params"), (nnx.BatchStat, "stats")):
         state = nnx.state(model, kind)
-        nnx.replace_by_pure_dict(state, weights[values])
+        nnx.replace_by_pure_dict(state, values[part])
         nnx.update(model, state)
-
-
-def load_pretrained(
-    name: str, *, path: PathLike | None = None, cache: PathLike | None = None
-) -> nnx.Module:
-    """Builds a network and fills it with published weights that lie on this machine.
-
-    Args:
-        name: "variant/data", e.g. "pwcnet/chairs"; `published` lists all.
-        path: The file, wherever it is; None looks for it in the cache.
-        cache: As for `pretrained`.
-
-    Returns:
-        The network, in evaluation mode.
-
-    Raises:
-        ValueError: If no weights have that name, or the file is not the published one.
-        FileNotFoundError: If the file is not there; the message says who offers it.
-    """
-    path, weights = pretrained(name, path=path, cache=cache)
-    model = models.create_model(name.partition("/")[0])
-    return convert.load_weights(model, path, dialect=weights.dialect)
-
-
-def pretrained(
-    name: str, *, path: PathLike | None = None, cache: PathLike | None = None
-) -> tuple[pathlib.Path, spec.Weights]:
-    """Finds a published checkpoint on this machine and verifies its checksum.
-
-    Nothing is downloaded: the terms of most published weights are for their authors
-    to put to you.
-
-    Args:
-        name: "variant/data", e.g. "pwcnet/chairs".
-        path: The file, wherever it is; None looks for it in the cache.
-        cache: Folder that holds the file under its authors' name; None for
-            `$JAXFLOW_CACHE`, or else `~/.cache/jaxflow`.
-
-    Returns:
-        Path of the file, and its description, licence included.
-
-    Raises:
-        ValueError: If no weights have that name, or the file is not the published one.
-        FileNotFoundError: If the file is not there; the message says who offers it.
-    """
-    known = published()
-    if name not in known:
-        raise ValueError(f"no weights are named {name!r}; there are {sorted(known)}")
-    weights = known[name]
-    path = pathlib.Path(path or _cache(cache) / weights.file)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{name}: put {weights.file} into {path.parent} (its authors offer it: "
-            f"{weights.source}; licence: {weights.licence})"
-        )
-    if weights.sha256:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if not found.startswith(weights.sha256):
-            raise ValueError(
-                f"{path} is not {name}: its SHA-256 is {found}, published is "
-                f"{weights.sha256}"
-            )
-    return path, weights
-
-
-def published() -> dict[str, spec.Weights]:
-    """Returns every published checkpoint that a model of ours can read, by name."""
-    modules = {models.find(name) for name in models.list_models()}
-    return {
-        name: weights
-        for module in modules
-        for name, weights in getattr(module, "WEIGHTS", {}).items()
-    }
-
-
-def _cache(folder: PathLike | None) -> pathlib.Path:
-    default = pathlib.Path.home() / ".cache" / "jaxflow"
-    return pathlib.Path(folder or os.environ.get("JAXFLOW_CACHE") or default)
-
-
-def _contents(tree: Any, data: dict | None) -> ocp.args.Composite:
-    """Returns what Orbax is to write: nested arrays, and what identifies them."""
-    arrays = _flatten(tree)
-    return ocp.args.Composite(
-        state=ocp.args.StandardSave(_nest(arrays)),
-        meta=ocp.args.JsonSave({**_identity(arrays), "data": data or {}}),
-    )
-
-
-def _identity(arrays: dict[str, np.ndarray]) -> dict:
-    """Returns the shape and type of each array, and a checksum of all contents."""
-    digest = hashlib.sha256()
-    for name in sorted(arrays):
-        array = arrays[name]
-        digest.update(f"{name} {array.dtype} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    leaves = {name: [list(a.shape), str(a.dtype)] for name, a in arrays.items()}
-    return {"leaves": leaves, "sha256": digest.hexdigest()}
-
-
-def _read(path: pathlib.Path) -> tuple[dict[str, np.ndarray], dict]:
-    """Returns the arrays of one checkpoint by path, and its JSON; verifies both."""
-    folder, meta = path, {}
-    if (path / "state").is_dir():
-        folder = path / "state"
-        with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
-            meta = reader.restore(path / "meta")
-    with ocp.StandardCheckpointer() as reader:
-        if folder == path:
-            meta = reader.metadata(path).custom_metadata
-        target = {
-            name: np.empty(shape, jnp.dtype(dtype))
-            for name, (shape, dtype) in meta["leaves"].items()
-        }
-        arrays = _flatten(reader.restore(folder, _nest(target)))
-    if _identity(arrays)["sha256"] != meta["sha256"]:
-        raise ValueError("its contents do not match their checksum")
-    return arrays, meta
 
 
 def _flatten(tree: Any) -> dict[str, np.ndarray]:
@@ -361,18 +250,6 @@ def _unflatten(target: Any, arrays: dict[str, np.ndarray]) -> Any:
     """Puts arrays by path into the structure, and onto the devices, of `target`."""
     leaves, tree = jax.tree_util.tree_flatten_with_path(target)
     return tree.unflatten([_place(arrays[_name(path)], leaf) for path, leaf in leaves])
-
-
-def _nest(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Turns {"a/b": x} into {"a": {"b": x}}."""
-    nested: dict[str, Any] = {}
-    for name, array in arrays.items():
-        *folders, leaf = name.split("/")
-        place = nested
-        for folder in folders:
-            place = place.setdefault(folder, {})
-        place[leaf] = array
-    return nested
 
 
 def _check_fits(
@@ -405,15 +282,3 @@ def _raw(leaf: Any) -> Any:
 
 def _name(path: tuple) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
-
-
-def _find(path: pathlib.Path) -> pathlib.Path:
-    """Returns the folder of one checkpoint: `path`, or its newest step."""
-    if (path / "_CHECKPOINT_METADATA").exists() or (path / "state").is_dir():
-        return path
-    for folder in (path, path / "checkpoints"):
-        if folder.is_dir():
-            steps = [int(p.name) for p in folder.iterdir() if p.name.isdecimal()]
-            if steps:
-                return folder / str(max(steps))
-    raise FileNotFoundError(f"there is no checkpoint in {path}")

@@ -23,32 +23,7 @@ def count_parameters(model: nnx.Module) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
 
 
-def describe(name: str, **overrides: Any) -> nnx.Module:
-    """Returns a model without its weights: shapes only.
-
-    Args:
-        name: One of `models.list_models()`.
-        **overrides: Fields of the variant's config to replace.
-
-    Raises:
-        ValueError: As `models.create`.
-    """
-    streams = cast(nnx.Rngs, _OneKey())
-    return nnx.eval_shape(lambda: models.create(name, rngs=streams, **overrides))
-
-
-class _OneKey:
-    """Random streams that are one constant key, for shapes that nobody fills.
-
-    The counters of `nnx.Rngs` take most of the time of building a traced network.
-    """
-
-    def __init__(self):
-        key = jax.random.key(0)
-        self.params = lambda: key
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(nnx.Rngs(0), name)
+describe = models.describe
 
 
 def published(name: str) -> spec.Published | None:

@@ -1,9 +1,8 @@
 """What a model file says about itself beside its code, and the check that follows."""
 
 import dataclasses
-import functools
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -52,6 +51,9 @@ class Weights:
         colour: Channel order that the official script feeds.
         metrics: What its authors claim, e.g. {"sintel_train_clean_epe": 2.55}.
         citation: Paper.
+        url: Where the file itself can be fetched by a program; "" if nowhere.
+        member: Name of the file in the zip archive at `url`; "" if `url` is the file.
+        config: Fields of the variant's config that these weights need otherwise.
     """
 
     file: str
@@ -59,20 +61,32 @@ class Weights:
     licence: str
     dialect: str
     sha256: str = ""
+    url: str = ""
+    member: str = ""
+    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     num_params: int
     colour: Literal["rgb", "bgr"] = "rgb"
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
     citation: str = ""
 
 
-mmflow_weights = functools.partial(
-    Weights,
-    source="https://github.com/open-mmlab/mmflow",
-    licence="Apache-2.0",
-    dialect="mmflow",
-    colour="bgr",
-)
-"""A checkpoint that mmflow trained itself."""
+def mmflow_weights(folder: str, file: str, **fields: Any) -> Weights:
+    """Returns the description of a checkpoint that mmflow trained itself.
+
+    Args:
+        folder: Of mmflow's server that it is in.
+        file: Its name there.
+        **fields: The others of `Weights`.
+    """
+    return Weights(
+        file=file,
+        source="https://github.com/open-mmlab/mmflow",
+        licence="Apache-2.0",
+        dialect="mmflow",
+        colour="bgr",
+        url=f"https://download.openmmlab.com/mmflow/{folder}/{file}",
+        **fields,
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

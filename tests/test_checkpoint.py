@@ -1,10 +1,7 @@
 """Tests for jaxflow.checkpoint."""
 
-import dataclasses
-import hashlib
 import pathlib
 import shutil
-import types
 import warnings
 from typing import NamedTuple
 
@@ -13,12 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import safetensors.numpy
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-import jaxflow
-from jaxflow import checkpoint, models, spec
+from jaxflow import checkpoint
 
 
 class Net(nnx.Module):
@@ -178,70 +173,3 @@ def test_reading_what_is_absent_or_damaged_says_so(tmp_path):
     flip_bytes(tmp_path / "net")
     with pytest.raises(ValueError, match="net is damaged"):
         checkpoint.restore(tmp_path / "net", model)
-
-
-@pytest.fixture
-def registry(monkeypatch):
-    digest = hashlib.sha256(b"weights").hexdigest()
-    weights = spec.Weights(
-        file="toy.pth",
-        source="the toy makers' page",
-        licence="CC-BY",
-        dialect="toy",
-        sha256=digest[:8],
-        num_params=1,
-    )
-    module = types.SimpleNamespace(WEIGHTS={"toy/chairs": weights})
-    monkeypatch.setattr(models, "list_models", lambda: ["toy"])
-    monkeypatch.setattr(models, "find", lambda name: _Hashable(module))
-    return weights
-
-
-class _Hashable:
-    def __init__(self, module):
-        self.WEIGHTS = module.WEIGHTS
-
-
-def test_published_weights_are_verified_or_their_source_is_named(tmp_path, registry):
-    with pytest.raises(FileNotFoundError, match=r"toy makers' page; licence: CC-BY"):
-        checkpoint.pretrained("toy/chairs", cache=tmp_path)
-    (tmp_path / "toy.pth").write_bytes(b"weights")
-    path, weights = checkpoint.pretrained("toy/chairs", cache=tmp_path)
-    assert (path, weights) == (tmp_path / "toy.pth", registry)
-    (tmp_path / "toy.pth").write_bytes(b"weightz")
-    with pytest.raises(ValueError, match="is not toy/chairs: its SHA-256"):
-        checkpoint.pretrained("toy/chairs", cache=tmp_path)
-    with pytest.raises(ValueError, match=r"no weights are named 'toy/things'"):
-        checkpoint.pretrained("toy/things", cache=tmp_path)
-
-
-def test_the_cache_is_where_the_variable_says(tmp_path, registry, monkeypatch):
-    monkeypatch.setenv("JAXFLOW_CACHE", str(tmp_path))
-    (tmp_path / "toy.pth").write_bytes(b"weights")
-    assert checkpoint.pretrained("toy/chairs")[0].parent == tmp_path
-
-
-def test_a_pretrained_network_is_built_from_its_file(tmp_path, monkeypatch):
-    rng = np.random.default_rng(0)
-    source = models.create_model("spynet")
-    path = tmp_path / "network-sintel-final.safetensors"
-    state = {}
-    for index in range(len(source.levels)):
-        for layer, part in enumerate(source.levels[index].convs):
-            name = f"moduleBasic.{index}.moduleBasic.{2 * layer}"
-            kernel = rng.normal(size=part.kernel.shape).astype(np.float32)
-            state[f"{name}.weight"] = kernel.transpose(3, 2, 0, 1).copy()
-            state[f"{name}.bias"] = rng.normal(size=part.bias.shape).astype(np.float32)
-    safetensors.numpy.save_file(state, path)
-    known = {
-        name: dataclasses.replace(weights, sha256="")
-        for name, weights in checkpoint.published().items()
-    }
-    monkeypatch.setattr(checkpoint, "published", lambda: known)
-    name = "spynet/sintel-final"
-    model = jaxflow.load_pretrained(name, path=path)
-    np.testing.assert_array_equal(
-        model.levels[0].convs[0].bias[...], state["moduleBasic.0.moduleBasic.0.bias"]
-    )
-    with pytest.raises(FileNotFoundError, match="its authors offer it"):
-        jaxflow.load_pretrained(name, path=tmp_path / "elsewhere.pth")

@@ -203,7 +203,7 @@ def _write_cam(
 
 def _load_recogniser(args: argparse.Namespace) -> Any:
     """Returns a recognition network with its weights."""
-    from jaxflow import checkpoint, models
+    from jaxflow import models
 
     names = models.list_models("video")
     if args.model not in names:
@@ -211,15 +211,8 @@ def _load_recogniser(args: argparse.Namespace) -> Any:
             f"--model: no recognition network is named {args.model!r}; there are "
             f"{', '.join(names)}"
         )
-    if not args.weights:
-        known = [k for k in checkpoint.published() if k.startswith(f"{args.model}/")]
-        raise ValueError(
-            f"--weights: {args.model} needs a file of weights"
-            + (f", or the name of published ones: {', '.join(known)}" if known else "")
-        )
-    model = models.create_model(args.model, **common.parse_options(args))
-    estimators.fill(model, [args.weights])
-    return model
+    weights = [args.weights] if args.weights else None
+    return estimators.network(args.model, weights, common.parse_options(args))
 
 
 def _read_labels(path: str) -> list[str]:

@@ -10,19 +10,24 @@ def add_command(commands) -> None:
     about = "Turn a published checkpoint into safetensors, without running its code"
     example = "jaxflow convert pwc_net.pth.tar --model pwcnet -o pwcnet.safetensors"
     add = common.add_command(commands, "convert", run, about, example).add_argument
-    pieces = "the checkpoint; several files if its authors cut it into pieces"
+    pieces = (
+        "the checkpoint; several files, a pattern or a folder if its authors cut it "
+        "into pieces; or a published name"
+    )
     add("files", nargs="+", metavar="FILE", help=pieces)
     add("--model", required=True, metavar="NAME", help="see jaxflow models")
     add("-o", "--output", required=True, metavar="FILE", help="ends in .safetensors")
+    option = "field of the network's config, such as num_classes=101; may be repeated"
+    many = {"action": "append", "default": []}
+    add("--option", metavar="NAME=VALUE", help=option, **many)
 
 
 def run(args: argparse.Namespace) -> None:
     """Writes a published checkpoint as safetensors."""
     paths.check_suffix("--output", args.output, (".safetensors",))
 
-    from jaxflow import convert, models
+    from jaxflow import convert
 
-    model = models.create_model(args.model)
-    estimators.fill(model, args.files)
+    model = estimators.network(args.model, args.files, common.parse_options(args))
     convert.save_weights(model, args.output)
     print(f"wrote {args.output}")

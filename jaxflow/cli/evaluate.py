@@ -77,17 +77,13 @@ def run(args: argparse.Namespace) -> None:
 
 def _at_hand() -> list[str]:
     """Returns every estimator that can run here: published weights if they are here."""
-    from jaxflow import checkpoint, classical, models
+    from jaxflow import classical, models, weights
 
-    words = ["zero", *sorted(classical.METHODS)]
-    for name in sorted(checkpoint.published()):
-        if name.partition("/")[0] in models.list_models("flow"):
-            try:
-                checkpoint.pretrained(name)
-            except FileNotFoundError:
-                continue
-            words.append(name)
-    return words
+    known = sorted(weights.published())
+    networks = models.list_models("flow")
+    here = [name for name in known if name.partition("/")[0] in networks]
+    here = [name for name in here if weights.place_of(name).is_file()]
+    return ["zero", *sorted(classical.METHODS), *here]
 
 
 def _scenes(count: int) -> list[tuple[np.ndarray, ...]]:

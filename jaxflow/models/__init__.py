@@ -10,6 +10,8 @@ import functools
 import importlib
 import pkgutil
 import types
+from collections.abc import Callable
+from typing import Any, cast
 
 import jax
 from flax import nnx
@@ -70,6 +72,43 @@ def create_model(name: str, *, seed: int = 0, **overrides) -> nnx.Module:
         ValueError: If no model has that name, or its config has no such field.
     """
     return create(name, rngs=nnx.Rngs(jax.random.key(seed, impl="rbg")), **overrides)
+
+
+def describe(name: str, **overrides: Any) -> nnx.Module:
+    """Returns a model without its weights: shapes only.
+
+    Args:
+        name: One of `list_models()`.
+        **overrides: Fields of the variant's config to replace.
+
+    Raises:
+        ValueError: As `create`.
+    """
+    return described(lambda rngs: create(name, rngs=rngs, **overrides))
+
+
+def described(build: Callable[[nnx.Rngs], nnx.Module]) -> nnx.Module:
+    """Returns what `build` returns, without its weights: shapes only.
+
+    Args:
+        build: Random streams -> model.
+    """
+    streams = cast(nnx.Rngs, _OneKey())
+    return nnx.eval_shape(lambda: build(streams))
+
+
+class _OneKey:
+    """Random streams that are one constant key, for shapes that nobody fills.
+
+    The counters of `nnx.Rngs` take most of the time of building a traced network.
+    """
+
+    def __init__(self):
+        key = jax.random.key(0)
+        self.params = lambda: key
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(nnx.Rngs(0), name)
 
 
 def find(name: str) -> types.ModuleType:

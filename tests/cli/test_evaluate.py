@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxflow import checkpoint, classical, cli, convert, io, models
+from jaxflow import classical, cli, convert, io, models, weights
 
 SIZE = (24, 33)
 
@@ -39,15 +39,15 @@ def test_evaluate_all_compares_what_is_at_hand(tmp_path, capsys, monkeypatch):
     model = models.create_model("spynet")
     here = tmp_path / "spynet.safetensors"
     convert.save_weights(model, here)
-    weights = dataclasses.replace(
-        checkpoint.published()["spynet/sintel-final"],
+    toy = dataclasses.replace(
+        weights.published()["spynet/sintel-final"],
         file=here.name,
         sha256="",
         dialect="jaxflow",
     )
-    absent = checkpoint.published()["pwcnet/chairs"]
-    known = {"spynet/toy": weights, "pwcnet/chairs": absent}
-    monkeypatch.setattr(checkpoint, "published", lambda: known)
+    absent = weights.published()["pwcnet/chairs"]
+    known = {"spynet/toy": toy, "pwcnet/chairs": absent}
+    monkeypatch.setattr(weights, "published", lambda: known)
     out = tmp_path / "table.json"
     words = ["evaluate", "flow", "--all", "--limit", "1", "-o", str(out)]
     assert cli.main(words) == 0

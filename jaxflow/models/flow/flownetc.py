@@ -167,13 +167,15 @@ WEIGHTS = {
         citation="Ilg et al., FlowNet 2.0, CVPR 2017",
     ),
     "flownetc_mmflow/chairs": spec.mmflow_weights(
-        file="flownetc_8x1_slong_flyingchairs_384x448.pth",
+        "flownet",
+        "flownetc_8x1_slong_flyingchairs_384x448.pth",
         num_params=39_175_298,
         metrics={"sintel_train_clean_epe": 3.6, "sintel_train_final_epe": 4.93},
         citation="Fischer et al., FlowNet, ICCV 2015",
     ),
     "flownetc_mmflow/things": spec.mmflow_weights(
-        file="flownetc_8x1_sfine_flyingthings3d_subset_384x768.pth",
+        "flownet",
+        "flownetc_8x1_sfine_flyingthings3d_subset_384x768.pth",
         num_params=39_175_298,
         metrics={"sintel_train_clean_epe": 2.74, "sintel_train_final_epe": 4.52},
         citation="Fischer et al., FlowNet, ICCV 2015",

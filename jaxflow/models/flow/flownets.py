@@ -147,7 +147,8 @@ WEIGHTS = {
         citation="Ilg et al., FlowNet 2.0, CVPR 2017",
     ),
     "flownets_mmflow/chairs": spec.mmflow_weights(
-        file="flownets_8x1_slong_flyingchairs_384x448.pth",
+        "flownet",
+        "flownets_8x1_slong_flyingchairs_384x448.pth",
         num_params=38_676_506,
         metrics={"sintel_train_clean_epe": 4.25, "sintel_train_final_epe": 5.64},
         citation="Fischer et al., FlowNet, ICCV 2015",

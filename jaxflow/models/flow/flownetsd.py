@@ -138,7 +138,8 @@ WEIGHTS = {
         citation="Ilg et al., FlowNet 2.0, CVPR 2017",
     ),
     "flownetsd_mmflow/sdhom": spec.mmflow_weights(
-        file="flownet2sd_8x1_slong_chairssdhom_384x448.pth",
+        "flownet2",
+        "flownet2sd_8x1_slong_chairssdhom_384x448.pth",
         num_params=45_371_666,
         metrics={},
         citation="Ilg et al., FlowNet 2.0, CVPR 2017",

@@ -333,13 +333,15 @@ WEIGHTS = {
         citation=_CITATION,
     ),
     "pwcnet_mmflow/chairs": spec.mmflow_weights(
-        file="pwcnet_8x1_slong_flyingchairs_384x448.pth",
+        "pwcnet",
+        "pwcnet_8x1_slong_flyingchairs_384x448.pth",
         num_params=9_374_274,
         metrics={"sintel_train_clean_epe": 3.52, "sintel_train_final_epe": 4.81},
         citation=_CITATION,
     ),
     "pwcnet_mmflow/things": spec.mmflow_weights(
-        file="pwcnet_8x1_sfine_flyingthings3d_subset_384x768.pth",
+        "pwcnet",
+        "pwcnet_8x1_sfine_flyingthings3d_subset_384x768.pth",
         num_params=9_374_274,
         metrics={"sintel_train_clean_epe": 2.26, "sintel_train_final_epe": 3.79},
         citation=_CITATION,

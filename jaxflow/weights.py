@@ -1,0 +1,348 @@
+"""Weights from wherever they lie: a name, a file, several, a folder or a run.
+
+`read` is the one place where checkpoints are found, verified and read; what fills
+networks with them is `jaxflow.convert`. Nothing that a file contains is ever run.
+"""
+
+import dataclasses
+import glob
+import json
+import os
+import pathlib
+import re
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from flax import nnx
+
+from jaxflow import models, spec
+from jaxflow.io import download, files, orbax_files, state_files
+
+Source = files.Path | Sequence[files.Path]
+
+OPEN_LICENCES = ("Apache-2.0", "BSD-3-Clause", "MIT")
+"""Licences under which a file is downloaded without asking anyone."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """The weights of one network, and what is known of them.
+
+    Attributes:
+        arrays: Key -> array; nested tables are joined by dots.
+        where: The file or folder, as a message should name it.
+        record: What `record_of` said when this library wrote them; {} if it did not.
+        dialect: Name of the key table, if that is known beforehand.
+    """
+
+    arrays: dict[str, np.ndarray]
+    where: str
+    record: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    dialect: str | None = None
+
+
+def read(source: Source, *, cache: files.Path | None = None) -> Found:
+    """Finds, verifies and reads weights, without running code that comes with them.
+
+    Args:
+        source: One of
+
+            - a name of `published`, unless a file or folder is called so;
+            - a file: torch (.pth, .pth.tar, .pt, .ckpt, .pyth; zip and older), NumPy
+              pickles (.pkl), Torch7 (.t7), safetensors or Flax msgpack (.msgpack).
+              What torch and pickle files are is told by their contents;
+            - several files, or a pattern such as ``models/modelL*_F.t7``: one
+              checkpoint in pieces, whose keys get the file's name without its
+              extension in front: "modelL1_F.modules.1.weight";
+            - a folder that Orbax wrote; of a training run the best step is taken, or
+              the newest sound one, which the standard error says;
+            - a folder of one such file, or of the pieces of one checkpoint.
+        cache: As for `pretrained`.
+
+    Raises:
+        ValueError: If it is damaged, foreign, claims more than it holds, or contains
+            anything that would have to be executed.
+        OSError: If it is not there or cannot be read.
+    """
+    if not isinstance(source, (str, os.PathLike)):
+        return _read_pieces(list(source))
+    if os.path.isdir(source):
+        return _read_folder(pathlib.Path(source))
+    if os.path.exists(source):
+        return _read_file(source)
+    name = os.fspath(source)
+    if name in published():
+        path, described = pretrained(name, cache=cache)
+        found = _read_file(path)
+        return dataclasses.replace(found, dialect=described.dialect)
+    if glob.has_magic(name):
+        paths = sorted(glob.glob(name), key=_natural)
+        if not paths:
+            raise FileNotFoundError(f"{name}: no file has a name of that pattern")
+        return _read_file(paths[0]) if len(paths) == 1 else _read_pieces(paths)
+    raise FileNotFoundError(
+        f"{name}: there is no such file or folder, and no published weights have that "
+        "name; `jaxflow.weights.published()` lists those"
+    )
+
+
+def published() -> dict[str, spec.Weights]:
+    """Returns every published checkpoint that a model of ours can read, by name."""
+    modules = {models.find(name) for name in models.list_models()}
+    return {
+        name: described
+        for module in modules
+        for name, described in getattr(module, "WEIGHTS", {}).items()
+    }
+
+
+def describe(name: str) -> spec.Weights:
+    """Returns what is known of published weights.
+
+    Raises:
+        ValueError: If no weights have that name.
+    """
+    known = published()
+    if name not in known:
+        raise ValueError(f"no weights are named {name!r}; there are {sorted(known)}")
+    return known[name]
+
+
+def place_of(name: str, *, cache: files.Path | None = None) -> pathlib.Path:
+    """Returns where published weights are kept, whether they are there or not.
+
+    Args:
+        name: One of `published`.
+        cache: As for `pretrained`.
+    """
+    default = pathlib.Path.home() / ".cache" / "jaxflow"
+    folder = pathlib.Path(cache or os.environ.get("JAXFLOW_CACHE") or default)
+    return folder / describe(name).file
+
+
+def pretrained(
+    name: str, *, path: files.Path | None = None, cache: files.Path | None = None
+) -> tuple[pathlib.Path, spec.Weights]:
+    """Finds a published checkpoint, downloads it if its licence permits, verifies it.
+
+    Where its authors publish a checksum, or the first digits of one, the file must have
+    it. Where they do not, a warning says so, the SHA-256 of the first use is kept in
+    ``FILE.sha256`` beside it in the cache, and the file must not change from then on.
+
+    Args:
+        name: "variant/data", e.g. "raft_large/chairs_things".
+        path: The file, wherever it is; None looks for it in the cache.
+        cache: Folder that holds the file under its authors' name; None for
+            `$JAXFLOW_CACHE`, or else `~/.cache/jaxflow`.
+
+    Returns:
+        Path of the file, and its description, licence included.
+
+    Raises:
+        ValueError: If no weights have that name, or the file is not the published one.
+        FileNotFoundError: If the file is not there and may not be fetched, or not by a
+            program; the message says who offers it and where to put it.
+        OSError: If the download fails; the next call goes on with it.
+    """
+    described = describe(name)
+    place = pathlib.Path(path) if path else place_of(name, cache=cache)
+    if not place.is_file():
+        if path or not described.url or described.licence not in OPEN_LICENCES:
+            raise FileNotFoundError(_advice(name, described, place))
+        _fetch(name, described, place)
+    _verify(name, described, place, remember=not path)
+    return place, described
+
+
+def record_of(model: nnx.Module) -> dict[str, Any]:
+    """Returns what identifies a model: {"model", "variant", "config"}, plain JSON.
+
+    Args:
+        model: Any model; without a dataclass as `config` it has no record: {}.
+    """
+    config = getattr(model, "config", None)
+    if not dataclasses.is_dataclass(config) or isinstance(config, type):
+        return {}
+    module = sys.modules[type(model).__module__]
+    variants = getattr(module, "VARIANTS", {})
+    names = [name for name, value in variants.items() if value == config]
+    fields = json.loads(json.dumps(dataclasses.asdict(config), default=str))
+    return {
+        "model": module.__name__,
+        "variant": names[0] if names else "",
+        "config": fields,
+    }
+
+
+def _advice(name: str, described: spec.Weights, place: pathlib.Path) -> str:
+    """Returns the message that says how to get a file that is not fetched."""
+    offer = f"its authors offer it: {described.source}; licence: {described.licence}"
+    if described.licence not in OPEN_LICENCES:
+        offer += ", whose terms are for you to accept, so it is not downloaded"
+    return f"{name}: put {place.name} into {place.parent} ({offer})"
+
+
+def _fetch(name: str, described: spec.Weights, place: pathlib.Path) -> None:
+    """Downloads a published file, and says so."""
+    _say(f"{name}: fetching {described.url} ({described.licence}) into {place.parent}")
+    try:
+        download.fetch(
+            described.url,
+            place,
+            sha256="" if described.member else described.sha256,
+            member=described.member,
+        )
+    except OSError as error:
+        raise OSError(f"{error}. Or {_advice(name, described, place)}") from error
+
+
+def _verify(
+    name: str, described: spec.Weights, place: pathlib.Path, *, remember: bool
+) -> None:
+    """Compares a file with the published checksum, or with that of its first use."""
+    found = download.sha256(place)
+    if described.sha256:
+        if not found.startswith(described.sha256):
+            raise ValueError(
+                f"{place} is not {name}: its SHA-256 is {found}, published is "
+                f"{described.sha256}"
+            )
+        return
+    note = place.with_name(f"{place.name}.sha256")
+    if remember and note.is_file():
+        first = note.read_text(encoding="utf-8").split(maxsplit=1)[:1]
+        if first != [found]:
+            raise ValueError(
+                f"{place} is not what it was when {name} was first used: its SHA-256 "
+                f"is {found}, noted is {''.join(first)}; remove {note} if you replaced "
+                "the file yourself"
+            )
+        return
+    warnings.warn(
+        f"{name} is not verified: its authors publish no checksum; the SHA-256 of "
+        f"{place} is {found}",
+        stacklevel=4,
+    )
+    if remember:
+        files.write_bytes(note, f"{found}  {place.name}\n".encode())
+
+
+def _read_pieces(paths: Sequence[files.Path]) -> Found:
+    """Reads one checkpoint that lies in several files."""
+    if len(paths) == 1:
+        return read(paths[0])
+    if not paths:
+        raise ValueError("no file of weights is given")
+    arrays = {
+        f"{pathlib.Path(path).stem}.{key}": value
+        for path in paths
+        for key, value in _read_file(path).arrays.items()
+    }
+    return Found(arrays, f"{os.fspath(paths[0])} and {len(paths) - 1} more")
+
+
+def _read_folder(folder: pathlib.Path) -> Found:
+    """Reads a checkpoint of Orbax, a run, or the files in a folder."""
+    if orbax_files.is_checkpoint(folder):
+        try:
+            return _read_orbax(folder)
+        except Exception as error:  # Orbax raises whatever its parts raise
+            what = f"checkpoint {folder} is damaged: {_line(error)}"
+            raise ValueError(what) from error
+    steps = orbax_files.steps_folder(folder)
+    if steps is not None:
+        return _read_run(folder, steps)
+    runs = sorted(
+        child.name
+        for child in folder.iterdir()
+        if child.is_dir() and orbax_files.steps_folder(child) is not None
+    )
+    if runs:
+        raise ValueError(
+            f"{folder} holds several runs: {', '.join(runs)}; name one, e.g. "
+            f"{folder / runs[-1]}"
+        )
+    return _read_files_of(folder)
+
+
+def _read_run(folder: pathlib.Path, steps: pathlib.Path) -> Found:
+    """Reads the best step of a run, or else the newest sound one, and says which."""
+    damaged = []
+    for step, why in orbax_files.preferred(steps):
+        try:
+            found = _read_orbax(steps / str(step))
+        except Exception as error:  # Orbax raises whatever its parts raise
+            warnings.warn(
+                f"step {step} of {folder} is damaged ({_line(error)}) and passed over",
+                stacklevel=4,
+            )
+            damaged.append(step)
+            continue
+        _say(f"{folder}: took step {step}, {why}")
+        return found
+    raise ValueError(
+        f"every checkpoint in {folder} is damaged: steps {sorted(damaged)}"
+    )
+
+
+def _read_orbax(folder: pathlib.Path) -> Found:
+    """Reads one checkpoint of Orbax: a model's, or what is one in a training state."""
+    arrays, meta = orbax_files.read(folder)
+    parts = {name.partition("/")[0] for name in arrays}
+    if "params" in parts:
+        kept = [
+            name.partition("/")
+            for name in arrays
+            if name.startswith(("params/", "stats/", "batch_stats/"))
+        ]
+        arrays = {rest: arrays[f"{part}/{rest}"] for part, _, rest in kept}
+    dotted = {name.replace("/", "."): value for name, value in arrays.items()}
+    return Found(dotted, str(folder), meta.get("record") or {})
+
+
+def _read_files_of(folder: pathlib.Path) -> Found:
+    """Reads the one checkpoint that lies in a folder, in one file or in pieces."""
+    groups: dict[str, list[pathlib.Path]] = {}
+    for path in sorted(folder.iterdir(), key=_natural):
+        hidden = path.name.startswith(".")
+        if path.is_file() and not hidden and files.suffix(path) in state_files.SUFFIXES:
+            in_pieces = files.suffix(path) == ".t7"
+            # A level is one piece: modelL1_F.t7, modelL2_F.t7 and so on.
+            name = re.sub(r"\d+", "*", path.name, count=1) if in_pieces else path.name
+            groups.setdefault(name, []).append(path)
+    if not groups:
+        raise FileNotFoundError(f"there is no checkpoint in {folder}")
+    if len(groups) > 1:
+        names = ", ".join(list(groups)[:8]) + (", ..." if len(groups) > 8 else "")
+        raise ValueError(
+            f"{folder} holds {len(groups)} checkpoints: {names}; name one of them, "
+            f"e.g. {folder / next(iter(groups))}"
+        )
+    return _read_pieces(list(*groups.values()))
+
+
+def _read_file(path: files.Path) -> Found:
+    """Reads one file, or a folder among the pieces."""
+    if os.path.isdir(path):
+        return _read_folder(pathlib.Path(path))
+    arrays, record = state_files.read(path)
+    return Found(arrays, os.fspath(path), record)
+
+
+def _natural(path: files.Path) -> list:
+    """Sorts model2 before model10."""
+    pieces = re.split(r"(\d+)", os.fspath(path))
+    return [int(piece) if piece.isdecimal() else piece for piece in pieces]
+
+
+def _line(error: BaseException) -> str:
+    """Returns the first line of a message, cut to a bearable length."""
+    text = str(error).strip().partition("\n")[0][:200]
+    return text or type(error).__name__
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
