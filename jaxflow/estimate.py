@@ -1,11 +1,13 @@
 """Any two frames in, flow out: each model's own resizing or padding, to the last digit.
 
 What an official script does around its network is part of the method: its resizing,
-its padding, how it brings flow back. A model says it in `model.frames`, and here it is
-done, under one `jax.jit` with the network.
+its padding, how it brings flow back. A model says it in `model.frames`, and
+`jaxflow.inference` does it. Here are checks of what is given, tiles, batches and
+clips; each program is compiled once for frames of one shape.
 """
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -15,10 +17,16 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxflow import classical, models, ops, spec
+from jaxflow import inference, ops, splitting
+from jaxflow.inference import network_size as network_size
 
 # How far beyond [0, 1] a float frame may stray: what filters and rounding leave.
 _SLACK = 1e-2
+# Longest side of the grid on which a flow is carried to the next pair: every pixel of
+# it is compared with every other.
+_MOST_CARRIED = 128
+# Tiles that run together, at most: they are there to save memory.
+_MOST_TILES = 4
 # How far 255 times a float32 frame may be from integers: rounding, and nothing else.
 _BYTE_SLACK = 1e-3
 
@@ -67,7 +75,9 @@ def estimate_flow(
             leaves its tile is not seen. None runs whole frames.
         overlap: Least number of pixels that two tiles share.
         options: Keywords of the model's call, e.g. {"iterations": 32} for RAFT, or of
-            the classical method. Values must be hashable.
+            the classical method. An array whose first axes are those of the batch has a
+            value for each pair. `initial_flow`, which RAFT and most classical methods
+            take, is (…, H, W, 2) or (H, W, 2), in pixels of the frames.
         precision: Of products in float32: "highest", or "default", which is faster and
             less exact on accelerators.
 
@@ -78,16 +88,21 @@ def estimate_flow(
         ValueError: If the frames are not such pictures or differ in size, if they
             contain NaN, or if `model` is not what it should be.
     """
-    run = _runner(model, options, precision)
     one, two = _check_frames(frame1, frame2)
-    batch = one.shape[:-3]
+    run, arrays = _runner(model, options, precision)
+    batch, whole = one.shape[:-3], one.shape[-3:-1]
     one, two = (x.reshape(-1, *x.shape[-3:]) for x in (one, two))
-    size = _tile_size(tile, overlap, _size(one))
-    if size == _size(one):
-        flow = np.array(run(one, two))
+    arrays = {k: _per_pair(k, x, batch, whole) for k, x in arrays.items()}
+    size = _tile_size(tile, overlap, whole)
+    if size == whole:
+        flow = np.array(run(one, two, arrays))
     else:
-        pairs = zip(one, two, strict=True)
-        flow = np.stack([_run_tiles(run, a, b, size, overlap) for a, b in pairs])
+        parts = (
+            (one[i : i + _MOST_TILES], two[i : i + _MOST_TILES], _rows(arrays, i, one))
+            for i in range(0, len(one), _MOST_TILES)
+        )
+        flows = [_run_tiles(run, *part, size, overlap) for part in parts]
+        flow = np.concatenate(flows)
     return flow.reshape(*batch, *flow.shape[-3:])
 
 
@@ -127,6 +142,7 @@ def estimate_clip(
     frames: Iterable[Any],
     *,
     batch_size: int = 4,
+    warm_start: bool = False,
     **keywords: Any,
 ) -> np.ndarray:
     """Estimates the flow between all consecutive frames of a clip.
@@ -135,16 +151,21 @@ def estimate_clip(
         model: A flow network with its weights, or the name of a classical method.
         frames: The clip, (T, H, W, 3), or any iterable of T >= 2 frames.
         batch_size: Number of pairs that run together.
+        warm_start: As for `stream_flow`.
         **keywords: As for `estimate_flow`.
 
     Returns:
         Flow from each frame to the next, (T - 1, H, W, 2), float32.
 
     Raises:
-        ValueError: As `estimate_flow`, or if there are fewer than two frames.
+        ValueError: As `stream_flow`, or if there are fewer than two frames.
         TypeError: If `estimate_flow` has no such keyword.
     """
-    flows = list(stream_flow(model, frames, batch_size=batch_size, **keywords))
+    flows = list(
+        stream_flow(
+            model, frames, batch_size=batch_size, warm_start=warm_start, **keywords
+        )
+    )
     if not flows:
         raise ValueError("`frames` must hold at least two frames")
     return np.stack(flows)
@@ -155,6 +176,7 @@ def stream_flow(
     frames: Iterable[Any],
     *,
     batch_size: int = 4,
+    warm_start: bool = False,
     **keywords: Any,
 ) -> Iterator[np.ndarray]:
     """Yields the flow between consecutive frames, holding one batch at a time.
@@ -163,30 +185,91 @@ def stream_flow(
         model: A flow network with its weights, or the name of a classical method.
         frames: Frames of one size, as an array or any iterable.
         batch_size: Number of pairs that run together.
+        warm_start: Whether each pair starts from the flow of the pair before, carried
+            along itself (Teed and Deng, "RAFT", 2020, Sec. 3.4). Pairs run one by one
+            then. For RAFT and the classical methods that take `initial_flow`.
         **keywords: As for `estimate_flow`.
 
     Yields:
         Flow from each frame to the next, (H, W, 2), float32.
 
     Raises:
-        ValueError: As `estimate_flow`.
+        ValueError: As `estimate_flow`; or if the estimator can start from no flow.
         TypeError: If `estimate_flow` has no such keyword.
     """
     if batch_size < 1:
         raise ValueError(f"`batch_size` must be positive; got {batch_size}")
-    waiting: list[np.ndarray] = []
+    checked = _one_size(frames)
+    if not warm_start:
+        return _stream(model, checked, batch_size, keywords)
+    if not inference.takes(model, "initial_flow"):
+        raise ValueError(
+            "`warm_start` needs an estimator that takes `initial_flow`, such as RAFT "
+            "or tvl1; this one does not"
+        )
+    return _stream_warm(model, checked, keywords)
+
+
+def _one_size(frames: Iterable[Any]) -> Iterator[np.ndarray]:
+    """Yields frames, which must be alike."""
+    first = None
     for frame in frames:
-        waiting.append(_check_frame("frames", frame))
-        if waiting[-1].shape != waiting[0].shape:
+        checked = _check_frame("frames", frame)
+        first = checked.shape if first is None else first
+        if checked.shape != first:
             raise ValueError(
-                f"`frames` must have one size; got {waiting[0].shape} and then "
-                f"{waiting[-1].shape}"
+                f"`frames` must have one size; got {first} and then {checked.shape}"
             )
+        yield checked
+
+
+def _stream(
+    model: nnx.Module | str,
+    frames: Iterator[np.ndarray],
+    batch_size: int,
+    keywords: Mapping[str, Any],
+) -> Iterator[np.ndarray]:
+    """Yields the flow of consecutive frames, a batch at a time."""
+    waiting: list[np.ndarray] = []
+    full = False
+    for frame in frames:
+        waiting.append(frame)
         if len(waiting) == batch_size + 1:
             yield from _estimate_pairs(model, waiting, batch_size, keywords)
-            waiting = waiting[-1:]
+            waiting, full = waiting[-1:], True
     if len(waiting) > 1:
-        yield from _estimate_pairs(model, waiting, batch_size, keywords)
+        # A short clip needs no filling: nothing of the full size was compiled.
+        size = batch_size if full else len(waiting) - 1
+        yield from _estimate_pairs(model, waiting, size, keywords)
+
+
+def _stream_warm(
+    model: nnx.Module | str, frames: Iterator[np.ndarray], keywords: Mapping[str, Any]
+) -> Iterator[np.ndarray]:
+    """Yields the flow of consecutive frames, each started from the one before."""
+    options = dict(keywords.get("options") or {})
+    for first, second in itertools.pairwise(frames):
+        start = options.pop("initial_flow", None)
+        if start is None:
+            start = np.zeros((*first.shape[:-1], 2), np.float32)
+        given = options | {"initial_flow": start}
+        flow = estimate_flow(model, first, second, **{**keywords, "options": given})
+        options["initial_flow"] = _carried(flow)
+        yield flow
+
+
+def _carried(flow: np.ndarray) -> np.ndarray:
+    """Returns where to start the next pair: a flow, moved along itself."""
+    size = flow.shape[:2]
+    step = max(8, math.ceil(max(size) / _MOST_CARRIED))
+    coarse = (math.ceil(size[0] / step), math.ceil(size[1] / step))
+    return np.asarray(_carry(np.nan_to_num(flow), coarse))
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _carry(flow: jax.Array, coarse: tuple[int, int]) -> jax.Array:
+    small = ops.resize_flow(flow, coarse, antialias=True)
+    return ops.resize_flow(ops.forward_interpolate(small), flow.shape[:2])
 
 
 def memory_of_flow(
@@ -212,37 +295,16 @@ def memory_of_flow(
     Raises:
         ValueError: As `estimate_flow`.
     """
-    compiled, known = _bind(model, options)
-    one, two = (x.reshape(-1, *x.shape[-3:]) for x in _check_frames(frame1, frame2))
+    one, two = _check_frames(frame1, frame2)
+    compiled, known, arrays = _bind(model, options)
+    batch, whole = one.shape[:-3], one.shape[-3:-1]
+    one, two = (x.reshape(-1, *x.shape[-3:]) for x in (one, two))
+    arrays = {k: _per_pair(k, x, batch, whole) for k, x in arrays.items()}
     with jax.default_matmul_precision("highest"):
-        lowered = compiled.lower(*known, one, two)
+        lowered = compiled.lower(*known, one, two, arrays)
     plan = lowered.compile().memory_analysis()
     parts = ("argument", "output", "temp")
     return sum(getattr(plan, f"{part}_size_in_bytes") for part in parts)
-
-
-def network_size(size: tuple[int, int], frames: spec.Frames) -> tuple[int, int]:
-    """Returns the (height, width) that a network sees for frames of this size.
-
-    Args:
-        size: Height and width of the frames.
-        frames: The network's policy.
-    """
-    step = frames.multiple
-    least = tuple(_round_up(n, step) for n in frames.minimum)
-    if frames.fit != "resize_nearest":
-        height, width = (
-            max(_round_up(n, step), low) for n, low in zip(size, least, strict=True)
-        )
-        return height, width
-    # Of the multiples below and above, the pair whose aspect is closest, as in HD3.
-    candidates = [
-        (max(height, least[0]), max(width, least[1]))
-        for height in (size[0] // step * step, (size[0] // step + 1) * step)
-        for width in (size[1] // step * step, (size[1] // step + 1) * step)
-    ]
-    aspect = size[0] / size[1]
-    return min(candidates, key=lambda found: abs(found[0] / found[1] - aspect))
 
 
 def _occluded(flow: np.ndarray, back: np.ndarray) -> np.ndarray:
@@ -251,127 +313,125 @@ def _occluded(flow: np.ndarray, back: np.ndarray) -> np.ndarray:
     )
 
 
-Runner = Callable[[np.ndarray, np.ndarray], jax.Array]
+Arrays = dict[str, Any]
+Runner = Callable[[np.ndarray, np.ndarray, Arrays], jax.Array]
 
 
 def _runner(
     model: nnx.Module | str, options: Mapping[str, Any] | None, precision: str
-) -> Runner:
-    """Returns the function of two (B, H, W, 3) frames that estimates their flow."""
-    compiled, known = _bind(model, options)
+) -> tuple[Runner, Arrays]:
+    """Returns the function of (B, H, W, 3) frames and arrays that estimates flow.
+
+    Also the arrays among the options, as they were given.
+    """
+    compiled, known, arrays = _bind(model, options)
     frames = getattr(model, "frames", None)
 
-    def run(frame1: np.ndarray, frame2: np.ndarray) -> jax.Array:
+    def run(frame1: np.ndarray, frame2: np.ndarray, arrays: Arrays) -> jax.Array:
         if frames is not None and frames.method == "opencv_uint8":
             frame1, frame2 = _as_bytes(frame1, frame2)
         with jax.default_matmul_precision(precision):
-            return compiled(*known, frame1, frame2)
+            return compiled(*known, frame1, frame2, arrays)
 
-    return run
+    return run, arrays
+
+
+def _per_pair(
+    name: str, value: np.ndarray, batch: tuple[int, ...], size: tuple[int, int]
+) -> np.ndarray:
+    """Returns an array option with one axis for the pairs, if it has batch axes."""
+    if name == "initial_flow":
+        if value.ndim < 3 or value.shape[-1] != 2:
+            raise ValueError(
+                f"`options`: initial_flow must be (…, H, W, 2); got {value.shape}"
+            )
+        given = value.shape[:-3]
+        if given not in ((), batch) or any(
+            n > whole for n, whole in zip(value.shape[-3:-1], size, strict=True)
+        ):
+            raise ValueError(
+                f"`options`: initial_flow must be {(*batch, *size, 2)} as the frames "
+                f"are; got {value.shape}"
+            )
+        value = np.broadcast_to(value, (*batch, *value.shape[-3:]))
+    if value.shape[: len(batch)] != batch:
+        return value
+    return value.reshape(math.prod(batch), *value.shape[len(batch) :])
 
 
 def _bind(
     model: nnx.Module | str, options: Mapping[str, Any] | None
-) -> tuple[jax.stages.Wrapped, tuple]:
-    """Returns the jitted function of an estimator, and its arguments but the frames."""
-    keywords = tuple(sorted((options or {}).items()))
+) -> tuple[jax.stages.Wrapped, tuple, dict[str, Any]]:
+    """Returns a jitted function, its arguments before the frames, and array options.
+
+    The function takes the frames and the array options behind those arguments.
+    """
+    fixed, arrays = _part(options or {})
     if isinstance(model, str):
-        return _bind_classical(model, keywords)
-    if not isinstance(getattr(model, "frames", None), spec.Frames):
-        raise ValueError(
-            f"`model` must be a flow network or the name of a classical method; got "
-            f"{type(model).__module__}.{type(model).__name__}"
-        )
-    graphdef, state = nnx.split(model)
-    return _run_network, (graphdef, keywords, state)
+        inference.method_of(model)
+        return _run_classical, (model, fixed), arrays
+    inference.check_model(model)
+    return _run_network, (*splitting.split(model), fixed), arrays
 
 
-def _bind_classical(name: str, keywords: tuple) -> tuple[jax.stages.Wrapped, tuple]:
-    if name in models.list_models("flow"):
-        raise ValueError(
-            f"`model` {name!r} names a network, and weights are needed too: pass "
-            f"jaxflow.load_weights(jaxflow.create_model({name!r}), path)"
-        )
-    if name not in classical.METHODS:
-        raise ValueError(
-            f"`model` must be a network or one of {sorted(classical.METHODS)}; got "
-            f"{name!r}"
-        )
-    return _run_classical, (name, keywords)
+def _part(options: Mapping[str, Any]) -> tuple[tuple, dict[str, Any]]:
+    """Parts options into what a program is compiled for, and arrays it is given."""
+    fixed, arrays = {}, {}
+    for name, value in options.items():
+        if isinstance(value, (np.ndarray, jax.Array)) and value.ndim:
+            arrays[name] = _check_array(name, value)
+            continue
+        value = _plain(value)
+        try:
+            hash(value)
+        except TypeError:
+            raise ValueError(
+                f"`options`: {name} must be a number, text, a tuple or an array; got "
+                f"{type(value).__name__}"
+            ) from None
+        fixed[name] = value
+    return tuple(sorted(fixed.items())), arrays
+
+
+def _plain(value: Any) -> Any:
+    """Returns lists as tuples, and arrays without axes as numbers."""
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_plain, value))
+    return value.item() if isinstance(value, (np.ndarray, jax.Array)) else value
+
+
+def _check_array(name: str, value: Any) -> np.ndarray:
+    """Returns an array option as float32 or as it is, if it is finite."""
+    array = np.asarray(value)
+    if jnp.issubdtype(array.dtype, jnp.floating):
+        array = array.astype(np.float32)
+        if not np.isfinite(array).all():
+            raise ValueError(f"`options`: {name} must be finite; it contains NaN")
+    return array
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _run_classical(
-    name: str, keywords: tuple, frame1: jax.Array, frame2: jax.Array
-) -> jax.Array:
-    method = functools.partial(classical.METHODS[name], **dict(keywords))
-    flow = jax.vmap(method)(_as_float(frame1), _as_float(frame2))
-    return flow.astype(jnp.float32)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _run_network(
-    graphdef: nnx.GraphDef,
-    keywords: tuple,
-    state: nnx.State,
+    name: str,
+    options: tuple,
     frame1: jax.Array,
     frame2: jax.Array,
+    arrays: dict[str, jax.Array],
 ) -> jax.Array:
-    """Fits the frames to the network, runs it, and brings the flow back."""
-    model = nnx.merge(graphdef, state, copy=True)
-    model.eval()
-    size = _size(frame1)
-    target = network_size(size, model.frames)
-    fitted = (_fit(frame, target, model.frames) for frame in (frame1, frame2))
-    flow = model(*fitted, **dict(keywords)).astype(jnp.float32)
-    if model.frames.fit == "pad":
-        flow = _resize_flow(flow, target, model.frames)
-        return ops.unpad(flow, _pads(size, target, model.frames))
-    return _resize_flow(flow, size, model.frames)
+    return inference.flow(name, frame1, frame2, **dict(options), **arrays)
 
 
-def _fit(frame: jax.Array, size: tuple[int, int], frames: spec.Frames) -> jax.Array:
-    """Resizes or pads (B, H, W, 3) frames; the result is float32 in [0, 1]."""
-    if frames.fit == "pad":
-        pads = ((0, 0), *_pads(_size(frame), size, frames), (0, 0))
-        return jnp.pad(_as_float(frame), pads, mode=frames.pad_mode)
-    if _size(frame) == size:
-        return _as_float(frame)
-    if frames.method == "opencv_uint8" and frame.dtype == jnp.uint8:
-        return _as_float(ops.resize_opencv_uint8(frame, size))
-    align = frames.method == "align_corners"
-    return ops.resize(_as_float(frame), size, align_corners=align)
-
-
-def _resize_flow(
-    flow: jax.Array, size: tuple[int, int], frames: spec.Frames
+@functools.partial(jax.jit, static_argnums=(0, 2))
+def _run_network(
+    structure: splitting.Structure,
+    leaves: list[jax.Array],
+    options: tuple,
+    frame1: jax.Array,
+    frame2: jax.Array,
+    arrays: dict[str, jax.Array],
 ) -> jax.Array:
-    if _size(flow) == size:
-        return flow
-    if frames.flow_method == "nearest":
-        return ops.resize_flow(flow, size, method="nearest")
-    align = frames.flow_method == "align_corners"
-    return ops.resize_flow(flow, size, align_corners=align)
-
-
-def _pads(
-    size: tuple[int, int], target: tuple[int, int], frames: spec.Frames
-) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Returns how many rows and columns are added before and after."""
-    rows, columns = (after - before for before, after in zip(size, target, strict=True))
-    top = 0 if frames.pad == "bottom" else rows // 2
-    return (top, rows - top), (columns // 2, columns - columns // 2)
-
-
-def _size(images: jax.Array | np.ndarray) -> tuple[int, int]:
-    """Returns the height and width of (…, H, W, C)."""
-    height, width = images.shape[-3:-1]
-    return height, width
-
-
-def _as_float(frame: jax.Array) -> jax.Array:
-    wide = jnp.asarray(frame).astype(jnp.float32)
-    return wide / 255 if frame.dtype == jnp.uint8 else wide
+    model = structure.model(leaves)
+    return inference.flow(model, frame1, frame2, **dict(options), **arrays)
 
 
 def _as_bytes(frame1: np.ndarray, frame2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -394,7 +454,7 @@ def _check_frames(frame1: Any, frame2: Any) -> tuple[np.ndarray, np.ndarray]:
             f"`frame1` and `frame2` must have one size; got {one.shape} and {two.shape}"
         )
     if one.dtype != two.dtype:
-        one, two = (np.asarray(_as_float(frame)) for frame in (one, two))
+        one, two = (np.asarray(inference.as_float(frame)) for frame in (one, two))
     return one, two
 
 
@@ -436,10 +496,6 @@ def _shape_advice(array: np.ndarray) -> str:
     return ""
 
 
-def _round_up(number: int, step: int) -> int:
-    return math.ceil(number / step) * step
-
-
 def _estimate_pairs(
     model: nnx.Module | str,
     frames: list[np.ndarray],
@@ -472,24 +528,55 @@ def _run_tiles(
     run: Runner,
     frame1: np.ndarray,
     frame2: np.ndarray,
+    arrays: Arrays,
     size: tuple[int, int],
     overlap: int,
 ) -> np.ndarray:
-    """Estimates the flow of one pair tile by tile, and blends where they overlap."""
-    height, width = frame1.shape[:2]
-    total = np.zeros((height, width, 2), np.float32)
+    """Estimates the flow of (B, H, W, 3) frames by tiles, blended where they overlap.
+
+    The tiles of one place run together.
+    """
+    pairs, height, width = frame1.shape[:3]
+    total = np.zeros((pairs, height, width, 2), np.float32)
     weight = np.zeros((height, width, 1), np.float32)
     for top in _starts(height, size[0], overlap):
         for left in _starts(width, size[1], overlap):
             window = np.s_[top : top + size[0], left : left + size[1]]
-            flow = np.asarray(run(frame1[window][None], frame2[window][None]))[0]
+            cut = {
+                name: _cut(name, value, (height, width), window)
+                for name, value in arrays.items()
+            }
+            tiles = (x[:, window[0], window[1]] for x in (frame1, frame2))
             share = np.outer(
                 _ramp(size[0], overlap, top > 0, top + size[0] < height),
                 _ramp(size[1], overlap, left > 0, left + size[1] < width),
             ).astype(np.float32)[..., None]
-            total[window] += share * flow
+            total[:, window[0], window[1]] += share * np.asarray(run(*tiles, cut))
             weight[window] += share
     return total / weight
+
+
+def _rows(arrays: Arrays, start: int, frames: np.ndarray) -> Arrays:
+    """Returns the array options of the pairs that begin at `start`."""
+    rows = slice(start, start + _MOST_TILES)
+    return {
+        name: value[rows] if value.shape[:1] == frames.shape[:1] else value
+        for name, value in arrays.items()
+    }
+
+
+def _cut(
+    name: str, value: np.ndarray, size: tuple[int, int], window: tuple[slice, slice]
+) -> np.ndarray:
+    """Returns what a tile sees of an array option of all pairs."""
+    if value.shape[1:3] == size:
+        return value[:, window[0], window[1]]
+    if name == "initial_flow":
+        raise ValueError(
+            f"`options`: with tiles, initial_flow must have the frames' size {size}; "
+            f"got {value.shape[-3:-1]}"
+        )
+    return value
 
 
 def _starts(length: int, tile: int, overlap: int) -> list[int]:

@@ -13,7 +13,7 @@ FLOORS = (
     {"ops", "io"},
     {"classical", "layers", "losses", "metrics", "viz", "data", "diffusion"},
     {"models"},
-    {"weights"},
+    {"weights", "inference", "splitting"},
     {"estimate", "views", "convert", "cost", "evaluate"},
     {"explain", "checkpoint"},
     {"classify", "train"},

@@ -8,8 +8,8 @@ import pytest
 from flax import nnx
 
 import jaxflow
-from jaxflow import estimate, models, spec
-from jaxflow.models.flow import spynet
+from jaxflow import estimate, inference, models, spec
+from jaxflow.models.flow import raft, spynet
 
 
 class Probe(nnx.Module):
@@ -81,7 +81,7 @@ def test_resize_policies_match_torch_conventions(pair, method):
 )
 def test_padding_is_cut_off_again(pair, pad, pads):
     frames = spec.Frames(multiple=8, fit="pad", pad=pad)
-    np.testing.assert_array_equal(estimate._pads((37, 53), (40, 56), frames), pads)
+    np.testing.assert_array_equal(inference._pads((37, 53), (40, 56), frames), pads)
     flow = jaxflow.estimate_flow(Probe(frames), *pair)
     np.testing.assert_allclose(flow[..., 0], pair[0, ..., 0] / 255, atol=1e-6)
     np.testing.assert_allclose(flow[..., 1], pair[1, ..., 1] / 255, atol=1e-6)
@@ -323,3 +323,129 @@ def test_memory_holds_weights_and_frames_and_grows_with_them():
     assert needs[0] > 4 * weights + 2 * 64**2 * 3 + 4 * 64**2 * 2
     assert needs[1] > needs[0] + 2 * (128**2 - 64**2) * 3
     assert estimate.memory_of_flow("horn_schunck", *np.zeros((2, 32, 32, 3))) > 0
+
+
+class Start(nnx.Module):
+    """A "network" that answers with where it is told to start."""
+
+    def __init__(self, frames):
+        self.frames = frames
+
+    def __call__(self, image1, image2, *, initial_flow=None):
+        if initial_flow is None:
+            return jnp.zeros((*image1.shape[:-1], 2))
+        assert initial_flow.shape == (*image1.shape[:-1], 2)
+        return initial_flow
+
+
+@pytest.mark.parametrize("tile", [None, 24])
+@pytest.mark.parametrize(
+    "frames",
+    [spec.Frames(multiple=8, fit="pad"), spec.Frames(multiple=32)],
+    ids=lambda frames: frames.fit,
+)
+def test_a_starting_flow_goes_with_its_frames(pair, frames, tile):
+    # A resize of a field that is linear gives that field.
+    y, x = np.mgrid[:37, :53].astype(np.float32)
+    start = np.stack([0.1 * x - 2, 0.2 * y + 1], -1)
+    words = {"options": {"initial_flow": start}, "tile": tile, "overlap": 8}
+    flow = jaxflow.estimate_flow(Start(frames), *pair, **words)
+    inner = np.s_[4:-4, 4:-4]
+    np.testing.assert_allclose(flow[inner], start[inner], atol=2e-2)
+    batch = np.stack([pair, pair[::-1]])
+    starts = np.stack([start, -start])
+    words["options"] = {"initial_flow": starts}
+    flows = jaxflow.estimate_flow(Start(frames), *batch.swapaxes(0, 1), **words)
+    np.testing.assert_allclose(flows[1], -flows[0], atol=1e-5)
+    np.testing.assert_allclose(flows[0], flow, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["tvl1", "horn_schunck"])
+def test_a_classical_method_starts_from_an_array(name):
+    # Five pixels are too far for one level; from a start nearby they are found.
+    y, x = np.mgrid[:48, :64]
+    scene = 0.5 + 0.2 * np.sin(x / 2.0)[..., None] + 0.2 * np.cos(y / 3.0)[..., None]
+    scene = np.repeat(scene, 3, axis=-1)
+    frames = scene, np.roll(scene, 5, axis=1)
+    options = {"levels": 1}
+    cold = jaxflow.estimate_flow(name, *frames, options=options)
+    start = np.zeros((48, 64, 2))
+    start[..., 0] = 4.5
+    options["initial_flow"] = start
+    warm = jaxflow.estimate_flow(name, *frames, options=options)
+    inner = np.s_[10:-10, 10:-10, 0]
+    assert np.abs(warm[inner] - 5).mean() < 0.2 < np.abs(cold[inner] - 5).mean()
+
+
+def test_raft_starts_from_a_flow_of_its_grid_or_of_the_frames(rng):
+    model = raft.Model(raft.TINY, rngs=nnx.Rngs(jax.random.key(0)))
+    frames = rng.integers(0, 256, (2, 128, 136, 3), dtype=np.uint8)
+    coarse = np.broadcast_to(np.float32([0.5, -0.25]), (16, 17, 2))
+    whole = np.broadcast_to(np.float32([4.0, -2.0]), (128, 136, 2))
+    given = [
+        jaxflow.estimate_flow(model, *frames, options={"initial_flow": start})
+        for start in (coarse, whole)
+    ]
+    np.testing.assert_allclose(*given, atol=1e-4)
+    cold = jaxflow.estimate_flow(model, *frames)
+    assert np.abs(given[0] - cold).max() > 0.5
+
+
+def test_a_warm_start_carries_each_flow_to_the_next_pair(rng):
+    clip = rng.uniform(size=(4, 24, 32, 3)).astype(np.float32)
+    model = Start(spec.Frames(multiple=1))
+    start = np.zeros((24, 32, 2), np.float32)
+    start[..., 0] = 2.0
+    flows = jaxflow.estimate_clip(
+        model, clip, warm_start=True, options={"initial_flow": start}
+    )
+    # A constant flow, carried along itself, is that flow.
+    np.testing.assert_allclose(flows, np.stack([start] * 3), atol=1e-5)
+    cold = jaxflow.estimate_clip(model, clip, warm_start=True)
+    assert not cold.any()
+    with pytest.raises(ValueError, match="`warm_start` needs an estimator that takes"):
+        jaxflow.estimate_clip(Probe(spec.Frames(multiple=1)), clip, warm_start=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"initial_flow": np.zeros((8, 9))}, r"must be \(…, H, W, 2\)"),
+        ({"initial_flow": np.zeros((9, 9, 2))}, r"must be \(8, 9, 2\) as the frames"),
+        ({"initial_flow": np.zeros((2, 8, 9, 2))}, "as the frames are"),
+        ({"initial_flow": np.full((8, 9, 2), np.nan)}, "initial_flow must be finite"),
+        (
+            {"gain": {1: 2}},
+            "gain must be a number, text, a tuple or an array; got dict",
+        ),
+    ],
+)
+def test_a_bad_option_is_one_short_line(options, why):
+    with pytest.raises(ValueError, match=why) as error:
+        jaxflow.estimate_flow(
+            Start(spec.Frames(multiple=1)), GOOD, GOOD, options=options
+        )
+    assert len(str(error.value)) < 200 and "\n" not in str(error.value)
+
+
+def test_lists_and_numbers_in_arrays_are_options(pair):
+    probe = Probe(spec.Frames(multiple=1))
+    expected = jaxflow.estimate_flow(probe, *pair, options={"gain": 2.0})
+    flow = jaxflow.estimate_flow(probe, *pair, options={"gain": np.float32(2)})
+    np.testing.assert_array_equal(flow, expected)
+    flow = jaxflow.estimate_flow(probe, *pair, options={"gain": jnp.array(2.0)})
+    np.testing.assert_array_equal(flow, expected)
+
+
+def test_a_clip_shorter_than_the_batch_is_not_filled_up(rng):
+    sizes = []
+
+    class Watch(Probe):
+        def __call__(self, image1, image2):
+            sizes.append(image1.shape[0])
+            return super().__call__(image1, image2)
+
+    clip = rng.uniform(size=(3, 8, 8, 3)).astype(np.float32)
+    model = Watch(spec.Frames(multiple=1))
+    assert len(jaxflow.estimate_clip(model, clip, batch_size=10**6)) == 2
+    assert sizes == [2]

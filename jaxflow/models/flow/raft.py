@@ -323,7 +323,8 @@ class Model(nnx.Module):
             image2: Frame 2, alike.
             iterations: Updates of the flow; None takes the config's.
             initial_flow: Where to start, (B, H / 8, W / 8, 2) in pixels of that grid,
-                e.g. `ops.forward_interpolate` of the previous pair's; None is zero.
+                e.g. `ops.forward_interpolate` of the previous pair's; or in pixels of
+                the frames, (B, H, W, 2), or of any other grid. None is zero.
 
         Returns:
             Flow (B, H, W, 2) in pixels, or in training mode a list of them.
@@ -343,7 +344,12 @@ class Model(nnx.Module):
         grid = ops.pixel_grid(height // 8, width // 8)
         flow = jnp.zeros((batch, *grid.shape), jnp.float32)
         if initial_flow is not None:
-            flow = flow + initial_flow.astype(jnp.float32)
+            initial_flow = jnp.asarray(initial_flow, jnp.float32)
+            if initial_flow.shape[-3:-1] != grid.shape[:2]:
+                initial_flow = ops.resize_flow(
+                    initial_flow, grid.shape[:2], antialias=True
+                )
+            flow = flow + initial_flow
 
         def update(carry, _):
             hidden, flow = carry

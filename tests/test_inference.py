@@ -1,0 +1,118 @@
+"""Tests for jaxflow.inference."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import jaxflow
+from jaxflow import inference, spec
+from jaxflow.models.flow import spynet
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    model = spynet.Model(spynet.TINY, rngs=nnx.Rngs(jax.random.key(0)))
+    model.train()
+    return model
+
+
+@pytest.fixture
+def pairs(rng):
+    return rng.uniform(size=(2, 3, 33, 45, 3)).astype(np.float32)
+
+
+def test_the_core_gives_what_the_shell_gives(tiny, pairs):
+    core = jax.jit(lambda a, b: inference.flow(tiny, a, b))
+    expected = jaxflow.estimate_flow(tiny, *pairs)
+    np.testing.assert_allclose(core(*pairs), expected, atol=1e-5)
+    eight = np.rint(255 * pairs).astype(np.uint8)
+    expected = jaxflow.estimate_flow(tiny, *eight)
+    np.testing.assert_allclose(core(*eight), expected, atol=1e-5)
+
+
+def test_vmap_over_pairs_is_the_loop(tiny, pairs):
+    mapped = jax.jit(jax.vmap(lambda a, b: inference.flow(tiny, a, b)))(*pairs)
+    single = jax.jit(lambda a, b: inference.flow(tiny, a, b))
+    looped = np.stack([single(a, b) for a, b in zip(*pairs, strict=True)])
+    # Another batch size is another order of sums.
+    np.testing.assert_allclose(mapped, looped, atol=1e-5)
+
+
+def directional(function, at, along, step):
+    ahead, behind = function(at + step * along), function(at - step * along)
+    return (ahead - behind) / (2 * step)
+
+
+def test_gradients_inside_another_program_match_finite_differences(pairs):
+    # A network that is smooth: kinks would be seen by differences of finite steps.
+    class Smooth(nnx.Module):
+        def __init__(self):
+            self.frames = spec.Frames(multiple=16)
+            self.kernel = nnx.Param(jnp.full((1, 1, 3, 2), 0.3))
+            self.deterministic = True
+
+        def __call__(self, image1, image2):
+            assert self.deterministic
+            return jnp.tanh((image1 * image2) @ self.kernel[0, 0])
+
+    model = Smooth()
+    model.train()
+    graphdef, weights = nnx.split(model)
+    one, two = pairs[:, 0]
+    along = np.random.default_rng(1).normal(size=one.shape).astype(np.float32)
+
+    @jax.jit
+    def program(weights, frame):
+        # Flow as a part of another program: it is smoothed, and compared.
+        network = nnx.merge(graphdef, weights, copy=True)
+        flow = inference.flow(network, frame, jnp.asarray(two))
+        return jnp.mean(jnp.sin(3 * flow) * jnp.cos(frame[..., :1]))
+
+    slopes = jax.jit(jax.grad(program, argnums=(0, 1)))(weights, jnp.asarray(one))
+    found = float(jnp.vdot(slopes[1], along))
+    expected = directional(lambda x: float(program(weights, x)), one, along, 1e-2)
+    # Steps of 1e-2 in float32: a few digits.
+    assert found == pytest.approx(expected, rel=2e-2)
+    moved = jax.tree.map(jnp.ones_like, weights)
+    found = sum(float(x.sum()) for x in jax.tree.leaves(slopes[0]))
+
+    def at(step):
+        tree = jax.tree.map(lambda w, d: w + step * d, weights, moved)
+        return float(program(tree, jnp.asarray(one)))
+
+    assert found == pytest.approx((at(1e-2) - at(-1e-2)) / 2e-2, rel=2e-2)
+
+
+def test_the_model_stays_in_its_mode(tiny, pairs):
+    inference.flow(tiny, *pairs[:, 0])
+    assert any(
+        getattr(node, "deterministic", None) is False
+        or getattr(node, "use_running_average", None) is False
+        for _, node in nnx.iter_graph(tiny)
+    ) or not any(hasattr(node, "deterministic") for _, node in nnx.iter_graph(tiny))
+
+
+def test_a_classical_method_is_differentiated_by_its_name(rng):
+    y, x = np.mgrid[:24, :32]
+    scene = np.stack([0.5 + 0.3 * np.sin(x / 3.0 + y / 5.0)] * 3, -1)
+    frames = scene.astype(np.float32), np.roll(scene, 1, 1).astype(np.float32)
+
+    @jax.jit
+    def mean(gain):
+        options = {"levels": 1, "warps": 1, "iterations": 5}
+        return jnp.mean(
+            inference.flow("horn_schunck", gain * frames[0], frames[1], **options)
+        )
+
+    slope = float(jax.jit(jax.grad(mean))(jnp.float32(0.9)))
+    expected = (float(mean(0.905)) - float(mean(0.895))) / 0.01
+    assert slope == pytest.approx(expected, rel=2e-2)
+
+
+def test_what_a_call_takes_is_told():
+    assert inference.takes("tvl1", "initial_flow")
+    assert not inference.takes("block_matching", "initial_flow")
+    with pytest.raises(ValueError, match="got 'nothing'"):
+        inference.takes("nothing", "initial_flow")
