@@ -36,7 +36,7 @@ def registration_flow(
         motion: See `registration.register`.
 
     Returns:
-        Flow, (*B, H, W, 2), in pixels.
+        Flow, (*B, H, W, 2), in pixels; 0 where there is nothing to register.
 
     Raises:
         ValueError: As `registration.register`.

@@ -50,6 +50,9 @@ def camera_path(
 ) -> jax.Array:
     """Chains the motions between consecutive frames.
 
+    At a flat frame, as in a fade or a flash, the camera stands still, and the frame
+    after it is registered with the last one before that is not flat.
+
     Args:
         clip: (T, H, W, 3 or 1).
         motion: See `registration.register`.
@@ -62,16 +65,18 @@ def camera_path(
         ValueError: As `registration.register`.
     """
     chex.assert_rank(clip, 4)
-    one, two = coarse_to_fine.widen(clip[:-1]), coarse_to_fine.widen(clip[1:])
+    clip = coarse_to_fine.widen(clip)
+    start = jnp.eye(3, dtype=clip.dtype)
 
-    def step(path, frames):
-        matrix = registration.register(*frames, motion=motion, **options).matrix
+    def step(carry, frame):
+        path, last = carry
+        matrix = registration.register(last, frame, motion=motion, **options).matrix
         path = matrix @ path
         path = path / path[2, 2]
-        return path, path
+        last = jnp.where(coarse_to_fine.textured(frame), frame, last)
+        return (path, last), path
 
-    start = jnp.eye(3, dtype=one.dtype)
-    _, later = jax.lax.scan(step, start, (one, two))
+    _, later = jax.lax.scan(step, (start, clip[0]), clip[1:])
     return jnp.concatenate([start[None], later])
 
 

@@ -106,7 +106,7 @@ def variational_refinement(
 
     One linearisation at full resolution, with the defaults of
     ``cv2.VariationalRefinement``: it sharpens what is right to a pixel or so, and
-    cannot repair more.
+    cannot repair more. Where a frame is flat the flow stays what it is.
 
     Args:
         frame1: (*B, H, W, 3 or 1), floating, in [0, 1].
@@ -131,7 +131,9 @@ def variational_refinement(
         alpha, delta, gamma, omega, fixed_point_iterations, sor_iterations
     )
     one, two = (255 * coarse_to_fine.luminance(frame) for frame in (frame1, frame2))
-    return refine(one, two, flow.astype(one.dtype))
+    flow = flow.astype(one.dtype)
+    seen = coarse_to_fine.both_textured(one, two)
+    return jnp.where(seen, refine(one, two, flow), flow)
 
 
 def _refiner(alpha, delta, gamma, omega, fixed_point_iterations, sor_iterations):

@@ -7,6 +7,9 @@ import jax.numpy as jnp
 
 from jaxflow import _checks, ops
 
+# A frame whose values differ by less than this share of the largest is flat: a bit more
+# than one level of 8 bits, which coding adds to white.
+FLAT_SHARE = 0.005
 Solve = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
 
@@ -35,6 +38,29 @@ def widen(image: jax.Array) -> jax.Array:
     """Casts half precision to float32; float32 and float64 stay what they are."""
     image = jnp.asarray(image)
     return image.astype(jnp.float64 if image.dtype == jnp.float64 else jnp.float32)
+
+
+def textured(image: jax.Array) -> jax.Array:
+    """Tells which frames have anything that could be seen to move.
+
+    Args:
+        image: (*B, H, W, C), floating, of any unit.
+
+    Returns:
+        (*B) booleans: False where all values of a frame are the same, but for 0.5 % of
+        the largest. A frame with NaN counts as textured: what is made of it is NaN.
+    """
+    axes = (-3, -2, -1)
+    span = image.max(axes) - image.min(axes)
+    flat = span <= FLAT_SHARE * jnp.abs(image).max(axes)
+    # XLA's fast maximum may pass over NaN.
+    return ~flat | jnp.isnan(image).any(axes)
+
+
+def both_textured(frame1: jax.Array, frame2: jax.Array) -> jax.Array:
+    """Tells which pairs determine a motion at all: (*B, 1, 1, 1) booleans."""
+    both = textured(frame1) & textured(frame2)
+    return both[..., None, None, None]
 
 
 def pyramid_sizes(
@@ -101,6 +127,9 @@ def estimate(
 ) -> jax.Array:
     """Runs an estimator from the coarsest level to the finest.
 
+    Where either frame is flat (see `textured`), there is no motion to be seen, and the
+    flow stays what it was: `initial_flow`, or 0.
+
     Args:
         solve: Takes both frames and a flow, all at one size; returns a better flow.
         frame1: (*B, H, W, C).
@@ -127,7 +156,8 @@ def estimate(
         flow = jnp.zeros((*batch, *sizes[-1], 2), frame1.dtype)
     else:
         flow = initial_flow.astype(frame1.dtype)
+    start = ops.resize_flow(flow, sizes[0])
     for image1, image2 in reversed(list(pairs)):
         flow = ops.resize_flow(flow, image1.shape[-3:-1])
         flow = solve(image1, image2, flow)
-    return flow
+    return jnp.where(both_textured(frame1, frame2), flow, start)

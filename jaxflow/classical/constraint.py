@@ -100,8 +100,8 @@ def normal_flow(
         minimum_gradient: Least |grad I|, in brightness a pixel.
 
     Returns:
-        Normal flow in pixels, (*B, H, W, 2), 0 where the gradient is too small; and
-        where it is not, (*B, H, W) booleans.
+        Normal flow in pixels, (*B, H, W, 2), 0 where the gradient is too small or a
+        whole frame flat; and where neither is, (*B, H, W) booleans.
 
     Raises:
         ValueError: If a choice is unknown or the frames have neither 1 nor 3 channels.
@@ -113,6 +113,9 @@ def normal_flow(
         source=source,
     )
     square = ix**2 + iy**2
-    valid = square >= minimum_gradient**2
+    seen = coarse_to_fine.both_textured(
+        coarse_to_fine.widen(frame1), coarse_to_fine.widen(frame2)
+    )
+    valid = (square >= minimum_gradient**2) & seen
     scale = jnp.where(valid, -it / jnp.where(valid, square, 1), 0)
     return scale * jnp.concatenate([ix, iy], axis=-1), valid[..., 0]

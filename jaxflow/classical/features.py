@@ -191,7 +191,7 @@ def track(
 
     A point is tracked forward, and back again: it is lost for good when it does not
     return to where it was (Kalal, Mikolajczyk and Matas, "Forward-Backward Error",
-    2010), leaves the frame, or sits in a window without texture.
+    2010), leaves the frame, or sits in a window without texture in either frame.
 
     Args:
         clip: (T, H, W, 3 or 1), floating, in [0, 1].
@@ -220,10 +220,15 @@ def track(
         points, visible = carry
         one, two = frames
         moved, smaller, _ = follow(one, two, points)
-        returned, _, _ = follow(two, one, moved, initial_points=moved)
+        returned, smaller2, _ = follow(two, one, moved, initial_points=moved)
         there = ((returned - points) ** 2).sum(-1) <= maximum_return_error**2
         inside = ((moved >= 0) & (moved <= corner)).all(-1)
-        visible = visible & there & inside & (smaller >= minimum_eigenvalue)
+        visible = (
+            visible
+            & there
+            & inside
+            & (jnp.minimum(smaller, smaller2) >= minimum_eigenvalue)
+        )
         points = jnp.where(visible[:, None], moved, points)
         return (points, visible), (points, visible)
 

@@ -34,8 +34,9 @@ def horn_schunck(
         E(u) = sum (I2(x + u) - I1(x))^2 + alpha^2 (|grad u|^2 + |grad v|^2)
 
     with I in [0, 255]. Motion boundaries come out blurred, and outliers weigh by their
-    square; `tvl1` and `brox` do better on both. Differentiable; a warp is recomputed in
-    the backward pass. A NaN pixel spoils what the iterations reach.
+    square; `tvl1` and `brox` do better on both. Where a frame is flat the flow stays 0,
+    or what it started from. Differentiable; a warp is recomputed in the backward pass.
+    A NaN pixel spoils what the iterations reach.
 
     Args:
         frame1: (*B, H, W, 3 or 1), floating, in [0, 1].

@@ -52,7 +52,8 @@ def local_motion(
     One linear step: right for motions of a pixel or less; see `lucas_kanade` for more.
     Every channel is a constraint of its own, so colour frames give 75 equations in a
     5 x 5 window. Where the window has texture in one direction only, the solution of
-    least norm is returned: the normal flow.
+    least norm is returned: the normal flow. Where a whole frame is flat, it is 0, and
+    so is the rank.
 
     Args:
         frame1: (*B, H, W, C), floating. Any number of channels.
@@ -78,7 +79,9 @@ def local_motion(
     tensor = average(_products(ix, iy))
     right = average(_project(ix, iy, -it))
     flow, rank = solve(tensor, right, tolerance=tolerance)
-    return LocalMotion(flow, tensor, rank)
+    seen = coarse_to_fine.both_textured(*map(coarse_to_fine.widen, (frame1, frame2)))
+    rank = jnp.where(seen[..., 0], rank, 0)
+    return LocalMotion(jnp.where(seen, flow, 0), tensor, rank)
 
 
 def lucas_kanade(
@@ -104,7 +107,8 @@ def lucas_kanade(
     The first term re-centres the constraints of neighbours that were warped by flows of
     their own; without it the iteration improves at first and then diverges.
 
-    Directions that a window does not determine keep the flow of the coarser level.
+    Directions that a window does not determine keep the flow of the coarser level, and
+    all of them do where a whole frame is flat.
     Differentiable; an iteration is recomputed in the backward pass. A NaN pixel spoils
     what its windows reach.
 
@@ -193,7 +197,8 @@ def solve(
             both do under 1e-9, in units of `tensor`.
 
     Returns:
-        d, (*B, H, W, 2), and the rank of M, (*B, H, W) integers.
+        d, (*B, H, W, 2), and the rank of M, (*B, H, W) integers; NaN and 0 where M is
+        NaN.
     """
     xx, xy, yy = tensor[..., 0], tensor[..., 1], tensor[..., 2]
     values = structure.eigenvalues(tensor)
@@ -209,6 +214,7 @@ def solve(
     along = jnp.stack([(xx - smaller) * x + xy * y, xy * x + (yy - smaller) * y], -1)
     one = jnp.where(some[..., None], along / scale, 0)
     flow = jnp.where(full[..., None], inverse, one)
+    flow = jnp.where(jnp.isnan(larger)[..., None], jnp.nan, flow)
     return flow, some.astype(jnp.int32) + full.astype(jnp.int32)
 
 

@@ -33,11 +33,15 @@ class Registration(NamedTuple):
         overlap: Share of frame 1 that lies in frame 2, (*B).
         error: Root mean square difference there, (*B); for "ecc" with frame 2's
             brightness fitted by a gain and a bias.
+        found: Whether there is something to register, (*B) booleans: False, and the
+            matrix where it started, where a frame is flat or the motion has left frame
+            2; False with a matrix of NaN where a pixel is NaN.
     """
 
     matrix: jax.Array
     overlap: jax.Array
     error: jax.Array
+    found: jax.Array
 
 
 def register(
@@ -85,7 +89,7 @@ def register(
         initial_matrix: Where to start, (*B, 3, 3); None for the identity.
 
     Returns:
-        The motion, the overlap and the error.
+        The motion, the overlap, the error, and whether there is a motion.
 
     Raises:
         ValueError: If a choice is unknown, or "ecc" is asked to be robust.
@@ -116,7 +120,7 @@ def register(
         iterations=iterations,
         focal_length=focal_length,
     )
-    align = jnp.vectorize(align, signature="(h,w,c),(h,w,c),(m,n)->(m,n),(),()")
+    align = jnp.vectorize(align, signature="(h,w,c),(h,w,c),(m,n)->(m,n),(),(),()")
     return Registration(*align(one, two, start))
 
 
@@ -158,7 +162,7 @@ def fit_affine(ix: jax.Array, iy: jax.Array, it: jax.Array) -> jax.Array:
         Ix (a1 + a2 x + a3 y) + Iy (a4 + a5 x + a6 y) + It = 0
 
     Args:
-        ix: Derivative along x, (*B, H, W, C).
+        ix: Derivative along x, (*B, H, W, C). What a flat frame leaves open is 0.
         iy: Derivative along y, likewise.
         it: Difference in time, likewise.
 
@@ -176,6 +180,8 @@ def fit_affine(ix: jax.Array, iy: jax.Array, it: jax.Array) -> jax.Array:
     )
     a = jnp.einsum("...hwci,...hwcj->...ij", rows, rows)
     b = -jnp.einsum("...hwci,...hwc->...i", rows, it)
+    trace = jnp.trace(a, axis1=-2, axis2=-1)[..., None, None]
+    a += (1e-7 * trace / 6 + 1e-20) * jnp.eye(6, dtype=a.dtype)
     p = jnp.linalg.solve(a, b[..., None])[..., 0].reshape(*b.shape[:-1], 2, 3)
     linear = p[..., 1:] / size
     constant = p[..., 0] - (linear * middle).sum(-1)
@@ -201,7 +207,13 @@ def _align(image1, image2, matrix, *, motion, levels, iterations, focal_length, 
         )
     moved = full @ normal @ jnp.linalg.inv(full)
     moved = moved / moved[2, 2]
-    return moved, *_fit(image1, image2, moved, how["method"] == "ecc")
+    enhanced = how["method"] == "ecc"
+    overlap, _ = _fit(image1, image2, moved, enhanced)
+    seen = coarse_to_fine.textured(image1) & coarse_to_fine.textured(image2)
+    seen &= ~(overlap <= 0) | jnp.isnan(moved).any()
+    moved = jnp.where(seen, moved, matrix)
+    found = seen & jnp.isfinite(moved).all()
+    return moved, *_fit(image1, image2, moved, enhanced), found
 
 
 def _normaliser(height: int, width: int, dtype) -> jax.Array:

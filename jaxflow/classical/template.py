@@ -14,6 +14,9 @@ import numpy as np
 from jaxflow import _checks, ops
 from jaxflow.classical import coarse_to_fine
 
+# Variance of a window that is rounding alone, of brightness in [0, 1].
+VARIANCE_NOISE = 1e-7
+
 
 def match_template(
     image: jax.Array, template: jax.Array, *, zero_mean: bool = False
@@ -85,15 +88,19 @@ def phase_correlation(
 
     Returns:
         (u, v) in pixels, (2,), from frame 1 to frame 2; and the share of the energy in
-        the peak, in [0, 1].
+        the peak, in [0, 1]. Both are 0 where a frame is flat, and NaN if one has NaN.
     """
     chex.assert_equal_shape([frame1, frame2])
     chex.assert_rank(frame1, 3)
     one, two = (coarse_to_fine.luminance(frame)[..., 0] for frame in (frame1, frame2))
     height, width = one.shape
+    seen = coarse_to_fine.textured(one[..., None])
+    seen &= coarse_to_fine.textured(two[..., None])
     if window:
         taper = np.outer(np.hanning(height), np.hanning(width)).astype(one.dtype)
         one, two = (taper * (x - x.mean()) for x in (one, two))
+    # The window leaves nothing of a frame that is two pixels wide.
+    seen &= (one != 0).any() & (two != 0).any()
     cross = jnp.conj(jnp.fft.fft2(one)) * jnp.fft.fft2(two)
     size = jnp.sqrt(cross.real**2 + cross.imag**2 + 1e-20)
     phase = jax.lax.complex(cross.real / size, cross.imag / size)
@@ -107,7 +114,8 @@ def phase_correlation(
     x, y = x.astype(near.dtype), y.astype(near.dtype)
     u = x - width // 2 + (near.sum(0) * offset).sum() / total
     v = y - height // 2 + (near.sum(1) * offset).sum() / total
-    return jnp.stack([u, v]).astype(one.dtype), jnp.clip(total, 0, 1)
+    shift = jnp.where(seen, jnp.stack([u, v]).astype(one.dtype), 0)
+    return shift, jnp.where(seen, jnp.clip(total, 0, 1), 0)
 
 
 def phase_correlation_flow(frame1: jax.Array, frame2: jax.Array) -> jax.Array:
@@ -118,7 +126,7 @@ def phase_correlation_flow(frame1: jax.Array, frame2: jax.Array) -> jax.Array:
         frame2: Like `frame1`.
 
     Returns:
-        A constant flow, (*B, H, W, 2), in pixels.
+        A constant flow, (*B, H, W, 2), in pixels; 0 where a frame is flat.
     """
     chex.assert_equal_shape([frame1, frame2])
     shift = jnp.vectorize(
@@ -139,9 +147,11 @@ def block_matching(
     """Searches for each pixel's window among all displacements of frame 2.
 
     Exhaustive, so that it has no local minima but those of the image: a flat window
-    takes the shortest of equally good displacements. A parabola through the costs of
-    the best and its neighbours gives the fraction of a pixel; the whole part has no
-    gradient.
+    takes the shortest of equally good displacements, and a flat frame, to or from which
+    nothing can be matched, gives 0. A parabola through the costs of the best and its
+    neighbours gives the fraction of a pixel, unless the match is perfect or a neighbour
+    is as good; the whole part has no gradient. A NaN pixel gives NaN wherever it is
+    compared.
 
     Args:
         frame1: (*B, H, W, C), floating.
@@ -172,12 +182,15 @@ def block_matching(
     costs = _match_costs(one, two, shifts, window, cost)  # (*B, H, W, D)
     allowed = (np.abs(shifts) <= radius).all(-1)
     # Ties go to the shortest displacement; the bias is far below a difference that
-    # a pixel's brightness can make.
-    lengths = (1e-7 * np.hypot(*shifts.T)).astype(costs.dtype)
+    # a pixel's brightness can make, and above the rounding of a correlation.
+    bias = 1e-5 if cost == "zncc" else 1e-7
+    lengths = (bias * np.hypot(*shifts.T)).astype(costs.dtype)
     best = jnp.argmin(jnp.where(allowed, costs + lengths, jnp.inf), axis=-1)
     flow = jnp.asarray(shifts, costs.dtype)[best]
+    damaged = jnp.isnan(jnp.where(allowed, costs, 0)).any(-1)[..., None]
+    seen = coarse_to_fine.both_textured(one, two)
     if not subpixel:
-        return flow
+        return jnp.where(damaged, jnp.nan, jnp.where(seen, flow, 0))
     side = len(steps)
 
     def at(offset):
@@ -185,8 +198,14 @@ def block_matching(
         return jnp.take_along_axis(costs, index, axis=-1)[..., 0]
 
     middle = at(0)
-    fractions = [_parabola(at(-offset), middle, at(offset)) for offset in (1, side)]
-    return flow + jnp.stack(fractions, axis=-1)
+    # No cost is negative: a perfect match cannot be improved.
+    perfect = middle <= (1e-5 if cost == "zncc" else 1e-9)
+    fractions = [
+        jnp.where(perfect, 0, _parabola(at(-offset), middle, at(offset)))
+        for offset in (1, side)
+    ]
+    flow += jnp.stack(fractions, axis=-1)
+    return jnp.where(damaged, jnp.nan, jnp.where(seen, flow, 0))
 
 
 def _match_costs(one, two, shifts, window, cost):
@@ -210,10 +229,12 @@ def _match_costs(one, two, shifts, window, cost):
         if cost == "squared":
             return mean((one - moved) ** 2)
         covariance = mean(one * moved) - mean(one) * mean(moved)
-        variances = (mean(one**2) - mean(one) ** 2) * (
-            mean(moved**2) - mean(moved) ** 2
-        )
-        return 1 - covariance / jnp.sqrt(jnp.maximum(variances, 1e-12))
+        variance1 = mean(one**2) - mean(one) ** 2
+        variance2 = mean(moved**2) - mean(moved) ** 2
+        # The digits that are left of a flat window correlate with nothing.
+        flat = (variance1 <= VARIANCE_NOISE) | (variance2 <= VARIANCE_NOISE)
+        product = jnp.where(flat, 1, variance1 * variance2)
+        return 1 - jnp.where(flat, 0, covariance / jnp.sqrt(product))
 
     return jnp.moveaxis(jax.lax.map(evaluate, jnp.asarray(shifts)), 0, -1)
 
@@ -221,7 +242,7 @@ def _match_costs(one, two, shifts, window, cost):
 def _parabola(before: jax.Array, middle: jax.Array, after: jax.Array) -> jax.Array:
     """Locates the minimum of a parabola through three costs, within half a step."""
     curvature = before - 2 * middle + after
-    convex = curvature > 1e-9
+    convex = (curvature > 1e-9) & (jnp.minimum(before, after) - middle > 1e-7)
     offset = (before - after) / (2 * jnp.where(convex, curvature, 1))
     return jnp.where(convex, jnp.clip(offset, -0.5, 0.5), 0)
 

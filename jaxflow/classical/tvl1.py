@@ -81,7 +81,8 @@ def tvl1(
     things differ from OpenCV: positions are not rounded to 1/32 pixel, and the stopping
     rule is looked at after every ten iterations, not after each one.
 
-    Flat images defeat it: without texture the prior alone decides. A displacement
+    Where a frame is flat the flow stays 0, or what it started from; in flat parts of a
+    frame the prior alone decides. A displacement
     longer than about four pixels of the coarsest level is not found: the defaults
     shrink by 0.8^4 only, the preset "wide" by 0.8^8.
 

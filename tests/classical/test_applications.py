@@ -110,3 +110,13 @@ def test_rejects_what_it_cannot_use():
         applications.stabilise(clip, smoothing=0.0)
     with pytest.raises(ValueError, match="factor"):
         applications.slow_motion(clip, None, factor=0)
+
+
+def test_a_white_frame_does_not_move_the_camera(texture):
+    clip = shifted(texture, range(4))
+    clip[2] = 1
+    path = jax.jit(
+        lambda clip: applications.camera_path(clip, motion="translation", levels=2)
+    )(clip)
+    times = np.array([0, 1, 1, 3])[:, None]
+    np.testing.assert_allclose(path[:, :2, 2], times * SHIFT, atol=0.05)

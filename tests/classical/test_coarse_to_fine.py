@@ -37,10 +37,25 @@ def test_flow_grows_with_the_level():
         seen.append((one.shape[:2], float(flow[0, 0, 0])))
         return flow + 1
 
-    frame = jnp.zeros((64, 64, 1))
+    frame = jnp.indices((64, 64)).sum(0)[..., None] / 126
     flow = coarse_to_fine.estimate(solve, frame, frame, levels=3)
     assert seen == [((16, 16), 0.0), ((32, 32), 2.0), ((64, 64), 6.0)]
     np.testing.assert_allclose(flow, 7)
+
+
+def test_flat_frames_leave_the_flow_as_it_was():
+    ramp = jnp.indices((32, 32)).sum(0)[..., None] / 62
+    frames = jnp.stack([ramp, ramp * 0 + 0.7, ramp * jnp.nan])
+    np.testing.assert_array_equal(coarse_to_fine.textured(frames), [1, 0, 1])
+    start = jnp.full((3, 32, 32, 2), 0.5)
+    for initial, expected in ((None, 0.0), (start, 0.5)):
+        flow = coarse_to_fine.estimate(
+            lambda one, two, flow: flow + one.mean((1, 2, 3), keepdims=True),
+            frames, frames, levels=1, initial_flow=initial,
+        )  # fmt: skip
+        np.testing.assert_allclose(flow[0], expected + 0.5, atol=1e-6)
+        np.testing.assert_array_equal(flow[1], expected)
+        assert jnp.isnan(flow[2]).all()
 
 
 def test_initial_flow_is_shrunk_to_the_coarsest_level():

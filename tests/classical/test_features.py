@@ -105,3 +105,14 @@ def test_gradient_matches_finite_differences(double, clip):
     step = 1e-6
     difference = (value(points + step)[0] - value(points - step)[0]) / (2 * step)
     np.testing.assert_allclose(value(points)[1].sum(), difference, rtol=1e-4)
+
+
+@pytest.mark.parametrize("flat", [0, 1])
+def test_points_are_lost_where_a_frame_is_flat(texture, flat):
+    y, x = np.mgrid[:64, :64].astype(float)
+    frames = np.stack([texture(seed=3)(x, y)] * 2)[..., None].astype(np.float32)
+    frames[flat] = 0.7
+    points = np.array([[30.0, 30.0], [20.0, 40.0]], np.float32)
+    tracks = track(frames, points)
+    assert not tracks.visible[1].any()
+    np.testing.assert_array_equal(tracks.points[1], points)

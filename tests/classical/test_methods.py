@@ -18,6 +18,38 @@ def test_batched_bfloat16_colour_frames_give_float32_flow(name):
     assert flow.shape == (2, 3, 40, 48, 2) and flow.dtype == jnp.float32
 
 
+# The rest share their guard with these; block matching and phases have their own.
+FLAT_NAMES = [
+    "affine", "block_matching", "phase_correlation", "lucas_kanade",
+    pytest.param("homography", marks=pytest.mark.slow),
+    pytest.param("horn_schunck", marks=pytest.mark.slow),
+    pytest.param("brox", marks=pytest.mark.slow),
+    pytest.param("tvl1", marks=pytest.mark.slow),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FLAT_NAMES)
+def test_to_and_from_flat_frames_nothing_moves_and_nan_is_seen(pair, name):
+    one, _, _ = pair((np.eye(2), (0.0, 0.0)))
+    one = np.asarray(one, np.float32)[:40, :48]
+    white = np.ones_like(one)
+    # What coding makes of a white frame.
+    nearly = white - np.indices(one.shape).sum(0) % 2 / np.float32(255)
+    nan = np.where(np.indices(one.shape).sum(0) == 40, np.nan, one)
+    frames = {"zero": 0 * one, "white": white, "nearly": nearly, "one": one}
+    pairs = [
+        ("zero", "zero"), ("zero", "white"), ("one", "zero"), ("one", "nearly"),
+        ("white", "one"), ("nearly", "one"), ("one", "one"),
+    ]  # fmt: skip
+    firsts, seconds = zip(*((frames[a], frames[b]) for a, b in pairs), strict=True)
+    firsts, seconds = [*firsts, one, nan], [*seconds, nan, one]
+    flow = jax.jit(classical.METHODS[name])(np.stack(firsts), np.stack(seconds))
+    flow = np.asarray(flow)
+    # Of equal frames: rounding.
+    np.testing.assert_allclose(flow[:7], 0, atol=1e-5)
+    assert np.isnan(flow[7:]).any((1, 2, 3)).all()
+
+
 @pytest.mark.parametrize("name", ["affine", "homography", "phase_correlation"])
 def test_global_methods_find_a_shift(pair, epe, name):
     one, two, truth = pair((np.eye(2), (3.0, -2.0)))

@@ -205,3 +205,26 @@ def test_rejects_what_it_cannot_use():
         registration.register(frame, frame, motion="rigid")
     with pytest.raises(ValueError, match="robust"):
         registration.register(frame, frame, method="ecc", robust="huber")
+
+
+@pytest.mark.parametrize("method", ["inverse_compositional", "ecc"])
+def test_nothing_is_found_where_a_frame_is_flat(texture, method):
+    one, _ = render(texture, np.eye(3))
+    one = np.asarray(one, np.float32)
+    white = np.ones_like(one)
+    frames1 = np.stack([one, white, one, one * np.nan])
+    frames2 = np.stack([white, one, one, one])
+    start = np.eye(3, dtype=np.float32)
+    start[0, 2] = 0.25
+    found = register(
+        frames1, frames2, motion="affine", method=method, initial_matrix=start
+    )
+    np.testing.assert_array_equal(found.found, [False, False, True, False])
+    np.testing.assert_array_equal(found.matrix[:2], [start, start])
+    np.testing.assert_allclose(found.matrix[2], np.eye(3), atol=1e-3)
+    assert np.isnan(found.matrix[3]).all()
+
+
+def test_affine_least_squares_of_a_flat_frame_is_0():
+    zero = np.zeros((8, 9, 1), np.float32)
+    assert not np.any(registration.fit_affine(zero, zero, zero + 1))

@@ -121,3 +121,32 @@ def test_rejects_what_it_cannot_match():
         template.block_matching(image, image, cost="census")
     with pytest.raises(ValueError, match="window"):
         template.block_matching(image, image, window=2)
+
+
+@pytest.mark.parametrize("cost", ["absolute", "squared", "zncc"])
+def test_equal_frames_do_not_move_by_a_fraction_of_a_pixel(rng, cost):
+    frame = np.full((24, 40, 1), 0.5, np.float32)
+    frame[:, 20:30] = rng.uniform(size=(24, 10, 1))
+    frame[:, 34:] = 1
+    flow = template.block_matching(frame, frame, radius=2, window=3, cost=cost)
+    assert not np.any(flow)
+
+
+def test_nan_is_seen_where_it_is_compared():
+    frame = np.indices((20, 20)).sum(0).astype(np.float32)[..., None] % 7 / 7
+    damaged = frame.copy()
+    damaged[10, 10] = np.nan
+    for pair in ((frame, damaged), (damaged, frame)):
+        flow = np.asarray(template.block_matching(*pair, radius=2, window=3))
+        assert np.isnan(flow[10, 10]).all() and not np.isnan(flow[2, 2]).any()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (16, 16)], ids=str)
+def test_no_phase_tells_the_shift_of_nothing(size):
+    zero = np.zeros((*size, 1), np.float32)
+    shift, share = template.phase_correlation(zero, zero)
+    assert not np.any(shift) and share == 0
+    noise = np.random.default_rng(0).uniform(size=zero.shape).astype(np.float32)
+    if max(size) <= 2:
+        # The window leaves nothing of it.
+        assert not np.any(template.phase_correlation(noise, noise)[0])
