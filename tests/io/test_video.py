@@ -1,9 +1,12 @@
 """Tests for jaxflow.io.video."""
 
+import fractions
 import itertools
 import struct
 import sys
+import tracemalloc
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -47,6 +50,102 @@ def test_ordinary_video_is_close_and_says_its_rate(tmp_path, rng, name):
     read = np.array(list(io.read_video(tmp_path / name)), int)
     # Chroma of half resolution, at a quality factor of 18.
     assert np.abs(read - frames).mean() < 4
+
+
+@pytest.mark.parametrize("name", ["x.mp4", "x.mov", "x.mkv"])
+@pytest.mark.parametrize("lossless", [True, False])
+def test_times_are_kept(tmp_path, rng, name, lossless):
+    times = 3.5 + np.cumsum([0, 0.04, 0.04, 0.2, 0.004, 1, 0.04, 0.033, 0.9, 0.04])
+    frames = moving_picture(rng, 10)
+    io.write_video(tmp_path / name, frames, times=times, lossless=lossless)
+    info = io.video_info(tmp_path / name)
+    np.testing.assert_allclose(info.times, times - times[0], atol=6e-4)
+    assert not info.uniform
+    assert info.fps == pytest.approx(9 / (times[-1] - times[0]), rel=0.1)
+    capture = cv2.VideoCapture(str(tmp_path / name))
+    for time in times - times[0]:
+        assert capture.grab()
+        shown = capture.get(cv2.CAP_PROP_POS_MSEC)
+        assert shown == pytest.approx(1000 * time, abs=1)
+    # What is written with the times of what was read has them too.
+    io.write_video(tmp_path / f"again_{name}", frames, times=info.times)
+    again = io.video_info(tmp_path / f"again_{name}")
+    np.testing.assert_allclose(again.times, info.times, atol=6e-4)
+
+
+@pytest.mark.parametrize("name", ["x.mp4", "x.mov", "x.mkv"])
+@pytest.mark.parametrize("fps", [0.001, 0.5, 24000 / 1001, 60, 1000])
+def test_rates_are_kept(tmp_path, name, fps):
+    frames = np.zeros((4, 16, 16, 3), np.uint8)
+    io.write_video(tmp_path / name, frames, fps=fps)
+    info = io.video_info(tmp_path / name)
+    assert info.length == 4 and info.uniform
+    # Matroska keeps time in milliseconds.
+    assert info.fps == pytest.approx(fps, rel=1e-2)
+    np.testing.assert_allclose(info.times, np.arange(4) / fps, atol=1e-3)
+
+
+def test_a_rate_that_cannot_be_true_is_that_of_the_stamps(tmp_path):
+    # A thousand frames a second, says the header; thirty, say the stamps.
+    with av.open(str(tmp_path / "x.webm"), "w") as container:
+        stream = container.add_stream("libvpx", rate=1000)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        for index in range(40):
+            picture = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8))
+            picture.pts = round(index * 1000 / 30)
+            picture.time_base = fractions.Fraction(1, 1000)
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    info = io.video_info(tmp_path / "x.webm")
+    assert info.fps == pytest.approx(30, rel=1e-2)
+    assert info.seconds == pytest.approx(40 / 30, rel=1e-2)
+    assert info.length == 40 and info.uniform
+
+
+def rgb_of(luma, blue, red, kr, kb, full):
+    """ITU-R BT.601-7 and BT.709-6, section 3, inverted: RGB in [0, 255]."""
+    black, white, span = (0, 255, 255) if full else (16, 219, 224)
+    y, cb, cr = (luma - black) / white, (blue - 128) / span, (red - 128) / span
+    r, b = y + 2 * (1 - kr) * cr, y + 2 * (1 - kb) * cb
+    g = (y - kr * r - kb * b) / (1 - kr - kb)
+    return 255 * np.clip([r, g, b], 0, 1)
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("matrix", [(5, 0.299, 0.114), (1, 0.2126, 0.0722)])
+def test_colours_are_those_of_the_standards(tmp_path, matrix, full):
+    code, kr, kb = matrix
+    colours = [(81, 90, 240), (145, 54, 34), (41, 240, 110), (180, 128, 128)]
+    with av.open(str(tmp_path / "x.mkv"), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv444p"
+        stream.codec_context.colorspace = code
+        stream.codec_context.color_range = 2 if full else 1
+        for colour in colours:
+            planes = np.empty((3, 48, 64), np.uint8)
+            planes[:] = np.array(colour)[:, None, None]
+            container.mux(
+                stream.encode(av.VideoFrame.from_ndarray(planes, format="yuv444p"))
+            )
+        container.mux(stream.encode())
+    for frame, colour in zip(io.read_video(tmp_path / "x.mkv"), colours, strict=True):
+        expected = rgb_of(*colour, kr, kb, full)
+        # Rounding to whole numbers, and of the tables of FFmpeg.
+        assert np.abs(frame.astype(float) - expected).max() <= 1
+
+
+def test_a_long_video_is_read_in_little_memory(tmp_path):
+    frames = (np.full((240, 320, 3), i % 256, np.uint8) for i in range(400))
+    io.write_video(tmp_path / "x.mp4", frames)
+    io.video_info(tmp_path / "x.mp4")
+    tracemalloc.start()
+    for start, stride in ((0, 1), (150, 1), (0, 40)):
+        clip = io.read_video(tmp_path / "x.mp4", start=start, stride=stride)
+        assert sum(1 for _ in clip) == len(range(start, 400, stride))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # All frames would take 92 MB.
+    assert peak < 3e6
 
 
 def test_odd_sides_grow_by_a_copy(tmp_path, rng):
@@ -157,6 +256,14 @@ def test_the_rotation_of_a_telephone_is_applied(tmp_path, rng):
         ("x.mp4", [np.zeros((4, 4))], {}, "`frames` must be"),
         ("x.mp4", [np.zeros((4, 4, 3), np.uint16)], {}, "`frames` must be"),
         ("x.mp4", [np.zeros((4, 4, 3))], {"fps": 0}, "`fps`"),
+        ("x.mp4", [np.zeros((4, 4, 3))], {"fps": 0.0001}, "`fps`"),
+        ("x.mp4", [np.zeros((4, 4, 3))], {"fps": -25}, "`fps`"),
+        ("x.mp4", [np.zeros((4, 4, 3))], {"fps": float("nan")}, "`fps`"),
+        ("x.mp4", [np.zeros((4, 4, 3))], {"fps": float("inf")}, "`fps`"),
+        ("x.mp4", [np.zeros((4, 4, 3))] * 2, {"times": [0]}, "there are fewer"),
+        ("x.mp4", [np.zeros((4, 4, 3))] * 2, {"times": [0, 1, 2]}, "there are more"),
+        ("x.mp4", [np.zeros((4, 4, 3))] * 2, {"times": [1, 1]}, "`times` must incr"),
+        ("x.mp4", [np.zeros((4, 4, 3))] * 2, {"times": [0, np.nan]}, "`times` must"),
     ],
 )
 def test_refuses_what_it_cannot_write(tmp_path, name, frames, options, message):
