@@ -92,14 +92,6 @@ def motion(request):
     return request.param
 
 
-@pytest.fixture
-def double():
-    """Switches float64 on, so that finite differences mean something."""
-    jax.config.update("jax_enable_x64", True)
-    yield
-    jax.config.update("jax_enable_x64", False)
-
-
 def directional_slopes(function, frames, seed=0, step=1e-8):
     """Slopes of a weighted sum of outputs, by jax.grad and by differences."""
     rng = np.random.default_rng(seed)

@@ -56,12 +56,9 @@ def test_visible_points_keep_their_colour(preset):
     assert brightness_error(batch(preset)) <= 1e-5
 
 
-def test_visible_points_keep_their_colour_to_the_last_digit_in_float64():
-    # JAX before 0.8 has it under experimental.
-    home = jax if hasattr(jax, "enable_x64") else jax.experimental
-    with home.enable_x64(True):
-        draw = jax.jit(functools.partial(examine, preset="things", size=(48, 64)))
-        sample = jax.tree.map(np.asarray, draw(jax.random.key(1)))
+def test_visible_points_keep_their_colour_to_the_last_digit_in_float64(double):
+    draw = jax.jit(functools.partial(examine, preset="things", size=(48, 64)))
+    sample = jax.tree.map(np.asarray, draw(jax.random.key(1)))
     assert sample["image1"].dtype == np.float64
     assert brightness_error(sample) < 1e-12
 

@@ -68,7 +68,7 @@ def test_normalises_as_the_authors_code(layer_golden):
     np.testing.assert_allclose(actual, expected, atol=1e-4)
 
 
-def test_equals_the_kinetics_release_in_float64(test_data):
+def test_equals_the_kinetics_release_in_float64(test_data, double):
     folder = test_data / "golden" / "video"
     golden = np.load(folder / "repflow_layer_head.npz")
     info = json.loads((folder / "repflow_layer_head.json").read_text())
@@ -127,9 +127,8 @@ def test_equals_the_kinetics_release_in_float64(test_data):
         tolerance = (1e-6 if iterations == 1 else 1e-4) * max(1, np.abs(expected).max())
         np.testing.assert_allclose(actual, expected, atol=tolerance, err_msg=name)
 
-    with jax.enable_x64(True):
-        for iterations in (1, 5):
-            check(iterations)
+    for iterations in (1, 5):
+        check(iterations)
 
 
 def test_follows_the_published_pattern():

@@ -268,14 +268,13 @@ def test_half_precision_images_keep_float32_positions(dtype):
     )
 
 
-def test_float64_stays_float64(rng):
+def test_float64_stays_float64(rng, double):
     image, points = rng.normal(size=(4, 5, 1)), rng.uniform(0, 3, size=(6, 2))
-    with jax.enable_x64(True):
-        found = bilinear_sample(jnp.asarray(image), jnp.asarray(points))
-        assert found.dtype == jnp.float64
-        np.testing.assert_allclose(
-            found, scipy_sample(image, points[:, None], "zeros")[:, 0], atol=1e-12
-        )
+    found = bilinear_sample(jnp.asarray(image), jnp.asarray(points))
+    assert found.dtype == jnp.float64
+    np.testing.assert_allclose(
+        found, scipy_sample(image, points[:, None], "zeros")[:, 0], atol=1e-12
+    )
 
 
 def test_rejects_what_it_cannot_do():
