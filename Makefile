@@ -1,17 +1,28 @@
 # Two commands on a fresh machine with Python >= 3.11: `make demo` and `make test`.
 PYTHON ?= python3
 BIN := .venv/bin
+# Colab has Python 3.12 or 3.13, and older versions of everything.
+PYTHON_COLAB ?= python3.12
+COLAB := .venv-colab
+PYTEST := python -m pytest -n auto --dist worksteal
 
-.PHONY: demo test test-all lint notebooks clean
+.PHONY: demo test test-slow test-all test-colab lint clean
 
 demo: .venv/demo.stamp
 	$(BIN)/jaxflow demo
 
 test: .venv/test.stamp
-	$(BIN)/python -m pytest -n auto --dist worksteal --durations=40
+	$(BIN)/$(PYTEST) --durations=40
+
+# What `make test-all` holds beyond `make test`.
+test-slow: .venv/test.stamp
+	$(BIN)/$(PYTEST) -m slow
 
 test-all: .venv/test.stamp
-	$(BIN)/python -m pytest -n auto --dist worksteal -m ""
+	$(BIN)/$(PYTEST) -m ""
+
+test-colab: $(COLAB)/test.stamp
+	$(COLAB)/bin/$(PYTEST)
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff format --check .
@@ -19,10 +30,16 @@ lint: .venv/dev.stamp
 	$(BIN)/pyright
 
 clean:
-	rm -rf .venv .jax_cache .pytest_cache .ruff_cache
+	rm -rf .venv $(COLAB) .jax_cache .pytest_cache .ruff_cache
 
 .venv/%.stamp: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q --upgrade pip
 	$(BIN)/python -m pip install -q -e '.[$*]'
+	touch $@
+
+$(COLAB)/test.stamp: pyproject.toml tests/constraints-colab.txt
+	test -x $(COLAB)/bin/python || $(PYTHON_COLAB) -m venv $(COLAB)
+	$(COLAB)/bin/python -m pip install -q --upgrade pip
+	$(COLAB)/bin/python -m pip install -q -c tests/constraints-colab.txt -e '.[test]'
 	touch $@

@@ -26,7 +26,7 @@ import os
 try:
     import jaxflow
 except ImportError:
-    # %pip install -q "jaxflow[video,experiments] @ git+https://github.com/jaxflow/jaxflow"
+    # %pip install -q "jaxflow-motion[video,experiments] @ git+https://github.com/jaxflow/jaxflow"
     import jaxflow
 
 import jax

@@ -1,6 +1,14 @@
-"""The few validators that name the argument and its value."""
+"""Validators that name the argument and its value, and how to get what is missing."""
 
 from collections.abc import Collection
+
+# The name on PyPI; `jaxflow` there is another project.
+_DISTRIBUTION = "jaxflow-motion"
+
+
+def install_line(extra: str) -> str:
+    """Returns the command that installs an extra of this package."""
+    return f'pip install "{_DISTRIBUTION}[{extra}]"'
 
 
 def one_of(name: str, value: object, allowed: Collection) -> None:

@@ -16,3 +16,7 @@ def test_positive_names_the_argument_and_its_value(value):
     _checks.positive("size", 1)
     with pytest.raises(ValueError, match=f"`size` must be positive; got {value}"):
         _checks.positive("size", value)
+
+
+def test_an_extra_is_installed_by_the_name_of_the_distribution():
+    assert _checks.install_line("video") == 'pip install "jaxflow-motion[video]"'

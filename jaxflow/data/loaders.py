@@ -168,7 +168,8 @@ def _import_grain():
         import grain
         from absl import flags
     except ImportError as error:
-        raise ImportError('this needs Grain: pip install "jaxflow[data]"') from error
+        hint = _checks.install_line("data")
+        raise ImportError(f"this needs Grain: {hint}") from error
     # Workers read absl flags, which nobody has parsed outside an absl program.
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()

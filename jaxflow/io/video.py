@@ -1,6 +1,6 @@
 """Video files, decoded and encoded by FFmpeg through PyAV.
 
-PyAV is the optional dependency ``jaxflow[video]``, and is imported when a video is
+PyAV is the optional dependency of the extra ``video``, and is imported when a video is
 first opened. Frames are (H, W, 3) uint8 RGB, turned upright as the file asks for.
 """
 

@@ -1,6 +1,6 @@
 """The frames of a video file, one after the other, as FFmpeg decodes them.
 
-PyAV is the optional dependency ``jaxflow[video]``, and is imported when a video is
+PyAV is the optional dependency of the extra ``video``, and is imported when a video is
 first opened.
 """
 
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from jaxflow import _checks
 from jaxflow.io import files, video_container
 
 # Every size up to 4K is believed; a larger one needs a byte for so many pixels.
@@ -33,9 +34,8 @@ def import_av() -> Any:
     try:
         import av
     except ImportError as error:
-        raise ImportError(
-            'video needs PyAV: run `pip install "jaxflow[video]"`'
-        ) from error
+        hint = _checks.install_line("video")
+        raise ImportError(f"video needs PyAV: run `{hint}`") from error
     return av
 
 

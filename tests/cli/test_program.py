@@ -1,10 +1,10 @@
 """Tests for jaxflow.cli.program."""
 
-import importlib.metadata
 import re
 
 import pytest
 
+import jaxflow
 from jaxflow import cli
 
 
@@ -24,7 +24,7 @@ def test_version_and_commands_are_named(capsys):
             cli.main(words)
         assert stop.value.code == 0
     out = capsys.readouterr().out
-    assert importlib.metadata.version("jaxflow") in out
+    assert jaxflow.__version__ in out
     assert all(re.search(rf"^ +{name} ", out, re.M) for name in ("flow", "demo"))
 
 

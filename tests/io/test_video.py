@@ -299,5 +299,5 @@ def test_numbers_out_of_range_are_refused(tmp_path, rng):
 
 def test_without_pyav_the_error_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(ImportError, match=r"jaxflow\[video\]"):
+    with pytest.raises(ImportError, match=r"jaxflow-motion\[video\]"):
         io.write_video(tmp_path / "x.mp4", [])
