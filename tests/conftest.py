@@ -52,6 +52,8 @@ def cheap_compilation(request):
     """
     whole = request.path.parent.name in ("classical", "data", "demo", "experiments")
     cheap = whole or request.path.stem == "test_contract"
+    # What XLA 0.7 makes of a search for corners without optimisation is wrong.
+    cheap = cheap and request.path.stem != "test_features"
     jax.config.update("jax_disable_most_optimizations", cheap)
     yield
     jax.config.update("jax_disable_most_optimizations", False)

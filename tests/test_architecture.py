@@ -9,7 +9,7 @@ import jaxflow
 
 ROOT = pathlib.Path(jaxflow.__file__).parent
 FLOORS = (
-    {"_checks", "spec"},
+    {"__version__", "_checks", "spec"},
     {"ops", "io"},
     {"classical", "layers", "losses", "metrics", "viz", "data", "diffusion"},
     {"models"},

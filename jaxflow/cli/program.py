@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-import jaxflow
+from jaxflow import __version__
 from jaxflow.cli import classify, common, convert, demo, evaluate, flow, models
 
 
@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Motion and video understanding in JAX.",
         epilog="example: jaxflow flow frame1.png frame2.png --image flow.png",
     )
-    version = f"%(prog)s {jaxflow.__version__}"
+    version = f"%(prog)s {__version__}"
     parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for verb in (models, flow, classify, evaluate, convert, demo):
