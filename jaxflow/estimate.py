@@ -504,6 +504,8 @@ def _estimate_pairs(
 ) -> Iterator[np.ndarray]:
     """Runs consecutive frames as one batch, filled up so that it compiles once."""
     pairs = len(frames) - 1
+    if len({frame.dtype for frame in frames}) > 1:
+        frames = [np.asarray(inference.as_float(frame)) for frame in frames]
     padded = frames + frames[-1:] * (batch_size - pairs)
     flow = estimate_flow(model, np.stack(padded[:-1]), np.stack(padded[1:]), **keywords)
     yield from flow[:pairs]
@@ -546,12 +548,12 @@ def _run_tiles(
                 name: _cut(name, value, (height, width), window)
                 for name, value in arrays.items()
             }
-            tiles = (x[:, window[0], window[1]] for x in (frame1, frame2))
+            one, two = (x[:, window[0], window[1]] for x in (frame1, frame2))
             share = np.outer(
                 _ramp(size[0], overlap, top > 0, top + size[0] < height),
                 _ramp(size[1], overlap, left > 0, left + size[1] < width),
             ).astype(np.float32)[..., None]
-            total[:, window[0], window[1]] += share * np.asarray(run(*tiles, cut))
+            total[:, window[0], window[1]] += share * np.asarray(run(one, two, cut))
             weight[window] += share
     return total / weight
 

@@ -185,7 +185,7 @@ def unfit(flow: jax.Array, size: tuple[int, int], frames: spec.Frames) -> jax.Ar
     return ops.unpad(_resize_flow(flow, target, frames), _pads(size, target, frames))
 
 
-def as_float(frame: jax.Array) -> jax.Array:
+def as_float(frame: jax.Array | np.ndarray) -> jax.Array:
     """Returns a frame as float32 in [0, 1], be it that or uint8."""
     wide = jnp.asarray(frame).astype(jnp.float32)
     return wide / 255 if frame.dtype == jnp.uint8 else wide

@@ -4,12 +4,13 @@ import argparse
 import functools
 import itertools
 import json
+import pathlib
 from typing import Any
 
 import numpy as np
 
 from jaxflow import io, viz
-from jaxflow.cli import common, estimators, paths
+from jaxflow.cli import clips, common, estimators, paths
 from jaxflow.io import files, frames, image, video
 
 MOST_FRAMES = 8
@@ -72,7 +73,7 @@ def add_command(commands) -> None:
     add("--frames", type=common.whole, metavar="N", help=helps["frames"])
     add("--stride", type=common.positive, metavar="N", help=helps["stride"])
     add("--seconds", type=common.positive, metavar="S", help=helps["seconds"])
-    add("--fps", type=common.positive, help=helps["fps"])
+    add("--fps", type=common.rate, help=helps["fps"])
     add("--crop", type=common.whole, metavar="PX", help=helps["crop"])
     kinds = ("softmax", "sigmoid")
     add("--activation", choices=kinds, default="softmax", help=helps["activation"])
@@ -102,10 +103,15 @@ def run(args: argparse.Namespace) -> None:
     paths.check_suffix("--grad-cam", args.grad_cam, (*image.SUFFIXES, *video.WRITABLE))
     for _, path in args.features:
         paths.check_suffix("--features", path, (".npy",))
-    for path in filter(None, (args.grad_cam, *(path for _, path in args.features))):
-        paths.check_folder(path)
+    targets = [("--features", path) for _, path in args.features]
+    if args.grad_cam:
+        targets.append(("--grad-cam", args.grad_cam))
+    for option, path in targets:
+        paths.check_file(option, path)
     labels = _read_labels(args.labels) if args.labels else None
-    source = _open_clip(args.clip)
+    source, read = _open_clip(args.clip)
+    words = (args.weights, args.labels)
+    paths.check_targets(targets, [*read, *(word for word in words if word)])
 
     from jaxflow import classify
 
@@ -132,7 +138,7 @@ def run(args: argparse.Namespace) -> None:
         features = classify.view_features(model, views(layer), layer, batch_size=1)
         with files.atomic_path(path) as temporary:
             np.save(temporary, features)
-        print(f"wrote {path}")
+        common.wrote(args, path)
     if args.grad_cam:
         best = int(np.argmax(joined)) if chosen is None else chosen
         # The view in the middle: with one crop or three, that is a centre.
@@ -144,11 +150,11 @@ def _sample(model: Any, source: Any, args: argparse.Namespace, about: str):
     """Yields the views of a clip that the options ask for, and shows progress."""
     from jaxflow import classify
 
-    clips, crops = args.views
+    count, crops = args.views
     found = classify.sample_views(
         model,
         source,
-        clips=clips,
+        clips=count,
         crops=crops,
         random_views=args.random_views,
         placement=args.placement,
@@ -160,19 +166,20 @@ def _sample(model: Any, source: Any, args: argparse.Namespace, about: str):
         seed=args.seed,
     )
     known = args.placement != "dense"
-    total = (args.random_views or clips * crops) if known else None
-    return common.progress(found, "view", total=total, about=about)
+    total = (args.random_views or count * crops) if known else None
+    return common.progress(found, "view", total=total, about=about, quiet=args.quiet)
 
 
-def _open_clip(path: str) -> str | np.ndarray:
-    """Returns a clip's path, after a look at it; or the one frame of a picture."""
-    if files.suffix(path) in image.SUFFIXES and not frames.is_sequence(path):
-        return io.read_image(path)[None]
+def _open_clip(path: str) -> tuple[str | np.ndarray, list[pathlib.Path]]:
+    """Returns a clip's path or the one frame of a picture, and what files it is."""
+    if files.suffix(path) in image.READABLE and not frames.is_sequence(path):
+        return io.read_image(path)[None], [pathlib.Path(path)]
     if frames.is_sequence(path):
-        io.list_frames(path)
-    else:
-        io.video_info(path)
-    return path
+        pictures = io.list_frames(path)
+        clips.check_sizes(pictures)
+        return path, pictures
+    io.video_info(path)
+    return path, [pathlib.Path(path)]
 
 
 def _write_cam(
@@ -198,7 +205,7 @@ def _write_cam(
         shown = np.unique(np.linspace(0, len(clip) - 1, MOST_FRAMES).astype(int))
         rows = [*clip[shown], *heat[shown]]
         io.write_image(args.grad_cam, viz.panel(rows, columns=len(shown), gap=2))
-    print(f"wrote {args.grad_cam}")
+    common.wrote(args, args.grad_cam)
 
 
 def _load_recogniser(args: argparse.Namespace) -> Any:
@@ -212,7 +219,9 @@ def _load_recogniser(args: argparse.Namespace) -> Any:
             f"{', '.join(names)}"
         )
     weights = [args.weights] if args.weights else None
-    return estimators.network(args.model, weights, common.parse_options(args))
+    return estimators.network(
+        args.model, weights, estimators.overrides(args.model, args.option)
+    )
 
 
 def _read_labels(path: str) -> list[str]:

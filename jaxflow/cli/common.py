@@ -1,9 +1,10 @@
 """What the commands share: words of the command line, progress, and messages."""
 
 import argparse
-import ast
 import math
 import sys
+import time
+from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn
 
 import numpy as np
@@ -11,6 +12,9 @@ import tqdm
 
 PROGRESS_AFTER = 0.5
 """Seconds until progress is shown, so that quick work is silent."""
+
+SECONDS_A_LINE = 30.0
+"""Seconds from line to line of progress where there is no terminal."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -29,6 +33,8 @@ def add_command(
         name, help=about, description=f"{about}.", epilog=f"example: {example}"
     )
     parser.set_defaults(run=run)
+    quiet = "no progress, and no line for each file written"
+    parser.add_argument("-q", "--quiet", action="store_true", help=quiet)
     return parser
 
 
@@ -50,25 +56,53 @@ def whole(text: str) -> int:
     return int(text)
 
 
-def parse_options(args: argparse.Namespace) -> dict[str, Any]:
-    """Returns what is given as --option NAME=VALUE."""
-    options = {}
-    for word in args.option:
-        name, equals, text = word.partition("=")
-        if not equals:
-            raise ValueError(f"--option: give NAME=VALUE; got {word!r}")
-        try:
-            options[name] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            options[name] = text
-    return options
+def rate(text: str) -> float:
+    """Reads frames a second."""
+    value = positive(text)
+    if not 0.001 <= value <= 1000:
+        raise argparse.ArgumentTypeError(f"must be from 0.001 to 1000; got {text}")
+    return value
 
 
-def progress(items, unit: str, *, total: int | None = None, about: str | None = None):
-    """Shows progress on the standard error, once there is something to wait for."""
+def progress(
+    items: Iterable,
+    unit: str,
+    *,
+    total: int | None = None,
+    about: str | None = None,
+    quiet: bool = False,
+) -> Iterable:
+    """Shows progress on the standard error, once there is something to wait for.
+
+    A terminal gets a bar; a file or a pipe a line now and then.
+    """
+    if quiet:
+        return items
+    if not sys.stderr.isatty():
+        return _lines(items, unit, total, about)
     return tqdm.tqdm(
         items, total=total, unit=unit, desc=about, delay=PROGRESS_AFTER, file=sys.stderr
     )
+
+
+def _lines(
+    items: Iterable, unit: str, total: int | None, about: str | None
+) -> Iterator[Any]:
+    """Yields items, and says now and then how many there were."""
+    start = "" if about is None else f"{about}: "
+    whole = "" if total is None else f"/{total}"
+    said = time.monotonic()
+    for count, item in enumerate(items, 1):
+        yield item
+        if time.monotonic() - said >= SECONDS_A_LINE:
+            said = time.monotonic()
+            print(f"{start}{unit} {count}{whole}", file=sys.stderr, flush=True)
+
+
+def wrote(args: argparse.Namespace, path: str) -> None:
+    """Says that a file was written."""
+    if not args.quiet:
+        print(f"wrote {path}")
 
 
 def uint8_or_float(frame: np.ndarray) -> np.ndarray:

@@ -25,9 +25,12 @@ def add_command(commands) -> None:
 def run(args: argparse.Namespace) -> None:
     """Writes a published checkpoint as safetensors."""
     paths.check_suffix("--output", args.output, (".safetensors",))
+    paths.check_file("--output", args.output)
+    paths.check_targets([("--output", args.output)], args.files)
 
     from jaxflow import convert
 
-    model = estimators.network(args.model, args.files, common.parse_options(args))
+    overrides = estimators.overrides(args.model, args.option)
+    model = estimators.network(args.model, args.files, overrides)
     convert.save_weights(model, args.output)
-    print(f"wrote {args.output}")
+    common.wrote(args, args.output)

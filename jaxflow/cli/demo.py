@@ -1,9 +1,11 @@
 """``jaxflow demo``: trains, restores, measures and shows, in minutes, offline."""
 
 import argparse
+import pathlib
+import sys
 
 from jaxflow import io
-from jaxflow.cli import common
+from jaxflow.cli import common, paths
 
 
 def add_command(commands) -> None:
@@ -29,7 +31,10 @@ def add_command(commands) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Runs the demo, and prints what it measured."""
-    frames = [io.read_image(path) for path in args.frames or ()]
+    given = args.frames or ()
+    report = str(pathlib.Path(args.output, "report.html"))
+    paths.check_targets([("--output", report)], given)
+    frames = [io.read_image(path) for path in given]
 
     from jaxflow import demo, evaluate
 
@@ -40,6 +45,7 @@ def run(args: argparse.Namespace) -> None:
         frames=frames,
         seed=args.seed,
         pairs=args.pairs,
+        progress=sys.stderr.isatty() and not args.quiet,
     )
     columns = ("epe", "visible", "1px", "seconds")
     print(evaluate.format_table(result.scenes, columns=columns, title="scenes"))

@@ -1,9 +1,13 @@
 """Estimators of flow, as ``jaxflow flow`` and ``jaxflow evaluate`` are told them."""
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
-from jaxflow.cli import common
+from jaxflow.cli import common, options
+
+HOW = ("correlation",)
+"""Fields of configs that change neither weights nor flow, but how it is computed."""
 
 
 def add_options(add) -> None:
@@ -12,7 +16,9 @@ def add_options(add) -> None:
         "weights": "of a network: files, a pattern of their names, a folder of a "
         "training run, or a published name such as pwcnet/chairs",
         "tile": "cut larger frames into tiles of this size, to save memory",
-        "option": "option of the estimator, such as iterations=32; may be repeated",
+        "option": "option of the estimator, such as iterations=32, or field of its "
+        "config, such as correlation=on_demand; initial_flow=FILE starts from a flow; "
+        "may be repeated",
     }
     add("--weights", nargs="+", metavar="FILE", help=helps["weights"])
     add("--tile", type=common.whole, metavar="PX", help=helps["tile"])
@@ -20,24 +26,49 @@ def add_options(add) -> None:
     add("--option", metavar="NAME=VALUE", help=helps["option"], **many)
 
 
-def load(name: str, weights: list[str] | None) -> Any:
-    """Returns a network with its weights, or the name of a classical method."""
-    from jaxflow import classical, convert, models
+def load(
+    name: str, weights: list[str] | None, words: Sequence[str] = ()
+) -> tuple[Any, dict[str, Any]]:
+    """Returns an estimator, and the options of its call.
+
+    Args:
+        name: Of a classical method, a network, or published weights.
+        weights: What `--weights` was given.
+        words: What `--option` was given: keywords of the call, or fields of the config.
+
+    Returns:
+        A network with its weights, or the name of the method; and its keywords.
+    """
+    from jaxflow import classical, models
     from jaxflow import weights as sources
 
     if name in classical.METHODS:
         if weights:
             raise ValueError(f"--weights: {name} is a classical method and has none")
-        return name
+        kinds = options.of_call(classical.METHODS[name])
+        return name, options.read(words, kinds, name)
     if name in sources.published() and not weights:
-        return convert.load_pretrained(name)
+        name, weights = name.partition("/")[0], [name]
     if name not in models.list_models("flow"):
         raise ValueError(
             f"--model: no estimator of flow is named {name!r}; the classical methods "
             f"are {', '.join(sorted(classical.METHODS))}, the networks "
             f"{', '.join(models.list_models('flow'))}"
         )
-    return network(name, weights, {})
+    module = models.find(name)
+    call = options.of_call(module.Model.__call__)
+    kinds = options.of_config(module.VARIANTS[name]) | call
+    found = options.read(words, kinds, name)
+    overrides = {key: found.pop(key) for key in list(found) if key not in call}
+    how = {key: overrides.pop(key) for key in HOW if key in overrides}
+    model = network(name, weights, overrides)
+    if how:
+        from flax import nnx
+
+        same = models.create_model(name, **overrides, **how)
+        nnx.update(same, nnx.state(model))
+        model = same
+    return model, found
 
 
 def network(name: str, weights: list[str] | None, overrides: dict[str, Any]) -> Any:
@@ -61,9 +92,16 @@ def network(name: str, weights: list[str] | None, overrides: dict[str, Any]) -> 
     return convert.load_model(name, source, **overrides)
 
 
-def keywords(args: argparse.Namespace) -> dict[str, Any]:
-    """Returns the keywords of `estimate_flow` that the options ask for."""
-    keywords = {"tile": args.tile, "options": common.parse_options(args)}
-    if args.tile:
-        keywords["overlap"] = min(64, args.tile // 4)
-    return keywords
+def overrides(name: str, words: Sequence[str]) -> dict[str, Any]:
+    """Returns the fields of a network's config that `--option` names."""
+    from jaxflow import models
+
+    kinds = options.of_config(models.find(name).VARIANTS[name])
+    return options.read(words, kinds, name)
+
+
+def tiles(args: argparse.Namespace) -> dict[str, Any]:
+    """Returns the keywords of `estimate_flow` that --tile asks for."""
+    if not args.tile:
+        return {}
+    return {"tile": args.tile, "overlap": min(64, args.tile // 4)}

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxflow.cli import common, estimators
+from jaxflow.cli import common, estimators, paths
 from jaxflow.data import folders
 from jaxflow.io import files
 
@@ -49,20 +49,29 @@ def run(args: argparse.Namespace) -> None:
         )
     if not (args.all or args.data):
         raise ValueError("--data: give NAME=DIR, or --all for scenes drawn here")
+    if args.output:
+        paths.check_file("--output", args.output)
+        roots = [word.partition("=")[2] for word in args.data]
+        weights = [word.partition("=")[2] for word in args.model]
+        read = filter(None, (*roots, *weights, *(args.weights or ())))
+        paths.check_targets([("--output", args.output)], read)
     data: list[tuple[str, Any]] = [_load_data(word, args) for word in args.data]
 
     from jaxflow import evaluate
 
     data = data or [("scenes", _scenes(args.limit or 8))]
-    words, keywords = _at_hand() if args.all else args.model, estimators.keywords(args)
-    loaded = (_load_for_evaluation(word, args.weights) for word in words)
+    words, tiles = _at_hand() if args.all else args.model, estimators.tiles(args)
+    loaded = (_load_for_evaluation(word, args) for word in words)
     if not args.all:  # What is at hand is known to be good, and may be large.
         loaded = list(loaded)
     tables: dict[str, dict] = {name: {} for name, _ in data}
-    for word, model in zip(words, loaded, strict=True):
+    for word, (model, options) in zip(words, loaded, strict=True):
+        keywords = {"options": options, **tiles}
         estimator = functools.partial(_estimate, model, keywords)
         for name, dataset in data:
-            bar = common.progress(dataset, "pair", about=f"{word} on {name}")
+            bar = common.progress(
+                dataset, "pair", about=f"{word} on {name}", quiet=args.quiet
+            )
             row = evaluate.evaluate_flow(estimator, bar)
             if args.all:
                 row |= _costs(model, keywords, *next(iter(dataset))[:2])
@@ -72,7 +81,7 @@ def run(args: argparse.Namespace) -> None:
         print(evaluate.format_table(rows, columns=columns, title=name))
     if args.output:
         files.write_bytes(args.output, files.json_text(tables, indent=2).encode())
-        print(f"wrote {args.output}")
+        common.wrote(args, args.output)
 
 
 def _at_hand() -> list[str]:
@@ -113,12 +122,15 @@ def _load_data(word: str, args: argparse.Namespace) -> tuple[str, folders.Folder
     return name, folders.Folder(name, root, split=args.split, limit=args.limit)
 
 
-def _load_for_evaluation(word: str, weights: list[str] | None) -> Any:
-    """Returns the estimator that is given as NAME or NAME=FILE; None is zero flow."""
+def _load_for_evaluation(word: str, args: argparse.Namespace) -> tuple[Any, dict]:
+    """Returns the estimator that is given as NAME or NAME=FILE, and its options.
+
+    None is zero flow.
+    """
     name, _, path = word.partition("=")
-    return (
-        None if name == "zero" else estimators.load(name, [path] if path else weights)
-    )
+    if name == "zero":
+        return None, {}
+    return estimators.load(name, [path] if path else args.weights, args.option)
 
 
 def _estimate(
@@ -143,7 +155,7 @@ def _costs(
 
     from jaxflow import cost, estimate
 
-    seen = np.s_[: keywords["tile"], : keywords["tile"]]
+    seen = np.s_[: keywords.get("tile"), : keywords.get("tile")]
     one, two = (common.uint8_or_float(frame[seen]) for frame in (frame1, frame2))
     need = estimate.memory_of_flow(model, one, two, options=keywords["options"])
     count = 0 if isinstance(model, str) else cost.count_parameters(model)

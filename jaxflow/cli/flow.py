@@ -3,17 +3,22 @@
 import argparse
 import os
 import pathlib
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
 from jaxflow import io, viz
-from jaxflow.cli import common, estimators, paths
-from jaxflow.io import files, frames, image, video
+from jaxflow.cli import clips, common, estimators, paths
 from jaxflow.io import flow as flow_files
+from jaxflow.io import image, video
 
 DEFAULT_METHOD = "tvl1"
 """The estimator unless another is named: it needs no weights."""
+
+SCALE_PAIRS = 16
+"""Pairs of a clip, at most, that the scale of its colours is taken from."""
 
 
 def add_command(commands) -> None:
@@ -31,8 +36,11 @@ def add_command(commands) -> None:
         "video (.mp4, .mov, .mkv), or a folder for flow files",
         "image": "flow in colour: a picture; of a clip, a folder of them",
         "format": "of the flow files of a clip (default: %(default)s)",
-        "max_flow": "length of a vector in full colour (default: the longest so far)",
-        "fps": "of the colour video (default: the clip's)",
+        "max_flow": "length of a vector in full colour (default: the longest of a "
+        "pair; of a clip, one scale for all of it, from 16 pairs spread over it, the "
+        "fastest tenth of which is left out)",
+        "fps": "of the colour video (default: the clip's own times, even or not)",
+        "warm": "of a clip: start each pair from the flow of the pair before",
         "batch_size": "pairs of a clip that run together (default: %(default)s)",
     }
     kinds = [suffix[1:] for suffix in flow_files.SUFFIXES]
@@ -43,7 +51,8 @@ def add_command(commands) -> None:
     add("--image", metavar="PATH", help=helps["image"])
     add("--format", choices=kinds, default=kinds[0], help=helps["format"])
     add("--max-flow", type=common.positive, metavar="PX", help=helps["max_flow"])
-    add("--fps", type=common.positive, help=helps["fps"])
+    add("--fps", type=common.rate, help=helps["fps"])
+    add("--warm-start", action="store_true", help=helps["warm"])
     add(
         "--batch-size",
         type=common.whole,
@@ -70,86 +79,154 @@ def _flow_of_pair(args: argparse.Namespace) -> None:
         args.output, args.image = f"{stem}_flow.flo", f"{stem}_flow_color.png"
     paths.check_suffix("--output", args.output, flow_files.SUFFIXES)
     paths.check_suffix("--image", args.image, image.SUFFIXES)
+    if args.warm_start:
+        raise ValueError("--warm-start: is for clips; two pictures have no pair before")
+    targets = _given(args)
+    for option, path in targets:
+        paths.check_file(option, path)
+    paths.check_targets(targets, [*args.frames, *(args.weights or ())])
     frame1, frame2 = (
         common.uint8_or_float(io.read_image(path)) for path in args.frames
     )
+    if frame1.shape != frame2.shape:
+        sizes = [f"{x.shape[1]} x {x.shape[0]}" for x in (frame1, frame2)]
+        raise ValueError(f"FRAMES: must have one size; got {' and '.join(sizes)}")
 
     from jaxflow import estimate
 
+    estimator, options = estimators.load(args.model, args.weights, args.option)
     flow = estimate.estimate_flow(
-        estimators.load(args.model, args.weights),
-        frame1,
-        frame2,
-        **estimators.keywords(args),
+        estimator, frame1, frame2, options=options, **estimators.tiles(args)
     )
     if args.output is not None:
         io.write_flow(args.output, flow)
-        print(f"wrote {args.output}")
+        common.wrote(args, args.output)
     if args.image is not None:
         io.write_image(args.image, viz.flow_to_image(flow, max_flow=args.max_flow))
-        print(f"wrote {args.image}")
+        common.wrote(args, args.image)
 
 
 def _flow_of_clip(args: argparse.Namespace) -> None:
     """Writes the flow between the frames of a folder, a pattern or a video."""
-    source = args.frames[0]
-    names, fps = _sequence(source)
+    clip = clips.look(args.frames[0])
     if args.output is None and args.image is None:
-        args.output = f"{pathlib.Path(os.path.abspath(source)).stem}_flow.mp4"
-    target = args.output if args.output and files.suffix(args.output) else None
-    paths.check_suffix("--output", target, video.WRITABLE)
-    paths.check_suffix("--image", args.image, ("",))
+        args.output = f"{clip.stem}_flow.mp4"
+    target, folder = None, None
+    if args.output is not None:
+        allowed = video.WRITABLE
+        is_folder = paths.is_folder("--output", args.output, allowed=allowed)
+        target, folder = (None, args.output) if is_folder else (args.output, None)
+    if args.image is not None and not paths.is_folder("--image", args.image):
+        raise ValueError(f"--image: must be a folder; got {args.image!r}")
+    if len(clip.names) < 2:
+        raise ValueError(f"{clip.source}: holds fewer than two frames")
+    _check_results(args, clip, target, folder)
+    estimator, options = estimators.load(args.model, args.weights, args.option)
+    for option, path in (("--output", folder), ("--image", args.image)):
+        if path is not None:
+            paths.make_folder(option, path)
 
-    from jaxflow import estimate
-
-    flows = estimate.stream_flow(
-        estimators.load(args.model, args.weights),
-        map(common.uint8_or_float, io.read_frames(source)),
-        batch_size=args.batch_size,
-        **estimators.keywords(args),
-    )
-    total = max(len(names) - 1, 0) or None
-    flows = common.progress(flows, "pair", total=total)
-    pictures = _write_each(flows, names, None if target else args.output, args)
+    keywords = {"options": options, **estimators.tiles(args)}
+    flows, scale = _flows_and_scale(args, clip, estimator, keywords)
+    flows = common.progress(flows, "pair", total=len(clip.names) - 1, quiet=args.quiet)
+    pictures = _write_each(flows, clip.names, folder, scale, args)
     if target:
-        io.write_video(target, pictures, fps=args.fps or fps)
+        io.write_video(
+            target, pictures, fps=args.fps or clip.fps, times=_times(args, clip)
+        )
     else:
         for _ in pictures:
             pass
-    for path in filter(None, (args.output, args.image)):
-        print(f"wrote {path}")
+    for _, path in _given(args):
+        common.wrote(args, path)
+
+
+def _given(args: argparse.Namespace) -> list[paths.Target]:
+    """Returns where results go, as the options say."""
+    options = (("--output", args.output), ("--image", args.image))
+    return [(option, path) for option, path in options if path is not None]
+
+
+def _check_results(
+    args: argparse.Namespace, clip: clips.Clip, target: str | None, folder: str | None
+) -> None:
+    """Raises if a result cannot be written, or would overwrite something."""
+    places = {"--output": folder, "--image": args.image}
+    kinds = {"--output": args.format, "--image": "png"}
+    folders = [(option, path) for option, path in places.items() if path is not None]
+    paths.check_folders(folders, clip.pictures)
+    targets = [
+        (option, os.path.join(path, f"{name}.{kinds[option]}"))
+        for option, path in folders
+        for name in clip.names[:-1]
+    ]
+    if target is not None:
+        paths.check_file("--output", target)
+        targets.append(("--output", target))
+    paths.check_targets(targets, [*clip.files, *(args.weights or ())])
+
+
+def _times(args: argparse.Namespace, clip: clips.Clip) -> np.ndarray | None:
+    """Returns when each picture of flow is shown, if that is uneven."""
+    if args.fps is not None or clip.times is None:
+        return None
+    times = clip.times[:-1]
+    if np.diff(times).min(initial=1.0) < 0.001:
+        print(
+            f"jaxflow flow: {clip.source}: frames are less than a millisecond apart; "
+            "the video shows them evenly",
+            file=sys.stderr,
+        )
+        return None
+    return times
+
+
+def _flows_and_scale(
+    args: argparse.Namespace, clip: clips.Clip, estimator: Any, keywords: dict
+) -> tuple[Iterable[np.ndarray], float]:
+    """Returns the flow of every pair, and one scale of colours for all of them.
+
+    A short clip is estimated as a whole first. Of a longer one, pairs spread over it
+    are estimated before the rest.
+    """
+    from jaxflow import estimate
+
+    flows = estimate.stream_flow(
+        estimator,
+        map(common.uint8_or_float, io.read_frames(clip.source)),
+        batch_size=args.batch_size,
+        warm_start=args.warm_start,
+        **keywords,
+    )
+    if args.max_flow:
+        return flows, args.max_flow
+    count = len(clip.names) - 1
+    if count <= SCALE_PAIRS:
+        kept = list(flows)
+        return kept, viz.clip_scale([viz.max_speed(flow) for flow in kept])
+    chosen = np.linspace(0, count - 1, SCALE_PAIRS).round().astype(int)
+    chosen = common.progress(chosen, "pair", about="scale", quiet=args.quiet)
+    speeds = []
+    for start in chosen:
+        pair = io.read_frames(clip.source, start=int(start), stop=int(start) + 2)
+        one, two = map(common.uint8_or_float, pair)
+        flow = estimate.estimate_flow(estimator, one, two, **keywords)
+        speeds.append(viz.max_speed(flow))
+    return flows, viz.clip_scale(speeds)
 
 
 def _write_each(
-    flows, names: list[str], flow_folder: str | None, args: argparse.Namespace
+    flows: Iterable[np.ndarray],
+    names: list[str],
+    flow_folder: str | None,
+    scale: float,
+    args: argparse.Namespace,
 ) -> Iterator[np.ndarray]:
-    """Writes every flow where it shall go; yields its picture.
-
-    The scale of the colours never falls along the clip, so that they do not flicker.
-    """
-    for folder in filter(None, (flow_folder, args.image)):
-        os.makedirs(folder, exist_ok=True)
-    longest, index = 0.0, -1
-    for index, flow in enumerate(flows):
-        name = names[index] if index < len(names) else f"{index:06d}"
+    """Writes every flow where it shall go; yields its picture."""
+    for name, flow in zip(names, flows, strict=False):
         if flow_folder:
             io.write_flow(os.path.join(flow_folder, f"{name}.{args.format}"), flow)
-        longest = max(longest, viz.max_speed(flow))
-        picture = viz.flow_to_image(flow, max_flow=args.max_flow or longest or 1.0)
+        picture = viz.flow_to_image(flow, max_flow=scale)
         if args.image:
             io.write_image(os.path.join(args.image, f"{name}.png"), picture)
         yield picture
-    if index < 0:
-        raise ValueError(f"{args.frames[0]}: holds fewer than two frames")
-
-
-def _sequence(source: str) -> tuple[list[str], float]:
-    """Returns the names of a clip's frames, as far as they are known, and its rate."""
-    if frames.is_sequence(source):
-        return [path.stem for path in io.list_frames(source)], 25.0
-    if files.suffix(source) in image.SUFFIXES:
-        raise ValueError(
-            f"{source}: is one picture; give two, or a folder, a pattern or a video"
-        )
-    info = io.video_info(source)
-    return [f"{index:06d}" for index in range(info.length or 0)], info.fps

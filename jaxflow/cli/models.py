@@ -26,7 +26,10 @@ def run(args: argparse.Namespace) -> None:
     flow = args.task != "video"
     if flow:
         names = [n for n in models.list_models(args.task) if not _is_video(n)]
-        rows = {name: _describe(name) for name in common.progress(names, "model")}
+        rows = {
+            name: _describe(name)
+            for name in common.progress(names, "model", quiet=args.quiet)
+        }
         if args.task in (None, "flow"):
             about = {
                 "task": "flow",
@@ -39,7 +42,10 @@ def run(args: argparse.Namespace) -> None:
         print(evaluate.format_table(rows, columns=columns, title="model"))
     if args.task in (None, "video"):
         names = models.list_models("video")
-        rows = {name: _describe_video(name) for name in common.progress(names, "model")}
+        rows = {
+            name: _describe_video(name)
+            for name in common.progress(names, "model", quiet=args.quiet)
+        }
         notes = [f"  {name}: {row.pop('note')}" for name, row in rows.items()]
         columns = (
             *("task", "parameters", "published M", "GMACs", "published G"),

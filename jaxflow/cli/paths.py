@@ -1,22 +1,159 @@
-"""Where results go: checked before anything is computed."""
+"""Where results go: checked before anything is computed.
+
+A target is never a source: what is read is never written over, whatever links lead to
+it, and no result overwrites another.
+"""
 
 import os
-from collections.abc import Sequence
+import pathlib
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
-from jaxflow.io import files, video
+from jaxflow.io import files, flow, image, video
+
+Target = tuple[str, str]
+"""The option that a result was asked for by, and its path."""
 
 
 def check_suffix(option: str, path: str | None, allowed: Sequence[str]) -> None:
-    """Raises unless a path ends as it should, before anything is computed."""
+    """Raises unless a file to write ends as it should."""
     if path is not None and files.suffix(path) not in allowed:
-        wanted = "a folder" if allowed == ("",) else f"a file in {', '.join(allowed)}"
-        if allowed == video.WRITABLE:
-            wanted += ", or a folder"
-        raise ValueError(f"{option}: must be {wanted}; got {path!r}")
+        raise ValueError(
+            f"{option}: must be a file in {', '.join(allowed)}; got {path!r}"
+        )
 
 
-def check_folder(path: str) -> None:
-    """Raises unless the folder of a file to write is there."""
-    folder = os.path.dirname(os.path.realpath(path))
+def is_folder(option: str, path: str, *, allowed: Sequence[str] = ()) -> bool:
+    """Tells whether the results of a clip go into a folder, or into one file.
+
+    A path is a folder if it is one, if it ends in a slash, or if its extension is that
+    of no file that we know: folders may have dots in their names.
+
+    Args:
+        option: The option that named it.
+        path: The path.
+        allowed: Extensions of the file that it may be instead.
+
+    Raises:
+        ValueError: If it is a file of another kind.
+    """
+    if os.path.isdir(path) or path.endswith(("/", os.sep)):
+        return True
+    suffix = files.suffix(path)
+    if suffix in allowed:
+        return False
+    if suffix in (*flow.READABLE, *image.READABLE, *video.READABLE):
+        file = f"a file in {', '.join(allowed)}, or " if allowed else ""
+        raise ValueError(f"{option}: must be {file}a folder; got {path!r}")
+    return True
+
+
+def check_targets(
+    targets: Iterable[Target], sources: Iterable[os.PathLike | str]
+) -> None:
+    """Raises if a result would overwrite an input, or another result.
+
+    Args:
+        targets: Files that will be written.
+        sources: Files that are read, and folders whose contents are.
+    """
+    read = set().union(*map(_identities, sources))
+    written: dict[Any, str] = {}
+    for option, path in targets:
+        keys = _identities(path)
+        if keys & read or _inside(path, read):
+            raise ValueError(
+                f"{option}: {path} is an input; a result is never written over what "
+                "is read"
+            )
+        for key in keys:
+            if key in written:
+                raise ValueError(
+                    f"{option}: {path} would be written twice (by {written[key]}, too)"
+                )
+        written |= dict.fromkeys(keys, option)
+
+
+def check_folders(targets: Iterable[Target], frames: Sequence[pathlib.Path]) -> None:
+    """Raises if a folder of results is one that holds frames of the clip.
+
+    Args:
+        targets: Folders that results go into.
+        frames: The pictures of the clip.
+    """
+    homes = set().union(*map(_identities, {frame.parent for frame in frames}))
+    for option, path in targets:
+        if _identities(path) & homes:
+            raise ValueError(
+                f"{option}: {path} holds the frames; a folder of its own is needed for "
+                "the results"
+            )
+
+
+def check_file(option: str, path: str) -> None:
+    """Raises unless a file can be written there."""
+    target = os.path.realpath(path)
+    if os.path.isdir(target):
+        raise ValueError(f"{option}: {path} is a folder; name a file in it")
+    if os.path.exists(target) and not os.path.isfile(target):
+        raise ValueError(f"{option}: {path} is there, and is no regular file")
+    _check_writable(option, path, os.path.dirname(target))
+
+
+def make_folder(option: str, path: str) -> None:
+    """Makes a folder for results, and raises unless it can be written to."""
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"{option}: no folder {path} can be made: {error.strerror}"
+        ) from None
+    _check_writable(option, path, path)
+
+
+def distinct_names(paths: Sequence[pathlib.Path]) -> list[str]:
+    """Returns a name for the result of every picture, without an extension.
+
+    It is the picture's stem; where two are equal, the folders in which they differ are
+    put before all of them, and then their extensions behind: cam1_frame, 0001_jpg.
+
+    Raises:
+        ValueError: If they are equal even so.
+    """
+    roots = os.path.commonpath([path.parent.absolute() for path in paths])
+    inner = [path.absolute().relative_to(roots) for path in paths]
+    choices = (
+        [path.stem for path in paths],
+        ["_".join(path.with_suffix("").parts) for path in inner],
+        ["_".join(path.parts).replace(".", "_") for path in inner],
+    )
+    for names in choices:
+        if len(set(names)) == len(names):
+            return names
+    twice = next(name for name in choices[-1] if choices[-1].count(name) > 1)
+    raise ValueError(
+        f"the results of two pictures would both be named {twice}: rename the pictures"
+    )
+
+
+def _identities(path: os.PathLike | str) -> set[Any]:
+    """Returns what two names of one file have in common: its place, and its node."""
+    found: set[Any] = {os.path.realpath(path)}
+    try:
+        status = os.stat(path)
+    except OSError:
+        return found
+    return found | {(status.st_dev, status.st_ino)}
+
+
+def _inside(path: str, sources: Collection) -> bool:
+    """Tells whether a file that is there lies in a folder that is read."""
+    target = pathlib.Path(os.path.realpath(path))
+    return target.exists() and any(str(parent) in sources for parent in target.parents)
+
+
+def _check_writable(option: str, path: str, folder: str) -> None:
     if not os.path.isdir(folder):
-        raise ValueError(f"{path}: there is no folder {folder}")
+        raise ValueError(f"{option}: {path}: there is no folder {folder}")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ValueError(f"{option}: {path}: the folder may not be written to")

@@ -1,6 +1,7 @@
 """The program: its commands, their exit codes, and errors of one line."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -24,14 +25,41 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         args.run(args)
-    except (ValueError, OSError, ImportError) as error:
-        print(
-            f"jaxflow {args.command}: error: {common.one_line(error)}", file=sys.stderr
-        )
-        return 2
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        # Nobody reads any more, as after `jaxflow models | head`; the interpreter
+        # shall not find that out again when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:
+        message = _message(args, error)
+        if message is None:
+            raise
+        print(f"jaxflow {args.command}: error: {message}", file=sys.stderr)
+        return 2
     return 0
+
+
+def _message(args: argparse.Namespace, error: Exception) -> str | None:
+    """Returns one line about an error that the input is to blame for; None if not."""
+    line = common.one_line(error)
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in line:
+        return (
+            "out of memory: cut frames into tiles (--tile 512), run fewer together "
+            "(--batch-size 1), or give RAFT --option correlation=on_demand, which "
+            "keeps no correlation of all pairs"
+        )
+    if isinstance(error, (ValueError, OSError, ImportError)):
+        return line
+    given = [f"--option {word}" for word in getattr(args, "option", None) or ()]
+    for name in ("crop", "frames"):
+        if args.command == "classify" and getattr(args, name) is not None:
+            given.append(f"--{name} {getattr(args, name)}")
+    wrong = (TypeError, AssertionError, ArithmeticError, LookupError)
+    if given and isinstance(error, wrong):
+        return f"{', '.join(given)}: {args.model} cannot run so: {line[:300]}"
+    return None
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -142,7 +142,7 @@ def run(
         raise ValueError(f"`pairs` must be 1 or more; got {pairs}")
     began = time.perf_counter()
     folder = pathlib.Path(output)
-    shutil.rmtree(folder / "run", ignore_errors=True)
+    _clear(folder / "run")
     scenes = held_out_scenes(pairs, seed)
     model = build(seed)
     deadline = began + 60 * minutes
@@ -377,8 +377,18 @@ def estimators(model: nnx.Module) -> dict[str, Estimator]:
     if hasattr(cv2, "optflow"):
         tvl1 = cv2.optflow.DualTVL1OpticalFlow_create()  # type: ignore[union-attr]
         methods["TV-L1 (OpenCV)"] = lambda a, b: tvl1.calc(_gray(a), _gray(b), None)
-    methods[OURS] = functools.partial(estimate.estimate_flow, model)
+    methods[OURS] = functools.partial(estimate_by_tiles, model)
     return methods
+
+
+def estimate_by_tiles(
+    model: nnx.Module, first: np.ndarray, second: np.ndarray
+) -> np.ndarray:
+    """Estimates flow by tiles of the size that the net was trained at.
+
+    On larger frames as a whole, which it never saw, its errors are larger.
+    """
+    return estimate.estimate_flow(model, first, second, tile=SIZE, overlap=SIZE[0] // 3)
 
 
 def measure(method: Estimator, pairs: list[Pair]) -> dict[str, float]:
@@ -440,7 +450,7 @@ def show_pair(title: str, pair: Pair, methods: dict[str, Estimator]) -> str:
 def show_own(model: nnx.Module, first: np.ndarray, second: np.ndarray) -> str:
     """Returns a row of pictures for frames without a known flow."""
     first, second = (_at_most(frame, 512) for frame in (first, second))
-    flow = estimate.estimate_flow(model, first, second)
+    flow = estimate_by_tiles(model, first, second)
     one, two = (jnp.asarray(frame, jnp.float32) / 255 for frame in (first, second))
     warped = ops.backward_warp(two, jnp.asarray(flow), padding="border")
     before, after = (float(jnp.abs(one - x).mean()) for x in (two, warped))
@@ -498,6 +508,20 @@ def report(result: Result, model: nnx.Module, pictures: list[str]) -> str:
     return page.render(
         facts=facts, tables=tables, curve=result.curve, pictures=pictures
     )
+
+
+def _clear(run: pathlib.Path) -> None:
+    """Removes an earlier run of the demo, and nothing else that has its name."""
+    known = {"checkpoints", "metrics.jsonl", "tensorboard", "damaged"}
+    strange = (
+        sorted({path.name for path in run.iterdir()} - known) if run.is_dir() else []
+    )
+    if strange:
+        raise ValueError(
+            f"{run}: is no run of the demo, for it holds {strange[0]}; choose another "
+            "output folder"
+        )
+    shutil.rmtree(run, ignore_errors=True)
 
 
 def _seconds_of(work: Callable[[], Any]) -> float:

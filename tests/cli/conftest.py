@@ -11,7 +11,7 @@ from jaxflow.models.video import resnet3d
 SIZE = (24, 33)
 
 
-def brightness(frame1, frame2, *, gain=1.0):
+def brightness(frame1, frame2, *, gain: float = 1.0):
     """A method whose flow can be told from its frames."""
     corner = jnp.stack([frame1[0, 0, 0], frame2[0, 0, 0]]) * gain
     return jnp.broadcast_to(corner, (*frame1.shape[:2], 2))

@@ -90,7 +90,7 @@ def test_classify_reads_labels_as_json(tmp_path):
         ("clip --class 5", "--class: must be a name in --labels"),
         ("clip --seconds 1", "needs the rate of the frames"),
         ("clip --seconds 1 --stride 2", "not both"),
-        ("clip --option colour=1", "has no config field 'colour'"),
+        ("clip --option colour=1", "has no option 'colour'"),
         ("clip --option num_classes=7", "net.safetensors: the state dict"),
         ("clip --model nosuch", "no recognition network is named 'nosuch'"),
         ("clip --model pwcnet", "no recognition network is named 'pwcnet'"),

@@ -16,11 +16,21 @@ def test_a_number_above_0_is_one(text):
             read(text)
 
 
-def test_options_are_read_as_python_writes_them():
-    words = ["a=1", "b=0.5", "c=(1, 2)", "d=word", "e=True", "f=x=y"]
-    found = common.parse_options(argparse.Namespace(option=words))
-    values = {"a": 1, "b": 0.5, "c": (1, 2), "d": "word", "e": True, "f": "x=y"}
-    assert found == values
+def test_a_rate_is_one_that_a_video_can_have():
+    assert common.rate("0.5") == 0.5
+    for text in ("0.0001", "1e4", "nan"):
+        with pytest.raises(argparse.ArgumentTypeError, match="must be"):
+            common.rate(text)
+
+
+def test_a_log_gets_a_line_now_and_then(capsys, monkeypatch):
+    monkeypatch.setattr(common, "SECONDS_A_LINE", 0)
+    assert list(common.progress("ab", "pair", total=2, about="x")) == ["a", "b"]
+    assert capsys.readouterr().err == "x: pair 1/2\nx: pair 2/2\n"
+    assert list(common.progress("ab", "pair", quiet=True)) == ["a", "b"]
+    monkeypatch.setattr(common, "SECONDS_A_LINE", 30)
+    assert list(common.progress("ab", "pair")) == ["a", "b"]
+    assert capsys.readouterr().err == ""
 
 
 def test_pictures_of_16_bits_become_float():

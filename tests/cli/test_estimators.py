@@ -2,21 +2,32 @@
 
 import argparse
 
+import numpy as np
 import pytest
 
+from jaxflow import convert, models
 from jaxflow.cli import estimators
 
 
 def test_a_classical_method_is_its_name_and_has_no_weights():
-    assert estimators.load("tvl1", None) == "tvl1"
+    found = estimators.load("tvl1", None, ["warps=2", "tolerance=1"])
+    assert found == ("tvl1", {"warps": 2, "tolerance": 1.0})
     with pytest.raises(ValueError, match="has none"):
         estimators.load("tvl1", ["x.pth"])
 
 
+def test_options_of_a_network_are_of_its_config_or_of_its_call():
+    convert.save_weights(models.create_model("raft_small"), "raft.safetensors")
+    words = ["correlation=on_demand", "iterations=3"]
+    model, options = estimators.load("raft_small", ["raft.safetensors"], words)
+    assert options == {"iterations": 3}
+    assert model.config.correlation == "on_demand"
+    expected = models.create_model("raft_small").fnet.conv1.kernel[...]
+    np.testing.assert_array_equal(model.fnet.conv1.kernel[...], expected)
+
+
 def test_tiles_overlap_by_a_quarter_and_by_64_at_most():
     for tile, overlap in ((64, 16), (1024, 64)):
-        args = argparse.Namespace(tile=tile, option=[])
-        assert estimators.keywords(args)["overlap"] == overlap
-    assert "overlap" not in estimators.keywords(
-        argparse.Namespace(tile=None, option=[])
-    )
+        found = estimators.tiles(argparse.Namespace(tile=tile))
+        assert found == {"tile": tile, "overlap": overlap}
+    assert estimators.tiles(argparse.Namespace(tile=None)) == {}

@@ -62,6 +62,23 @@ def test_evaluate_all_compares_what_is_at_hand(tmp_path, capsys, monkeypatch):
         assert column in printed
 
 
+def test_json_has_no_nan_and_no_input_is_overwritten(tmp_path, picture, fails):
+    folder = tmp_path / "middlebury/Scene"
+    folder.mkdir(parents=True)
+    for name, level in (("frame10.png", 51), ("frame11.png", 102)):
+        io.write_image(folder / name, picture(level))
+    io.write_flow(folder / "flow10.flo", np.full((*SIZE, 2), [0.2, 4.4]))
+    words = ["evaluate", "flow", "--model", "zero", "--data", "middlebury=middlebury"]
+    assert cli.main([*words, "-o", "table.json", "-q"]) == 0
+    text = (tmp_path / "table.json").read_text()
+    # No motion is fast here.
+    table = json.loads(text, parse_constant=lambda name: pytest.fail(name))
+    assert table["middlebury"]["zero"]["s40+"] is None
+    line = fails(*words, "-o", "middlebury/Scene/flow10.flo")
+    assert "flow10.flo is an input" in line
+    assert "there is no folder" in fails(*words, "-o", "none/table.json")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxflow import cli, convert, estimate, io, models, viz
-from jaxflow.cli import common
+from jaxflow.cli import common, flow
 
 SIZE = (24, 33)
 
@@ -36,9 +36,9 @@ def test_without_an_output_the_names_follow_the_first_frame(pair, tmp_path):
 def test_options_reach_the_estimator_and_the_picture(pair):
     words = ["--option", "gain=10", "--max-flow", "100", "-o", "o.flo"]
     assert cli.main(["flow", *pair, *words, "--image", "o.png", "--tile", "16"]) == 0
-    flow, _ = io.read_flow("o.flo")
-    np.testing.assert_allclose(flow[0, 0], [2, 4], atol=1e-5)
-    expected = viz.flow_to_image(flow, max_flow=100)
+    field, _ = io.read_flow("o.flo")
+    np.testing.assert_allclose(field[0, 0], [2, 4], atol=1e-5)
+    expected = viz.flow_to_image(field, max_flow=100)
     np.testing.assert_array_equal(io.read_image("o.png"), expected)
 
 
@@ -51,15 +51,17 @@ def test_pictures_of_16_bits_are_taken(tmp_path):
 
 
 def test_a_folder_becomes_a_folder_of_flow_and_of_pictures(clip, capfd, monkeypatch):
-    monkeypatch.setattr(common, "PROGRESS_AFTER", 0)
+    monkeypatch.setattr(common, "SECONDS_A_LINE", 0)
     words = ["-o", "flows", "--image", "pictures", "--format", "pfm"]
     assert cli.main(["flow", clip, *words, "--batch-size", "2"]) == 0
     for index in range(3):
-        flow, _ = io.read_flow(f"flows/f{index}.pfm")
-        np.testing.assert_allclose(flow[0, 0], [0.2 * index, 0.2 * index + 0.2], 1e-5)
-        # The clip brightens, so that the scale of each frame is its own.
+        field, _ = io.read_flow(f"flows/f{index}.pfm")
+        np.testing.assert_allclose(field[0, 0], [0.2 * index, 0.2 * index + 0.2], 1e-5)
+        # One scale for the clip, without its fastest pair.
         image = io.read_image(f"pictures/f{index}.png")
-        np.testing.assert_array_equal(image, viz.flow_to_image(flow))
+        scale = viz.max_speed(io.read_flow("flows/f1.pfm")[0])
+        expected = viz.flow_to_image(field, max_flow=scale)
+        np.testing.assert_allclose(image.astype(int), expected, atol=1)
     assert "3/3" in capfd.readouterr().err
 
 
@@ -94,6 +96,98 @@ def test_a_network_runs_with_its_weights(pair):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        ("clip --image clip", "--image: clip holds the frames"),
+        ("clip -o clip/", "--output: clip/ holds the frames"),
+        ("clip/*.png --image ./clip", "holds the frames"),
+        ("clip.mkv -o clip.mkv", "clip.mkv is an input"),
+        ("clip.mkv -o link.mkv", "link.mkv is an input"),
+        ("clip -o out --image out --format png", "written twice"),
+        ("eins.png zwei.png -o eins.png", "eins.png is an input"),
+        ("eins.png zwei.png -o x.png --image x.png", "written twice"),
+        ("eins.png zwei.png --image hard.png", "hard.png is an input"),
+        ("clip -o eins.png/x", "no folder eins.png/x can be made"),
+        ("clip --fps 0.0001", "must be from 0.001 to 1000"),
+        ("clip --option gain=abc", "--option gain: must be"),
+        ("clip --option iters=3", "has no option 'iters'; there are gain"),
+        ("eins.png zwei.png --warm-start", "is for clips"),
+        ("clip --warm-start", "needs an estimator that takes `initial_flow`"),
+    ],
+)
+def test_nothing_is_computed_where_a_result_has_no_place(
+    clip, pair, tmp_path, fails, monkeypatch, picture, words, message
+):
+    def never(*_, **__):
+        raise AssertionError("computed")
+
+    io.write_video("clip.mkv", list(io.read_frames(clip)), lossless=True)
+    io.write_image("zwei.png", picture(3))
+    (tmp_path / "link.mkv").symlink_to("clip.mkv")
+    (tmp_path / "hard.png").hardlink_to("eins.png")
+    monkeypatch.setattr(estimate, "estimate_flow", never)
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    assert message in fails("flow", *words.split())
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+def test_equal_stems_become_distinct_results(tmp_path, picture):
+    for index in (1, 2, 3):
+        (tmp_path / f"scenes/cam{index}").mkdir(parents=True)
+        io.write_image(f"scenes/cam{index}/frame.png", picture(50 * index))
+    assert cli.main(["flow", "scenes/*/frame.png", "-o", "flows.v2", "-q"]) == 0
+    found = sorted(path.name for path in (tmp_path / "flows.v2").iterdir())
+    assert found == ["cam1_frame.flo", "cam2_frame.flo"]
+    assert cli.main(["flow", "scenes/*/frame.png"]) == 0
+    assert io.video_info("scenes_flow.mp4").length == 2
+
+
+def test_one_bad_pair_does_not_bleach_the_clip(clip, tmp_path, picture):
+    for index, level in enumerate((5, 5, 255, 5, 5, 5)):
+        io.write_image(tmp_path / f"clip/f{index}.png", picture(level))
+    words = ["--option", "gain=100", "--image", "pictures", "-q"]
+    assert cli.main(["flow", "clip", *words]) == 0
+    pictures = [io.read_image(f"pictures/f{index}.png") for index in (0, 3, 4)]
+    for shown in pictures[1:]:
+        np.testing.assert_array_equal(shown, pictures[0])
+    # Of five pairs two are absurd here, and the longer one is left out.
+    expected = viz.flow_to_image(
+        np.full((*SIZE, 2), 100 * 5 / 255), max_flow=100 * np.hypot(1, 5 / 255)
+    )
+    np.testing.assert_allclose(pictures[0].astype(int), expected, atol=1)
+
+
+def test_a_long_clip_has_one_scale_from_pairs_spread_over_it(clip, monkeypatch):
+    monkeypatch.setattr(flow, "SCALE_PAIRS", 2)
+    assert cli.main(["flow", clip, "--image", "pictures", "-q"]) == 0
+    field = np.full((*SIZE, 2), [0.2, 0.4])
+    # The first and the last pair were looked at; the last is the fastest.
+    expected = viz.flow_to_image(field, max_flow=np.hypot(0.4, 0.6))
+    shown = io.read_image("pictures/f1.png").astype(int)
+    np.testing.assert_allclose(shown, expected, atol=1)
+
+
+def test_a_video_of_uneven_times_keeps_them(clip):
+    times = [0, 0.04, 1.04, 1.08]
+    io.write_video("uneven.mp4", list(io.read_frames(clip)), times=times)
+    assert cli.main(["flow", "uneven.mp4", "-o", "out.mp4", "-q"]) == 0
+    found = io.video_info("out.mp4").times
+    np.testing.assert_allclose(found, times[:3], atol=2e-3)
+
+
+def test_an_initial_flow_comes_from_a_file(pair):
+    words = ["flow", *pair, "--model", "horn_schunck", "--option"]
+    start = np.full((*SIZE, 2), [3.0, -2.0])
+    io.write_flow("start.flo", start)
+    assert cli.main([*words, "initial_flow=start.flo", "-o", "warm.flo"]) == 0
+    frames = [io.read_image(name) for name in pair]
+    expected = estimate.estimate_flow(
+        "horn_schunck", *frames, options={"initial_flow": start}
+    )
+    np.testing.assert_array_equal(io.read_flow("warm.flo")[0], expected)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
         ("flow", "required: FRAMES"),
         ("flow a b c", "give two pictures"),
         ("flow none.png eins.png", "none.png: No such file"),
@@ -103,7 +197,7 @@ def test_a_network_runs_with_its_weights(pair):
         ("flow empty", "empty: no pictures there"),
         ("flow single", "single: holds fewer than two frames"),
         ("flow single -o out", "single: holds fewer than two frames"),
-        ("flow eins.png text.txt", "text.txt: no PNG, JPEG, PPM or PGM"),
+        ("flow eins.png text.txt", "text.txt: no PNG, JPEG, PPM, PGM"),
         ("flow eins.png small.png", "must have one size"),
         ("flow eins.png eins.png -o x.jpg", "--output: must be a file in .flo"),
         ("flow eins.png eins.png -o no/where.flo", "no/where.flo: there is no folder"),
@@ -111,11 +205,11 @@ def test_a_network_runs_with_its_weights(pair):
         ("flow single -o x.flo", "or a folder; got 'x.flo'"),
         ("flow single --image x.png", "--image: must be a folder"),
         ("flow eins.png eins.png --model nosuch", "no estimator of flow"),
-        ("flow eins.png eins.png --model pwcnet", "--weights: pwcnet is a network"),
+        ("flow eins.png eins.png --model pwcnet", "--weights: pwcnet needs a file"),
         ("flow eins.png eins.png --weights x", "has none"),
         (
             "flow eins.png eins.png --model spynet --weights none.pth",
-            "none.pth: No such file",
+            "none.pth: there is no such file",
         ),
         (
             "flow eins.png eins.png --model spynet --weights text.txt",

@@ -1,0 +1,100 @@
+"""Clips as the commands are given them, looked at before anything is computed."""
+
+import os
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from jaxflow import io
+from jaxflow.cli import paths
+from jaxflow.io import files, frames, image
+
+_EXIF_ORIENTATION = 0x0112
+_TURNED = (5, 6, 7, 8)
+
+
+class Clip(NamedTuple):
+    """What is known of a clip before its frames are read.
+
+    Attributes:
+        source: A folder, a pattern or a video.
+        pictures: Its pictures; none of a video.
+        names: A name for every frame, each another.
+        fps: Frames a second.
+        times: When each frame is shown, in seconds; None if they are even.
+    """
+
+    source: str
+    pictures: list[pathlib.Path]
+    names: list[str]
+    fps: float
+    times: np.ndarray | None
+
+    @property
+    def files(self) -> list[pathlib.Path]:
+        """The files that it is read from."""
+        return self.pictures or [pathlib.Path(self.source)]
+
+    @property
+    def stem(self) -> str:
+        """A name for what is made of it: its own, or that of a pattern's folder."""
+        place = pathlib.Path(os.path.abspath(self.source))
+        if self.pictures and not os.path.isdir(self.source):
+            place = self.pictures[0].absolute().parent
+            while place.parent != place and not all(
+                place in picture.absolute().parents for picture in self.pictures
+            ):
+                place = place.parent
+            return place.name or "clip"
+        return (place.name if self.pictures else place.stem) or "clip"
+
+
+def look(source: str) -> Clip:
+    """Looks at a clip: at the header of every picture, or at every frame of a video.
+
+    Raises:
+        ValueError: If a file is damaged or foreign, or a frame has another size.
+        OSError: If a file cannot be opened.
+    """
+    if frames.is_sequence(source):
+        pictures = io.list_frames(source)
+        check_sizes(pictures)
+        return Clip(source, pictures, paths.distinct_names(pictures), 25.0, None)
+    if files.suffix(source) in image.READABLE:
+        raise ValueError(
+            f"{source}: is one picture; give two, or a folder, a pattern or a video"
+        )
+    info = io.video_info(source)
+    names = [f"{index:06d}" for index in range(info.length)]
+    return Clip(source, [], names, info.fps, None if info.uniform else info.times)
+
+
+def check_sizes(pictures: list[pathlib.Path]) -> None:
+    """Raises unless all are pictures of one size, by their headers."""
+    first = None
+    for path in pictures:
+        size = _size(path)
+        first = size if first is None else first
+        if size != first:
+            raise files.fault(
+                path,
+                f"is {size[1]} x {size[0]}; the frames before it are "
+                f"{first[1]} x {first[0]}",
+            )
+
+
+def _size(path: pathlib.Path) -> tuple[int, int]:
+    """Returns the height and width of a picture, upright."""
+    try:
+        with Image.open(path) as picture:
+            width, height = picture.size
+            turned = picture.format in ("JPEG", "MPO") and (
+                picture.getexif().get(_EXIF_ORIENTATION) in _TURNED
+            )
+    except Exception:
+        # Whatever the header is: the reader knows it, or says what is wrong with it.
+        height, width = io.read_image(path).shape[:2]
+        return height, width
+    return (width, height) if turned else (height, width)
