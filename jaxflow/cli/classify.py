@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from jaxflow import io, viz
-from jaxflow.cli import clips, common, estimators, paths
+from jaxflow.cli import common, estimators, paths
 from jaxflow.io import files, frames, image, video
 
 MOST_FRAMES = 8
@@ -176,7 +176,7 @@ def _open_clip(path: str) -> tuple[str | np.ndarray, list[pathlib.Path]]:
         return io.read_image(path)[None], [pathlib.Path(path)]
     if frames.is_sequence(path):
         pictures = io.list_frames(path)
-        clips.check_sizes(pictures)
+        frames.check_headers(pictures)
         return path, pictures
     io.video_info(path)
     return path, [pathlib.Path(path)]

@@ -5,14 +5,10 @@ import pathlib
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from jaxflow import io
 from jaxflow.cli import paths
 from jaxflow.io import files, frames, image
-
-_EXIF_ORIENTATION = 0x0112
-_TURNED = (5, 6, 7, 8)
 
 
 class Clip(NamedTuple):
@@ -60,7 +56,7 @@ def look(source: str) -> Clip:
     """
     if frames.is_sequence(source):
         pictures = io.list_frames(source)
-        check_sizes(pictures)
+        frames.check_headers(pictures)
         return Clip(source, pictures, paths.distinct_names(pictures), 25.0, None)
     if files.suffix(source) in image.READABLE:
         raise ValueError(
@@ -69,32 +65,3 @@ def look(source: str) -> Clip:
     info = io.video_info(source)
     names = [f"{index:06d}" for index in range(info.length)]
     return Clip(source, [], names, info.fps, None if info.uniform else info.times)
-
-
-def check_sizes(pictures: list[pathlib.Path]) -> None:
-    """Raises unless all are pictures of one size, by their headers."""
-    first = None
-    for path in pictures:
-        size = _size(path)
-        first = size if first is None else first
-        if size != first:
-            raise files.fault(
-                path,
-                f"is {size[1]} x {size[0]}; the frames before it are "
-                f"{first[1]} x {first[0]}",
-            )
-
-
-def _size(path: pathlib.Path) -> tuple[int, int]:
-    """Returns the height and width of a picture, upright."""
-    try:
-        with Image.open(path) as picture:
-            width, height = picture.size
-            turned = picture.format in ("JPEG", "MPO") and (
-                picture.getexif().get(_EXIF_ORIENTATION) in _TURNED
-            )
-    except Exception:
-        # Whatever the header is: the reader knows it, or says what is wrong with it.
-        height, width = io.read_image(path).shape[:2]
-        return height, width
-    return (width, height) if turned else (height, width)
