@@ -224,9 +224,8 @@ def read_clip(
     for name, value in (numbers | ({} if rate is None else {"rate": rate})).items():
         _checks.positive(name, value)
     info = io.video_info(path)
-    length = info.length or sum(1 for _ in io.read_video(path))
     (wanted,) = clip_indices(
-        length,
+        info.length,
         num_frames,
         stride * info.fps / (rate or info.fps),
         placement="spread" if generator is None else "random",
@@ -234,10 +233,7 @@ def read_clip(
     )
     first, last = int(wanted[0]), int(wanted[-1])
     frames = list(io.read_video(path, start=first, stop=last + 1))
-    if not frames:
-        raise ValueError(f"{path}: has no frame {first}, although it says so")
-    # A header may promise more frames than there are.
-    return np.stack([frames[min(i - first, len(frames) - 1)] for i in wanted])
+    return np.stack([frames[i - first] for i in wanted])
 
 
 def resized_crop(

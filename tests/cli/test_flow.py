@@ -78,6 +78,18 @@ def test_a_clip_becomes_a_colour_video(clip, tmp_path, source):
     assert io.video_info("out.mp4").fps == 5
 
 
+def test_the_times_of_a_video_of_variable_rate_are_kept(clip, tmp_path):
+    times = np.array([0, 0.04, 0.08, 1.08, 1.12])
+    pictures = list(io.read_frames("clip"))
+    pictures = (pictures * 5)[:5]
+    io.write_video("clip.mkv", pictures, times=times, lossless=True)
+    assert cli.main(["flow", "clip.mkv", "-o", "out.mp4"]) == 0
+    np.testing.assert_allclose(io.video_info("out.mp4").times, times[:4], atol=1e-3)
+    assert cli.main(["flow", "clip.mkv", "-o", "even.mp4", "--fps", "10"]) == 0
+    info = io.video_info("even.mp4")
+    assert info.uniform and info.fps == 10
+
+
 def test_without_an_output_a_clip_becomes_a_video_in_its_name(clip, tmp_path):
     assert cli.main(["flow", "clip/"]) == 0
     assert io.video_info("clip_flow.mp4").length == 3
