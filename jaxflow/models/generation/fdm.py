@@ -1,0 +1,670 @@
+"""FDM: the flexible diffusion model, for any observed and any generated frames.
+
+Harvey, Naderiparizi, Masrani, Weilbach, Wood, "Flexible Diffusion Modeling of Long
+Videos" (NeurIPS 2022); its 2-D U-Net is that of Nichol and Dhariwal, "Improved
+Denoising Diffusion Probabilistic Models" (ICML 2021), applied to every frame.
+
+    observed frames and their mark, Sec. 3      Model._mark
+    attention along frames, then over space     FrameAttention, SpaceAttention
+    relative positions in time, Appendix A      RelativePositions
+
+Weights: the authors' for CARLA Town01; their code is MIT, and no licence of the weights
+is stated.
+
+Deviations: none in the numbers of the variants that start with "fdm_", whose attentions
+are as in the official code: the residual is around the normalised input, and the
+normalisation before the attention along frames pools over the frames of a pixel, of
+padding too, so that what stands in padding changes other frames. The variants
+"flexible…" are ours: the residual is around the input, and every frame is normalised by
+its own numbers. So padding changes nothing, and a network whose attention along frames
+is fresh, or absent, is exactly one of pictures.
+"""
+
+import dataclasses
+import functools
+from typing import ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from jaxflow import _checks, spec
+from jaxflow.layers import attention, conv, generation, norm, resnet3d, timestep
+
+TimeEncoding = Literal["relative", "absolute", "none"]
+ENCODINGS = ("relative", "absolute", "none")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Numbers of a flexible diffusion model.
+
+    Attributes:
+        channels: Channels of the clip.
+        model_channels: Channels behind the first convolution.
+        num_res_blocks: Residual blocks of a level on the way down; one more on the way
+            up.
+        channel_mult: Channels of each level, as multiples of `model_channels`; each
+            level but the first has half the height and width of the one before.
+        attention_downsampling: Reductions in size, such as 4 and 8, at which every
+            residual block is followed by attention; the middle always has it.
+        num_heads: Heads of the attentions.
+        groups: Groups of the normalisations; divides all numbers of channels.
+        scale_shift: Whether the embedding of time scales and shifts the second
+            normalisation, or is added before it.
+        attend_frames: Whether there is attention along frames. Without it the network
+            is one of pictures, whose weights a video network can start from.
+        time_encoding: What that attention knows of the frames' numbers: their
+            differences, the numbers themselves, or nothing.
+        official_attention: Whether normalisation and residual of the attentions are the
+            official code's, or ours; see the top of this file.
+        num_classes: Number of classes that condition the network; None is none.
+        learns_variance: Whether the prediction has twice the channels: the second half
+            is the variance.
+        dropout_rate: Before the last convolution of each residual block, in training.
+        schedule: Betas that it is trained with: "linear" or "cosine".
+        diffusion_steps: Number of those betas.
+        predicts: "noise", "data" or "velocity".
+        num_frames: Frames of the clips it is made for; it takes any number.
+        image_size: Side of those clips; it takes any multiple of `multiple`.
+    """
+
+    channels: int = 3
+    model_channels: int = 128
+    num_res_blocks: int = 2
+    channel_mult: tuple[int, ...] = (1, 2, 3, 4)
+    attention_downsampling: tuple[int, ...] = (4, 8)
+    num_heads: int = 4
+    groups: int = 32
+    scale_shift: bool = True
+    attend_frames: bool = True
+    time_encoding: TimeEncoding = "relative"
+    official_attention: bool = True
+    num_classes: int | None = None
+    learns_variance: bool = False
+    dropout_rate: float = 0.0
+    schedule: Literal["linear", "cosine"] = "linear"
+    diffusion_steps: int = 1000
+    predicts: Literal["noise", "data", "velocity"] = "noise"
+    num_frames: int = 20
+    image_size: int = 64
+
+
+class PositionNet(nnx.Module):
+    """What a difference of frame numbers adds to queries, keys or values.
+
+        R = out(silu(W_t t + W_d [log(1 + d+), log(1 + d-), d = 0]))
+
+    where d+ and d- are the difference's size if it is positive or negative.
+
+    Args:
+        features: Channels.
+        heads: Heads.
+        embedding: Length of the embedding of diffusion time.
+        rngs: Source of the initial weights.
+    """
+
+    def __init__(self, features: int, heads: int, embedding: int, *, rngs: nnx.Rngs):
+        self.heads = heads
+        self.of_distance = conv.Linear(3, features, rngs=rngs)
+        self.of_time = conv.Linear(embedding, features, rngs=rngs)
+        self.out = conv.Linear(features, features, rngs=rngs)
+        _zero(self.out)
+
+    def __call__(self, embedded: jax.Array, distance: jax.Array) -> jax.Array:
+        """Embeds differences.
+
+        Args:
+            embedded: Diffusion time of frame a, (B, T or 1, embedding).
+            distance: Number of frame a less that of frame b, (B, T, T) float32.
+
+        Returns:
+            (B, heads, T, T, D).
+        """
+        features = jnp.stack(
+            [
+                jnp.log1p(jnp.maximum(distance, 0)),
+                jnp.log1p(jnp.maximum(-distance, 0)),
+                (distance == 0).astype(distance.dtype),
+            ],
+            axis=-1,
+        ).astype(embedded.dtype)
+        x = self.of_time(embedded)[:, :, None] + self.of_distance(features)
+        x = self.out(jax.nn.silu(x))
+        return jnp.moveaxis(x.reshape(*x.shape[:-1], self.heads, -1), -2, 1)
+
+
+class FrameAttention(nnx.Module):
+    """Attention along the frames of each pixel.
+
+    With relative positions, and queries scaled by D^-1/2,
+
+        logit_ts = q_t k_s + q_t R^k_ts + D^-1/2 k_s R^q_st
+        out_t    = sum_s softmax_s(logit_ts) (v_s + R^v_ts)
+
+    Args:
+        features: Channels.
+        config: Numbers of the network.
+        embedding: Length of the embedding of diffusion time.
+        rngs: Source of the initial weights.
+    """
+
+    def __init__(
+        self, features: int, config: Config, embedding: int, *, rngs: nnx.Rngs
+    ):
+        self.heads, self.official = config.num_heads, config.official_attention
+        self.encoding = config.time_encoding
+        self.norm = norm.GroupNorm(features, config.groups)
+        self.qkv = conv.Linear(features, 3 * features, rngs=rngs)
+        self.proj_out = conv.Linear(features, features, rngs=rngs)
+        _zero(self.proj_out)
+        if self.encoding == "relative":
+            make = functools.partial(PositionNet, features, self.heads, embedding)
+            self.rpe_q = make(rngs=rngs)
+            self.rpe_k = make(rngs=rngs)
+            self.rpe_v = make(rngs=rngs)
+        if self.encoding == "absolute":
+            self.position = conv.Linear(features, features, rngs=rngs)
+
+    def __call__(
+        self,
+        x: jax.Array,
+        embedded: jax.Array,
+        indices: jax.Array,
+        hidden: jax.Array | None,
+    ) -> jax.Array:
+        """Transforms `x`.
+
+        Args:
+            x: (B, T, H, W, C).
+            embedded: Of diffusion time, (B, T or 1, embedding).
+            indices: Numbers of the frames, (B, T) float32.
+            hidden: True where frame t must not see frame s, (B, T, T); None is nowhere.
+        """
+        tokens = jnp.moveaxis(x, 1, 3)
+        if self.official:
+            tokens = self.norm(tokens, batch_axes=3)
+        else:
+            tokens = jnp.moveaxis(self.norm(x, batch_axes=2), 1, 3)
+        seen = tokens
+        if self.encoding == "absolute":
+            places = timestep.sinusoid(indices, x.shape[-1]).astype(x.dtype)
+            seen = seen + self.position(places)[:, None, None]
+        out = self.proj_out(self._attend(seen, embedded, indices, hidden))
+        base = jnp.moveaxis(tokens, 3, 1) if self.official else x
+        return base + jnp.moveaxis(out, 3, 1)
+
+    def _attend(self, tokens, embedded, indices, hidden) -> jax.Array:
+        """Averages the values of the frames of each pixel, (B, H, W, T, C)."""
+        batch, height, width, frames, features = tokens.shape
+        split = self.qkv(tokens).reshape(
+            batch, -1, frames, 3, self.heads, features // self.heads
+        )
+        query, key, value = (split[..., i, :, :].swapaxes(2, 3) for i in range(3))
+        scale = query.shape[-1] ** -0.5
+        query = query * scale
+        dot = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
+        logits = dot("bphtd,bphsd->bphts", query, key)
+        if self.encoding == "relative":
+            distance = indices[:, :, None] - indices[:, None]
+            of_query, of_key, of_value = (
+                net(embedded, distance) for net in (self.rpe_q, self.rpe_k, self.rpe_v)
+            )
+            logits = logits + dot("bphtd,bhtsd->bphts", query, of_key)
+            logits = logits + dot("bphsd,bhstd->bphts", key * scale, of_query)
+        if hidden is not None:
+            logits = jnp.where(hidden[:, None, None], -jnp.inf, logits)
+        weights = jax.nn.softmax(logits, axis=-1).astype(tokens.dtype)
+        out = dot("bphts,bphsd->bphtd", weights, value)
+        if self.encoding == "relative":
+            out = out + dot("bphts,bhtsd->bphtd", weights, of_value)
+        out = out.astype(tokens.dtype).swapaxes(2, 3)
+        return out.reshape(batch, height, width, frames, features)
+
+
+class SpaceAttention(nnx.Module):
+    """Attention over the pixels of each frame.
+
+    Args:
+        features: Channels.
+        config: Numbers of the network.
+        rngs: Source of the initial weights.
+    """
+
+    def __init__(self, features: int, config: Config, *, rngs: nnx.Rngs):
+        self.heads, self.official = config.num_heads, config.official_attention
+        self.norm = norm.GroupNorm(features, config.groups)
+        self.qkv = conv.Linear(features, 3 * features, rngs=rngs)
+        self.proj_out = conv.Linear(features, features, rngs=rngs)
+        _zero(self.proj_out)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Transforms `x`, (B, T, H, W, C)."""
+        normed = self.norm(x, batch_axes=2)
+        tokens = self.qkv(normed).reshape(*x.shape[:2], -1, 3 * x.shape[-1])
+        query, key, value = (
+            attention.split_heads(part, self.heads)
+            for part in jnp.split(tokens, 3, axis=-1)
+        )
+        out = attention.softmax_attention(
+            query, key, value, scale=query.shape[-1] ** -0.5
+        )
+        out = self.proj_out(attention.join_heads(out)).reshape(x.shape)
+        return out + (normed if self.official else x)
+
+
+class Attention(nnx.Module):
+    """Attention along frames, if there is any, and then over space.
+
+    Args:
+        features: Channels.
+        config: Numbers of the network.
+        embedding: Length of the embedding of diffusion time.
+        rngs: Source of the initial weights.
+    """
+
+    def __init__(
+        self, features: int, config: Config, embedding: int, *, rngs: nnx.Rngs
+    ):
+        self.frames = nnx.data(None)
+        if config.attend_frames:
+            self.frames = FrameAttention(features, config, embedding, rngs=rngs)
+        self.space = SpaceAttention(features, config, rngs=rngs)
+
+    def __call__(self, x: jax.Array, *context) -> jax.Array:
+        """Transforms `x`, (B, T, H, W, C); `context` goes to `FrameAttention`."""
+        return self.space(x if self.frames is None else self.frames(x, *context))
+
+
+class ResBlock(nnx.Module):
+    """Two convolutions of every frame, conditioned on time, plus the input.
+
+    Args:
+        in_features: Channels in.
+        features: Channels out.
+        config: Numbers of the network.
+        embedding: Length of the embedding of time.
+        rngs: Source of the initial weights.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        features: int,
+        config: Config,
+        embedding: int,
+        *,
+        rngs: nnx.Rngs,
+    ):
+        self.scale_shift = config.scale_shift
+        self.dropout_rate = config.dropout_rate
+        self.deterministic = True
+        self.norm1 = norm.GroupNorm(in_features, config.groups)
+        self.conv1 = conv.Conv(in_features, features, rngs=rngs)
+        width = 2 * features if config.scale_shift else features
+        self.embed = conv.Linear(embedding, width, rngs=rngs)
+        self.norm2 = norm.GroupNorm(features, config.groups)
+        self.conv2 = conv.Conv(features, features, rngs=rngs)
+        _zero(self.conv2)
+        self.shortcut = (
+            nnx.data(None)
+            if in_features == features
+            else conv.Conv(in_features, features, 1, rngs=rngs)
+        )
+
+    def __call__(
+        self, x: jax.Array, embedded: jax.Array, *, key: jax.Array | None = None
+    ) -> jax.Array:
+        """Maps (B, T, H, W, in_features); `key` is that of the dropout."""
+        y = self.conv1(jax.nn.silu(self.norm1(x, batch_axes=2)))
+        embedded = self.embed(jax.nn.silu(embedded))[:, :, None, None]
+        if self.scale_shift:
+            scale, shift = jnp.split(embedded, 2, axis=-1)
+            y = self.norm2(y, batch_axes=2) * (1 + scale) + shift
+        else:
+            y = self.norm2(y + embedded, batch_axes=2)
+        y = jax.nn.silu(y)
+        if not self.deterministic:
+            y = resnet3d.dropout(y, self.dropout_rate, key)
+        return self.conv2(y) + (x if self.shortcut is None else self.shortcut(x))
+
+
+class Stage(nnx.Module):
+    """A residual block, attention if there is any, and a change of size if there is.
+
+    Args:
+        res: The residual block, or None for a convolution alone.
+        attend: The attention, or None.
+        resize: The first convolution, or that of a change of size; or None.
+        doubles: Whether the size doubles before `resize`.
+    """
+
+    def __init__(self, res=None, attend=None, resize=None, doubles: bool = False):
+        self.res = nnx.data(res)
+        self.attend = nnx.data(attend)
+        self.resize = nnx.data(resize)
+        self.doubles = doubles
+
+    def __call__(self, x: jax.Array, embedded: jax.Array, context, draws) -> jax.Array:
+        """Transforms `x`, (B, T, H, W, C); `draws` gives keys of the dropout."""
+        if self.res is not None:
+            x = self.res(x, embedded, key=next(draws))
+        if self.attend is not None:
+            x = self.attend(x, embedded, *context)
+        if self.resize is not None:
+            x = self.resize(_double(x) if self.doubles else x)
+        return x
+
+
+class Model(nnx.Module):
+    """FDM: noisy and observed frames of a video to the noise in the noisy ones."""
+
+    takes: ClassVar[tuple[str, ...]] = ("clean", "observed", "latent", "indices")
+
+    def __init__(self, config: Config, *, rngs: nnx.Rngs):
+        _checks.one_of("time_encoding", config.time_encoding, ENCODINGS)
+        self.config = config
+        self.multiple = 2 ** (len(config.channel_mult) - 1)
+        self.deterministic = True
+        width = config.model_channels
+        self.embedding = 4 * width
+        self.time1 = conv.Linear(width, self.embedding, rngs=rngs)
+        self.time2 = conv.Linear(self.embedding, self.embedding, rngs=rngs)
+        self.classes = nnx.data(None)
+        if config.num_classes is not None:
+            shape = (config.num_classes, self.embedding)
+            self.classes = nnx.Param(
+                conv.truncated_normal(rngs.params(), shape, std=1.0)
+            )
+        self.down, widths = self._way_down(rngs)
+        last = widths[-1]
+        block = functools.partial(ResBlock, last, last, config, self.embedding)
+        self.middle1 = block(rngs=rngs)
+        self.middle_attend = Attention(last, config, self.embedding, rngs=rngs)
+        self.middle2 = block(rngs=rngs)
+        self.up, features = self._way_up(widths, rngs)
+        self.norm = norm.GroupNorm(features, config.groups)
+        outputs = config.channels * (2 if config.learns_variance else 1)
+        self.last = conv.Conv(features, outputs, rngs=rngs)
+        _zero(self.last)
+
+    def _way_down(self, rngs: nnx.Rngs):
+        """Returns the stages down to the middle, and the channels behind each."""
+        config, width = self.config, self.config.model_channels
+        # One channel more marks observed frames.
+        first = conv.Conv(config.channels + 1, width, rngs=rngs)
+        stages, widths = [Stage(resize=first)], [width]
+        for level, mult in enumerate(config.channel_mult):
+            for _ in range(config.num_res_blocks):
+                stages.append(self._stage(widths[-1], mult * width, level, rngs))
+                widths.append(mult * width)
+            if level < len(config.channel_mult) - 1:
+                features = widths[-1]
+                halve = conv.Conv(features, features, strides=2, padding=1, rngs=rngs)
+                stages.append(Stage(resize=halve))
+                widths.append(features)
+        return nnx.data(stages), widths
+
+    def _way_up(self, widths: list[int], rngs: nnx.Rngs):
+        """Returns the stages up from the middle, and the channels behind the last."""
+        config, features = self.config, widths[-1]
+        widths, stages = list(widths), []
+        for level, mult in reversed(list(enumerate(config.channel_mult))):
+            for i in range(config.num_res_blocks + 1):
+                before, features = features + widths.pop(), mult * config.model_channels
+                stage = self._stage(before, features, level, rngs)
+                if level and i == config.num_res_blocks:
+                    stage.resize = conv.Conv(features, features, rngs=rngs)
+                    stage.doubles = True
+                stages.append(stage)
+        return nnx.data(stages), features
+
+    def _stage(self, before: int, after: int, level: int, rngs: nnx.Rngs) -> Stage:
+        """Returns a residual block, with attention where the config has it."""
+        res = ResBlock(before, after, self.config, self.embedding, rngs=rngs)
+        if 2**level not in self.config.attention_downsampling:
+            return Stage(res)
+        return Stage(res, Attention(after, self.config, self.embedding, rngs=rngs))
+
+    def __call__(
+        self,
+        noisy: jax.Array,
+        time: jax.Array,
+        *,
+        clean: jax.Array | None = None,
+        observed: jax.Array | None = None,
+        latent: jax.Array | None = None,
+        indices: jax.Array | None = None,
+        condition: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
+        """Predicts the noise of a clip, or what else the config says.
+
+        Args:
+            noisy: (B, T, H, W, channels), about [-1, 1]; H and W are multiples of
+                `self.multiple`, T is any number.
+            time: Diffusion time of each clip, (B,), from 0 to 1000.
+            clean: The clip without noise, like `noisy`, in [-1, 1]; only observed
+                frames are looked at. None is no such frame.
+            observed: (B, T), 1 for frames that are given.
+            latent: (B, T), 1 for frames that are generated; frames that are neither are
+                padding, which other frames do not see. None is all that is not
+                observed.
+            indices: Number of each frame in its video, (B, T) integers; None counts
+                them from 0.
+            condition: Class of each clip, (B,) integers, if `config.num_classes` says
+                so. None, and -1 for a single clip, is no class; the answer to a class
+                that there is not is NaN.
+            key: Random key of the dropout in training; None drops nothing.
+
+        Returns:
+            The prediction, like `noisy`, with twice the channels if the config says so;
+            of observed frames and padding it means nothing.
+
+        Raises:
+            ValueError: If an argument has a wrong shape or type, or cannot be used.
+        """
+        generation.check_noisy(
+            noisy, time, channels=self.config.channels, multiple=self.multiple
+        )
+        generation.check_companions(
+            noisy,
+            clean=clean,
+            observed=observed,
+            latent=latent,
+            indices=indices,
+            takes=self.takes,
+        )
+        draws = generation.draws(key)
+        embedded = self._embed(time, condition, noisy.dtype)[:, None]
+        context = _context(noisy, observed, latent, indices)
+        x, skips = self._mark(noisy, clean, observed), []
+        for stage in self.down:
+            x = stage(x, embedded, context, draws)
+            skips.append(x)
+        x = self.middle1(x, embedded, key=next(draws))
+        x = self.middle_attend(x, embedded, *context)
+        x = self.middle2(x, embedded, key=next(draws))
+        for stage in self.up:
+            both = jnp.concatenate([x, skips.pop()], axis=-1)
+            x = stage(both, embedded, context, draws)
+        return self.last(jax.nn.silu(self.norm(x, batch_axes=2)))
+
+    def _mark(self, noisy, clean, observed) -> jax.Array:
+        """Pastes observed frames, and adds the channel that says which they are."""
+        x = generation.paste(noisy, clean, observed)
+        mark = jnp.zeros(noisy.shape[:2]) if observed is None else observed
+        mark = mark.astype(noisy.dtype)[..., None, None, None]
+        return jnp.concatenate(
+            [x, jnp.broadcast_to(mark, (*noisy.shape[:-1], 1))], axis=-1
+        )
+
+    def _embed(self, time: jax.Array, classes: jax.Array | None, dtype) -> jax.Array:
+        """Embeds diffusion time and class: (B, 4 model_channels)."""
+        x = timestep.sinusoid(time, self.config.model_channels, cosine_first=True)
+        x = self.time2(jax.nn.silu(self.time1(x.astype(dtype))))
+        if classes is None:
+            return x
+        generation.check_classes(classes, time.shape[0], self.config.num_classes)
+        table = self.classes[...]
+        rows = jnp.arange(table.shape[0]) == classes[:, None]
+        found = rows.any(-1) | (classes == -1)
+        chosen = jnp.where(found[:, None], rows.astype(table.dtype) @ table, jnp.nan)
+        return x + chosen.astype(dtype)
+
+
+def _context(noisy, observed, latent, indices):
+    """Returns the numbers of the frames, and which must not see which."""
+    shape = noisy.shape[:2]
+    if indices is None:
+        indices = jnp.broadcast_to(jnp.arange(shape[1]), shape)
+    numbers = indices.astype(jnp.float32)
+    if latent is None:
+        return numbers, None
+    real = latent.astype(bool)
+    if observed is not None:
+        real = real | observed.astype(bool)
+    return numbers, real[:, :, None] != real[:, None]
+
+
+def _double(x: jax.Array) -> jax.Array:
+    """Doubles height and width of (B, T, H, W, C) by repetition."""
+    batch, frames, height, width, features = x.shape
+    x = jnp.broadcast_to(
+        x[:, :, :, None, :, None], (batch, frames, height, 2, width, 2, features)
+    )
+    return x.reshape(batch, frames, 2 * height, 2 * width, features)
+
+
+def _zero(layer: conv.Conv | conv.Linear) -> None:
+    """Makes a fresh layer give nothing."""
+    layer.kernel[...] = jax.device_put(np.zeros(layer.kernel.shape, np.float32))
+
+
+TINY = Config(
+    model_channels=8,
+    num_res_blocks=1,
+    channel_mult=(1, 2),
+    attention_downsampling=(2,),
+    num_heads=2,
+    groups=4,
+    official_attention=False,
+    num_classes=3,
+    dropout_rate=0.1,
+    num_frames=3,
+    image_size=8,
+)
+
+_OURS = {"official_attention": False, "schedule": "cosine", "predicts": "velocity"}
+VARIANTS = {
+    "fdm_unet": Config(
+        model_channels=64,
+        num_res_blocks=1,
+        channel_mult=(1, 2, 2),
+        attention_downsampling=(2, 4),
+        num_frames=6,
+        image_size=32,
+    ),
+    "fdm_sampling_chain": Config(
+        model_channels=32,
+        num_res_blocks=1,
+        channel_mult=(1, 2),
+        attention_downsampling=(1, 2),
+        num_frames=4,
+        image_size=8,
+    ),
+    "fdm_carla": Config(
+        num_res_blocks=1,
+        channel_mult=(1, 1, 2, 3, 4),
+        attention_downsampling=(8, 16),
+        image_size=128,
+    ),
+    "fdm_64": Config(),
+    "fdm_64_shallow": Config(num_res_blocks=1),
+    "fdm_32": Config(
+        channel_mult=(1, 2, 2, 2), attention_downsampling=(2, 4), image_size=32
+    ),
+    "flexible_16": Config(
+        channels=1,
+        model_channels=16,
+        num_res_blocks=1,
+        channel_mult=(1, 2),
+        attention_downsampling=(1, 2),
+        groups=8,
+        num_frames=8,
+        image_size=16,
+        **_OURS,
+    ),
+    "flexible_64": Config(
+        model_channels=64,
+        groups=16,
+        **_OURS,
+    ),
+}
+
+WEIGHTS = {
+    "fdm_carla/carla_town01": spec.Weights(
+        file="ema_0.9999_550000.pt",
+        source="https://github.com/plai-group/flexible-video-diffusion-modeling",
+        licence="none stated",
+        dialect="fdm",
+        num_params=80_358_147,
+        citation="Harvey et al., NeurIPS 2022",
+    ),
+}
+
+# Adds the same to all logits of a query, which a softmax does not see.
+OPTIONAL = (r".*\.rpe_k\.out\.bias",)
+
+_LEAF = r"(weight|bias)"
+_RES = {
+    r"in_layers\.0": "norm1",
+    r"in_layers\.2": "conv1",
+    r"emb_layers\.1": "embed",
+    r"out_layers\.0": "norm2",
+    r"out_layers\.3": "conv2",
+    "skip_connection": "shortcut",
+}
+_ATTEND = {
+    rf"{theirs}_attention\.{part}": f"{ours}.{part}"
+    for theirs, ours in (("temporal", "frames"), ("spatial", "space"))
+    for part in ("norm", "qkv", "proj_out")
+} | {
+    rf"temporal_attention\.rpe_{which}\.rpe_net\.{theirs}": f"frames.rpe_{which}.{ours}"
+    for which in "qkv"
+    for theirs, ours in (
+        ("embed_distances", "of_distance"),
+        ("embed_diffusion_time", "of_time"),
+        ("out", "out"),
+    )
+}
+KEYS = {
+    "fdm": (
+        (rf"time_embed\.0\.{_LEAF}", r"time1.\1"),
+        (rf"time_embed\.2\.{_LEAF}", r"time2.\1"),
+        (r"label_emb\.weight", "classes"),
+        (rf"input_blocks\.(\d+)\.0(?:\.op)?\.{_LEAF}", r"down.\1.resize.\2"),
+        (rf"output_blocks\.(\d+)\.[12]\.conv\.{_LEAF}", r"up.\1.resize.\2"),
+        (rf"out\.0\.{_LEAF}", r"norm.\1"),
+        (rf"out\.2\.{_LEAF}", r"last.\1"),
+        *(
+            (
+                rf"{half}put_blocks\.(\d+)\.{place}\.{theirs}\.{_LEAF}",
+                rf"{way}.\1.{name}.{ours}.\2",
+            )
+            for half, way in (("in", "down"), ("out", "up"))
+            for place, name, table in ((0, "res", _RES), (1, "attend", _ATTEND))
+            for theirs, ours in table.items()
+        ),
+        *(
+            (rf"middle_block\.{place}\.{theirs}\.{_LEAF}", rf"{name}.{ours}.\1")
+            for place, name, table in (
+                (0, "middle1", _RES),
+                (1, "middle_attend", _ATTEND),
+                (2, "middle2", _RES),
+            )
+            for theirs, ours in table.items()
+        ),
+    ),
+}
