@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 
 from jaxflow import _checks
 
@@ -100,26 +101,26 @@ def _first_frames(scheme: str, length: int, most: int) -> list[int]:
 
 def _autoregressive(length: int, done: set[int], most: int, new: int):
     """Yields stages that observe the newest frames."""
-    done = sorted(done)
-    for start in range(done[-1] + 1, length, new):
+    ready = sorted(done)
+    for start in range(ready[-1] + 1, length, new):
         latent = list(range(start, min(start + new, length)))
-        yield Stage(done[new - most :], latent)
-        done += latent
+        yield Stage(ready[new - most :], latent)
+        ready += latent
 
 
 def _long_range(length: int, done: set[int], most: int, new: int):
     """Yields stages that observe the newest frames, and the last that were given."""
-    origin, done = sorted(done, reverse=True), sorted(done)
+    origin, ready = sorted(done, reverse=True), sorted(done)
     count = most - new
-    for start in range(done[-1] + 1, length, new):
+    for start in range(ready[-1] + 1, length, new):
         latent = list(range(start, min(start + new, length)))
-        seen = set(done[-(count // 2) :])
+        seen = set(ready[-(count // 2) :])
         for frame in origin:
             seen.add(frame)
             if len(seen) == count:
                 break
         yield Stage(sorted(seen), latent)
-        done += latent
+        ready += latent
 
 
 def _hierarchy(
@@ -211,7 +212,7 @@ def _around(latent: list[int], done: set[int], room: int) -> list[int]:
 def fill(
     key: jax.Array,
     sample: Sample,
-    video: jax.Array,
+    video: npt.ArrayLike,
     stages: list[Stage],
     *,
     most: int,
@@ -240,30 +241,27 @@ def fill(
         ValueError: If a stage has more than `most` frames, or observes frames that are
             to come.
     """
-    video = np.array(video)
-    _check_stages(stages, video.shape[1], most)
+    filled = np.array(video)
+    _check_stages(stages, filled.shape[1], most)
     for frame in {i for stage in stages for i in stage.latent}:
-        video[:, frame] = 0
+        filled[:, frame] = 0
+    rows = (filled.shape[0], most)
     for number, stage in enumerate(stages):
         frames = sorted({*stage.observed, *stage.latent})
-        padding = most - len(frames)
-        indices = np.array(frames + padding * [0])
-        new = np.isin(indices, stage.latent) & (np.arange(most) < len(frames))
-        given = ~new & (np.arange(most) < len(frames))
-        rows = (video.shape[0], most)
+        indices = np.array(frames + (most - len(frames)) * [0], np.int32)
+        real = np.arange(most) < len(frames)
+        new = np.isin(indices, stage.latent) & real
         clip = sample(
             jax.random.fold_in(key, number),
-            jnp.asarray(video[:, indices]),
-            *(
-                jnp.broadcast_to(jnp.asarray(m, jnp.float32), rows)
-                for m in (given, new)
-            ),
-            jnp.broadcast_to(jnp.asarray(indices, jnp.int32), rows),
+            jnp.asarray(filled[:, indices]),
+            jnp.asarray(np.broadcast_to(np.float32(real & ~new), rows)),
+            jnp.asarray(np.broadcast_to(np.float32(new), rows)),
+            jnp.asarray(np.broadcast_to(indices, rows)),
         )
-        video[:, indices[new]] = np.asarray(clip)[:, new]
+        filled[:, indices[new]] = np.asarray(clip)[:, new]
         if progress is not None:
             progress(number + 1, len(stages))
-    return video
+    return filled
 
 
 def _check_stages(stages: list[Stage], length: int, most: int) -> None:

@@ -161,4 +161,4 @@ def sample(
 
     numbers = jnp.arange(len(steps.time))
     last, all_steps = lax.scan(advance, start, (steps, numbers, draws))
-    return all_steps if trajectory else last
+    return last if all_steps is None else all_steps

@@ -57,7 +57,8 @@ def linear_betas(
     Raises:
         ValueError: If `count` is less than 1.
     """
-    return np.linspace(start, end, _positive("count", count), dtype=np.float64)
+    grid = np.linspace(start, end, _positive("count", count))
+    return np.asarray(grid, np.float64)
 
 
 def scaled_linear_betas(

@@ -206,6 +206,7 @@ class FrameAttention(nnx.Module):
         query = query * scale
         dot = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
         logits = dot("bphtd,bphsd->bphts", query, key)
+        of_value = None
         if self.encoding == "relative":
             distance = indices[:, :, None] - indices[:, None]
             of_query, of_key, of_value = (
@@ -217,7 +218,7 @@ class FrameAttention(nnx.Module):
             logits = jnp.where(hidden[:, None, None], -jnp.inf, logits)
         weights = jax.nn.softmax(logits, axis=-1).astype(tokens.dtype)
         out = dot("bphts,bphsd->bphtd", weights, value)
-        if self.encoding == "relative":
+        if of_value is not None:
             out = out + dot("bphts,bhtsd->bphtd", weights, of_value)
         out = out.astype(tokens.dtype).swapaxes(2, 3)
         return out.reshape(batch, height, width, frames, features)
@@ -507,6 +508,7 @@ class Model(nnx.Module):
         if classes is None:
             return x
         generation.check_classes(classes, time.shape[0], self.config.num_classes)
+        assert self.classes is not None
         table = self.classes[...]
         rows = jnp.arange(table.shape[0]) == classes[:, None]
         found = rows.any(-1) | (classes == -1)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxflow import convert, cost
+from jaxflow import cost
+from jaxflow.convert import matching
 from tests import golden
 
 
@@ -66,7 +67,7 @@ def unread():
         zeros = {
             key: np.broadcast_to(np.float32(0), shape) for key, shape in shapes.items()
         }
-        table = convert.key_tables(model)[dialect]
-        return convert._plan(model, dialect, table, zeros, "").faults()
+        plan = matching.best_plan(model, zeros, [dialect])
+        return [*plan.missing, *plan.unused, *plan.misshapen.values()]
 
     return faults

@@ -1,5 +1,6 @@
 import dataclasses
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -112,34 +113,27 @@ def test_equals_the_official_sampling_chain(case, count):
 
 
 def fill(module, state, table):
-    """Fills a part of the network from official keys, by rows of a key table."""
-    holder = nnx.Module()
-    holder.part = module
-    plan = convert._plan(holder, "part", table, state, "")
-    assert not plan.faults()
-    for slot, array in plan.found.values():
+    """Fills a part of the network from official keys; all of both are used."""
+    filled = set()
+    for key, array in state.items():
+        theirs, leaf = key.rsplit(".", 1)
+        found = [ours for name, ours in table.items() if re.fullmatch(name, theirs)]
+        slot = convert.find_slot(module, f"{found[0]}.{leaf}")
         slot.fill(array)
+        filled.add(slot.path)
+    assert filled == set(convert.weight_slots(module))
     return module
-
-
-PART = tuple(
-    (rf"{theirs}\.(weight|bias)", rf"part.{ours}.\1")
-    for theirs, ours in fdm._ATTEND.items()
-)
 
 
 def test_equals_the_official_positions(folder):
     arrays, state = golden.load(folder, "fdm_rpenet")
     net = fdm.PositionNet(64, 4, 48, rngs=nnx.Rngs(0))
-    table = tuple(
-        (rf"{theirs}\.(weight|bias)", rf"part.{ours}.\1")
-        for theirs, ours in (
-            ("embed_distances", "of_distance"),
-            ("embed_diffusion_time", "of_time"),
-            ("out", "out"),
-        )
-    )
-    fill(net, state, table)
+    names = {
+        "embed_distances": "of_distance",
+        "embed_diffusion_time": "of_time",
+        "out": "out",
+    }
+    fill(net, state, names)
     found = net(
         jnp.asarray(arrays["temb"].reshape(2, 5, 48)),
         jnp.asarray(arrays["distances"], jnp.float32),
@@ -151,7 +145,7 @@ def test_equals_the_official_attention(folder):
     arrays, state = golden.load(folder, "fdm_factorized_attention")
     config = dataclasses.replace(fdm.TINY, groups=32, num_heads=4)
     config = dataclasses.replace(config, official_attention=True)
-    block = fill(fdm.Attention(64, config, 48, rngs=nnx.Rngs(0)), state, PART)
+    block = fill(fdm.Attention(64, config, 48, rngs=nnx.Rngs(0)), state, fdm._ATTEND)
     x = jnp.asarray(np.moveaxis(arrays["x"].reshape(2, 5, 64, 4, 6), 2, -1))
     embedded = jnp.asarray(arrays["temb"].reshape(2, 5, 48))
     indices = jnp.asarray(arrays["frame_indices"], jnp.float32)
