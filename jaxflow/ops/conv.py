@@ -149,6 +149,7 @@ def conv3d(
         on_cpu = functools.partial(_conv3d_of_frames, groups=groups, **settings)
     direct = functools.partial(_conv3d_direct, groups=groups, **settings)
     flat = x.reshape(-1, *x.shape[-4:])
+    on_cpu = functools.partial(_in_single, on_cpu)
     y = cast(jax.Array, _per_platform(on_cpu, direct, flat, kernel))
     return y.reshape(*x.shape[:-4], *y.shape[1:])
 
@@ -279,7 +280,8 @@ def _conv(x, kernel, strides, sides, dilation, groups) -> jax.Array:
     shifted = functools.partial(
         _depthwise, strides=strides, sides=sides, dilation=dilation
     )
-    return cast(jax.Array, _per_platform(shifted, direct, x, kernel))
+    on_cpu = functools.partial(_in_single, shifted)
+    return cast(jax.Array, _per_platform(on_cpu, direct, x, kernel))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
@@ -347,16 +349,35 @@ def _matmul(x, matrix):
 
 
 def _conv_direct(x, kernel, strides, sides, dilation, groups):
-    return lax.conv_general_dilated(
+    return _convolve(
         x,
         kernel,
-        strides,
-        sides,
+        window_strides=strides,
+        padding=sides,
         rhs_dilation=dilation,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=groups,
-        preferred_element_type=_accumulator(x),
-    ).astype(x.dtype)
+    )
+
+
+def _convolve(x, kernel, **settings):
+    """Convolves; sums of half precision are single, as accelerators take them.
+
+    To ask XLA for sums of another type would leave the gradients in that type, which
+    JAX 0.7 refuses to mix with the inputs.
+    """
+    convolve = functools.partial(lax.conv_general_dilated, **settings)
+    if x.dtype not in (jnp.bfloat16, jnp.float16):
+        return convolve(x, kernel)
+
+    on_cpu = functools.partial(_in_single, convolve)
+    return lax.platform_dependent(x, kernel, cpu=on_cpu, default=convolve)
+
+
+def _in_single(form, x, kernel):
+    """Calls a form of a convolution in float32 at least."""
+    wide = _accumulator(x)
+    return form(x.astype(wide), kernel.astype(wide)).astype(x.dtype)
 
 
 def _sizes(x, kernel, strides, sides, dilation):
@@ -387,7 +408,7 @@ def _conv_scanned_backward(strides, sides, dilation, residuals, cotangent):
         def convolve(kernel):
             return _conv_direct(x, kernel, *settings, 1)
 
-        return jax.linear_transpose(convolve, kernel)(cotangent)[0]
+        return jax.vjp(convolve, kernel)[1](cotangent)[0]
 
     def cpu(x, cotangent):
         return _kernel_gradient(x, cotangent, kernel.shape[:2], *settings)
@@ -453,7 +474,7 @@ def _conv_transpose(x, kernel, strides, sides, groups):
     *window, features, per_group = kernel.shape
     flipped = kernel[::-1, ::-1].reshape(*window, groups, features // groups, per_group)
     flipped = jnp.moveaxis(flipped, 2, 3).reshape(*window, features // groups, -1)
-    return lax.conv_general_dilated(
+    return _convolve(
         x,
         flipped,
         window_strides=(1, 1),
@@ -464,8 +485,7 @@ def _conv_transpose(x, kernel, strides, sides, groups):
         lhs_dilation=strides,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=groups,
-        preferred_element_type=_accumulator(x),
-    ).astype(x.dtype)
+    )
 
 
 def _conv_transpose_forward(x, kernel, strides, sides, groups):
@@ -488,16 +508,15 @@ _conv_transpose.defvjp(_conv_transpose_forward, _conv_transpose_backward)
 
 
 def _conv3d_direct(x, kernel, *, strides, sides, dilation, groups):
-    return lax.conv_general_dilated(
+    return _convolve(
         x,
         kernel,
-        strides,
-        sides,
+        window_strides=strides,
+        padding=sides,
         rhs_dilation=dilation,
         dimension_numbers=("NDHWC", "DHWIO", "NDHWC"),
         feature_group_count=groups,
-        preferred_element_type=_accumulator(x),
-    ).astype(x.dtype)
+    )
 
 
 def _conv3d_of_frames(x, kernel, *, strides, sides, dilation, groups):

@@ -245,6 +245,55 @@ def test_the_forms_of_a_3d_convolution_agree(rng):
         )
 
 
+HALF = {
+    "conv": (ops.conv, (2, 8, 9, 16), (3, 3, 16, 8), {"padding": 1}),
+    "pointwise": (ops.conv, (2, 8, 9, 16), (1, 1, 16, 8), {}),
+    "strided": (ops.conv, (2, 8, 9, 16), (3, 3, 16, 8), {"strides": 2, "padding": 1}),
+    "grouped": (ops.conv, (2, 8, 9, 16), (3, 3, 4, 8), {"groups": 4}),
+    "depthwise": (ops.conv, (2, 8, 9, 16), (3, 3, 1, 16), {"groups": 16}),
+    "transposed": (ops.conv_transpose, (2, 4, 5, 16), (4, 4, 16, 8), {"padding": 1}),
+    "transposed, grouped": (
+        ops.conv_transpose,
+        (2, 4, 5, 16),
+        (4, 4, 16, 2),
+        {"padding": 1, "groups": 4},
+    ),
+    "conv3d": (ops.conv3d, (1, 4, 6, 7, 8), (3, 3, 3, 8, 4), {"padding": 1}),
+    "conv3d, depthwise": (
+        ops.conv3d,
+        (1, 4, 6, 7, 8),
+        (3, 3, 3, 1, 8),
+        {"padding": 1, "groups": 8},
+    ),
+    "large": (ops.conv, (1, 48, 48, 96), (3, 3, 96, 96), {"padding": 1}),
+}
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("case", HALF)
+def test_gradients_in_half_precision_are_those_in_single(rng, case, dtype):
+    function, shape, window, settings = HALF[case]
+    inputs = [a.astype(dtype) for a in (normal(rng, *shape), normal(rng, *window))]
+
+    @jax.jit
+    def gradients(x, kernel, cotangent):
+        y, pull = jax.vjp(lambda x, k: function(x, k, **settings), x, kernel)
+        return y, *pull(cotangent.astype(y.dtype))
+
+    struct = jax.eval_shape(lambda x, k: function(x, k, **settings), *inputs)
+    cotangent = normal(rng, *struct.shape).astype(dtype).astype(jnp.float32)
+    single = gradients(*(a.astype(jnp.float32) for a in inputs), cotangent)
+    for half, expected in zip(gradients(*inputs, cotangent), single, strict=True):
+        assert half.dtype == dtype
+        # The sums are in single precision, and only the result is rounded: half an ulp.
+        np.testing.assert_allclose(
+            np.asarray(half, np.float32),
+            expected,
+            rtol=float(jnp.finfo(dtype).eps),
+            atol=1e-5 * float(jnp.abs(expected).max()),
+        )
+
+
 def test_transposed_convolution_reproduces_torch(test_data):
     golden = np.load(test_data / "golden" / "flow" / "ops.npz")
     x = jnp.asarray(np.moveaxis(golden["deconv_x"], 1, -1))
