@@ -37,8 +37,8 @@ class Checkpoints:
         best: Name of the metric, lower is better, whose best step is kept.
         keep: How many of the newest steps are kept; the last but one is what a run
             falls back to when the last is damaged.
-        model: The model that is trained, whose config each step then records; None
-            records none.
+        record: What `jaxflow.weights.record_of` says of the model that is trained; each
+            step keeps it, and who loads the weights has it compared.
     """
 
     def __init__(
@@ -47,11 +47,10 @@ class Checkpoints:
         *,
         best: str = "loss",
         keep: int = 2,
-        model: nnx.Module | None = None,
+        record: dict | None = None,
     ):
         self.directory = pathlib.Path(directory).absolute()
-        record = {} if model is None else weights.record_of(model)
-        self._about = {"best": best, "record": record}
+        self._about = {"best": best, "record": record or {}}
         policies = checkpoint_managers.AnyPreservationPolicy(
             [
                 checkpoint_managers.LatestN(keep),

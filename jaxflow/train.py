@@ -28,7 +28,7 @@ import tqdm
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxflow import checkpoint
+from jaxflow import checkpoint, weights
 from jaxflow.io import files
 
 Batch = Any
@@ -63,11 +63,13 @@ class Step(NamedTuple):
             step draws its own batch. The state given is used up (donated).
         mesh: The devices that it runs on.
         draws: Whether the step draws its own batch.
+        record: What identifies the model, for the checkpoints of a run.
     """
 
     run: Callable[..., tuple[TrainState, Metrics]]
     mesh: Mesh
     draws: bool
+    record: Mapping[str, Any] = types.MappingProxyType({})
 
 
 def init(
@@ -234,7 +236,7 @@ def make_step(
         out_shardings=whole,
         donate_argnums=0,
     )
-    return Step(run, mesh, draw is not None)
+    return Step(run, mesh, draw is not None, weights.record_of(model))
 
 
 def fit(
@@ -286,7 +288,7 @@ def fit(
             "`batches` must be given exactly if the step draws none itself"
         )
     state = jax.device_put(state, NamedSharding(step.mesh, PartitionSpec()))
-    with _Run(workdir, best) as run:
+    with _Run(workdir, best, step.record) as run:
         if resume:
             state = run.resume(state, batches)
         start = int(state.step)
@@ -363,16 +365,24 @@ def _mean_of_finite(window: list[Metrics], last: int) -> dict[str, float]:
 class _Run:
     """The folder of one training run: checkpoints, a JSONL file, TensorBoard files."""
 
-    def __init__(self, workdir: str | os.PathLike | None, best: str):
+    def __init__(
+        self,
+        workdir: str | os.PathLike | None,
+        best: str,
+        record: Mapping[str, Any],
+    ):
         self.folder = None if workdir is None else pathlib.Path(workdir)
         self.best = best
+        self.record = record
         self.checkpoints: checkpoint.Checkpoints | None = None
         self.board: Any = None
 
     def __enter__(self) -> "_Run":
         if self.folder is not None:
             path = self.folder / "checkpoints"
-            self.checkpoints = checkpoint.Checkpoints(path, best=self.best)
+            self.checkpoints = checkpoint.Checkpoints(
+                path, best=self.best, record=dict(self.record)
+            )
         return self
 
     def __exit__(

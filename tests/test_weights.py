@@ -15,6 +15,7 @@ import jaxflow
 from jaxflow import checkpoint, convert, models, spec, weights
 from jaxflow.models.flow import spynet
 from tests.convert import states
+from tests.io.server import serving
 from tests.test_checkpoint import flip_bytes
 
 
@@ -35,7 +36,8 @@ def run(tmp_path):
     """A training run whose step 2 is the best and whose step 4 is the newest."""
     models = {step: states.blank(spynet, step) for step in (1, 2, 3, 4)}
     place = tmp_path / "run" / "checkpoints"
-    with checkpoint.Checkpoints(place, model=models[1], keep=3) as saved:
+    record = weights.record_of(models[1])
+    with checkpoint.Checkpoints(place, record=record, keep=3) as saved:
         for step, loss in ((1, 0.5), (2, 0.1), (3, 0.4), (4, 0.3)):
             state = {
                 **checkpoint.weights_of(models[step]),
@@ -224,3 +226,110 @@ def test_a_pretrained_network_is_built_from_its_file(tmp_path, monkeypatch):
     )
     with pytest.raises(FileNotFoundError, match="its authors offer it"):
         jaxflow.load_pretrained(name, path=tmp_path / "elsewhere.pth")
+
+
+@pytest.fixture
+def offered(tmp_path, monkeypatch):
+    """Published weights of a tiny network on a server of our own."""
+    model = states.blank(spynet, 1)
+    saved = tmp_path / "made.safetensors"
+    convert.save_weights(model, saved)
+    content = saved.read_bytes()
+    with serving(content) as server:
+
+        def offer(**fields):
+            toy = spec.Weights(
+                file="toy.safetensors",
+                source="the toy makers' page",
+                dialect="jaxflow",
+                num_params=1,
+                **{"licence": "MIT", "url": server.url, **fields},
+            )
+            monkeypatch.setattr(weights, "published", lambda: {"toy/chairs": toy})
+
+        monkeypatch.setattr(spynet, "VARIANTS", {"toy": spynet.TINY})
+        monkeypatch.setattr(models, "find", lambda name: spynet)
+        server.digest = hashlib.sha256(content).hexdigest()
+        yield server, offer, model
+
+
+def test_load_pretrained_fetches_what_its_licence_permits(tmp_path, offered, capsys):
+    server, offer, expected = offered
+    offer(sha256=server.digest[:8])
+    cache = tmp_path / "cache"
+    for _ in range(2):  # fresh, then cached
+        states.assert_same(jaxflow.load_pretrained("toy/chairs", cache=cache), expected)
+    assert server.asked == [None]
+    assert f"toy/chairs: fetching {server.url} (MIT)" in capsys.readouterr().err
+    assert [path.name for path in cache.iterdir()] == ["toy.safetensors"]
+
+
+def test_load_pretrained_goes_on_after_an_interrupt(tmp_path, offered):
+    server, offer, expected = offered
+    offer(sha256=server.digest)
+    whole, server.cut = server.cut, 10
+    with pytest.raises(OSError, match=r"put toy\.safetensors into") as error:
+        jaxflow.load_pretrained("toy/chairs", cache=tmp_path)
+    assert "\n" not in str(error.value)
+    kept = (tmp_path / "toy.safetensors.part").stat().st_size
+    server.cut = whole
+    states.assert_same(jaxflow.load_pretrained("toy/chairs", cache=tmp_path), expected)
+    assert server.asked[1:] == [f"bytes={kept}-" if kept else None]
+
+
+def test_load_pretrained_refuses_another_file(tmp_path, offered):
+    _, offer, _ = offered
+    offer(sha256="01234567")
+    with pytest.raises(ValueError, match="published is 01234567"):
+        jaxflow.load_pretrained("toy/chairs", cache=tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_load_pretrained_without_a_network_says_where_to_put_it(tmp_path, offered):
+    server, offer, _ = offered
+    offer(sha256=server.digest)
+    server.shutdown()
+    server.server_close()
+    with pytest.raises(OSError, match=r"refused.*put toy\.safetensors into .*makers'"):
+        jaxflow.load_pretrained("toy/chairs", cache=tmp_path)
+
+
+@pytest.mark.parametrize("fields", [{"licence": "research only"}, {"url": ""}])
+def test_load_pretrained_fetches_nothing_that_it_may_not(tmp_path, offered, fields):
+    server, offer, _ = offered
+    offer(sha256=server.digest, **fields)
+    with pytest.raises(FileNotFoundError, match=r"put toy\.safetensors into") as error:
+        jaxflow.load_pretrained("toy/chairs", cache=tmp_path)
+    refused = "terms are for you to accept" in str(error.value)
+    assert refused == ("licence" in fields)
+    assert server.asked == []
+
+
+def test_without_a_checksum_the_first_one_counts(tmp_path, offered):
+    server, offer, expected = offered
+    offer()
+    with pytest.warns(UserWarning, match=f"publish no checksum.*{server.digest}"):
+        jaxflow.load_pretrained("toy/chairs", cache=tmp_path)
+    note = tmp_path / "toy.safetensors.sha256"
+    assert note.read_text() == f"{server.digest}  toy.safetensors\n"
+    states.assert_same(jaxflow.load_pretrained("toy/chairs", cache=tmp_path), expected)
+    with (tmp_path / "toy.safetensors").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(
+        ValueError, match="is not what it was when toy/chairs was first"
+    ):
+        jaxflow.load_pretrained("toy/chairs", cache=tmp_path)
+
+
+def test_everything_that_is_fetched_has_an_open_licence_and_a_plain_address():
+    known = weights.published()
+    fetched = [each for each in known.values() if each.url]
+    assert len(fetched) > 40
+    for each in fetched:
+        assert each.licence in weights.OPEN_LICENCES
+        assert each.member or each.url.endswith(f"/{each.file}")
+        assert len(each.sha256) in (0, 8, 64)
+        digest = each.file.rpartition("-")[2].removesuffix(".pth")
+        if len(digest) == 8 and set(digest) <= set("0123456789abcdef"):
+            assert each.sha256 == digest
+    assert not known["pwcnet/chairs"].url

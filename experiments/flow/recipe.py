@@ -27,7 +27,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from jaxflow import checkpoint, train
+from jaxflow import convert, train
 from jaxflow.data import augment, folders, synthetic
 from jaxflow.layers import norm
 
@@ -101,7 +101,7 @@ class Options:
         data: Data sets to train on instead, each as LAYOUT=FOLDER; a layout is one of
             `jaxflow.data.folders`, and "chairs" is prepared through TFDS.
         prepared: Where TFDS keeps what it makes of FlyingChairs.
-        start: Run or saved model whose weights to begin with.
+        start: Run, saved model, file or published name of weights to begin with.
         steps: Number of steps to shrink each schedule to.
         batch_size: Pairs in a batch; None for the published number.
         size: Height and width of the crop; None for the published ones.
@@ -188,7 +188,7 @@ def build(
     config = config or dataclasses.replace(module.VARIANTS[variant], **changes)
     model = module.Model(config, rngs=seeded(options))
     if options.start is not None:
-        checkpoint.restore(options.start, model)
+        convert.load_weights(model, options.start)
     return model
 
 

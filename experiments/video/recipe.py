@@ -43,7 +43,7 @@ class Args:
         test: The same, to test the trained net on. Its classes are those of `data`.
         first_label: Number of the first class in lists that do not tell, 0 or 1.
         videos: Folder that the paths of lists are relative to; None for the list's own.
-        start: Run, saved model or published file whose weights to begin with.
+        start: Run, saved model, file or published name of weights to begin with.
         start_classes: How many classes that one has, if not those of the data; the
             classifier then begins anew.
         steps: Number of steps; None for all of the published schedule. Fewer shrink it.
@@ -198,10 +198,7 @@ def build(model_type: Callable, config: Any, args: Args) -> Any:
         return model
     classes = args.start_classes or config.num_classes
     began = fresh(dataclasses.replace(config, num_classes=classes))
-    if args.start.is_dir():
-        checkpoint.restore(args.start, began)
-    else:
-        convert.load_weights(began, args.start)
+    convert.load_weights(began, args.start)
     weights = jax.tree.map(
         lambda old, new: old if old.shape == new.shape else new,
         checkpoint.weights_of(began),

@@ -63,8 +63,10 @@ def read_t7(path: files.Path) -> Any:
         return _Reader(data).read_object()
     except _Fault as error:
         raise files.fault(path, f"is not a readable Torch7 file: {error}") from None
-    except (LookupError, TypeError, ValueError, struct.error) as error:
-        raise files.fault(path, f"is not a readable Torch7 file: {error}") from error
+    except Exception as error:  # numbers and bytes that fit nowhere
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0][:200]
+        what = f"is not a readable Torch7 file ({reason})"
+        raise files.fault(path, what) from error
 
 
 class _Fault(Exception):

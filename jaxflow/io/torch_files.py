@@ -1,9 +1,10 @@
 """Checkpoints written by torch and by NumPy's pickle, read without running their code.
 
 A `.pth` file is a pickle, and a pickle is a program: `torch.load` may call whatever it
-names. The reader here executes only the opcodes that build plain containers, and every
-name in the file must be on a short list: the constructors of tensors and arrays, each
-replaced by an inert stand-in of our own. Any other name is refused.
+names. The reader here executes only the opcodes that build plain containers. No name in
+the file is looked up: the constructors of tensors and arrays are replaced by our own,
+every other name by an inert stand-in (`jaxflow.io.inert`), and the names that attacks
+use are refused.
 
 Three layouts are read: the zip archive of torch 1.6 and later, the chain of pickles of
 earlier torch, and a plain pickle of NumPy arrays (Caffe2's `.pkl`). bfloat16, which
@@ -17,11 +18,12 @@ import os
 import pickle
 import sys
 import zipfile
+from collections.abc import Callable
 from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
-from jaxflow.io import files
+from jaxflow.io import files, inert
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 # What a stride of 0 may unfold to beyond the elements that the file holds.
@@ -62,13 +64,12 @@ def read_torch(path: files.Path) -> Any:
             file.seek(0)
             return _read_zip(path) if is_zip else _read_pickles(path, file.read())
     except _Refusal as refusal:
-        raise files.fault(path, str(refusal)) from None
-    except (
-        *(ArithmeticError, AttributeError, EOFError, LookupError, MemoryError),
-        *(RecursionError, TypeError, ValueError, pickle.UnpicklingError),
-        *(NotImplementedError, zipfile.BadZipFile),
-    ) as error:
-        what = f"is not a readable checkpoint ({type(error).__name__}: {error})"
+        raise files.fault(path, " ".join(str(refusal).split())[:300]) from None
+    except Exception as error:  # opcodes and archives fail in every way there is
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
+        reason = str(error).partition("\n")[0][:200]
+        what = f"is not a readable checkpoint ({type(error).__name__}: {reason})"
         raise files.fault(path, what) from error
 
 
@@ -111,6 +112,8 @@ class _Tensor:
     def __init__(self, storage, offset, size, stride):
         if not isinstance(storage, _Storage):
             raise _Refusal("a tensor has no storage")
+        if not isinstance(size, (tuple, list)) or not isinstance(stride, (tuple, list)):
+            raise _Refusal(f"a tensor has size {size!r} and stride {stride!r}")
         self.storage = storage
         self.offset = offset
         self.size = tuple(size)
@@ -205,6 +208,16 @@ def _rebuild_parameter(tensor, *_):
     return tensor
 
 
+def _rebuild_with_attributes(rebuild, _, arguments, *__):
+    if rebuild not in (_rebuild_tensor, _rebuild_parameter):
+        raise _Refusal(f"has a tensor of an unknown kind: {rebuild!r}")
+    return rebuild(*arguments)
+
+
+def _defaultdict(*arguments):
+    return dict(arguments[1]) if len(arguments) > 1 else {}
+
+
 def _numpy_names() -> dict[tuple[str, str], Any]:
     names: dict[tuple[str, str], Any] = {
         ("numpy", "ndarray"): _Array,
@@ -220,9 +233,14 @@ def _numpy_names() -> dict[tuple[str, str], Any]:
 
 _ALLOWED = {
     ("collections", "OrderedDict"): collections.OrderedDict,
+    ("collections", "defaultdict"): _defaultdict,
+    ("copyreg", "_reconstructor"): inert.reconstruct,
+    ("copy_reg", "_reconstructor"): inert.reconstruct,
     ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
     ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
     ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
+    ("torch._utils", "_rebuild_parameter_with_state"): _rebuild_parameter,
+    ("torch._tensor", "_rebuild_from_type_v2"): _rebuild_with_attributes,
     ("torch", "Size"): tuple,
     **{("torch", name): kind for name, kind in _STORAGES.items()},
     **_numpy_names(),
@@ -232,33 +250,65 @@ _ALLOWED = {
 # The interpreter written in Python, not the faster one in C: the latter allocates
 # whatever length or memo index an opcode claims before it looks at the file.
 class _Unpickler(pickle._Unpickler):
-    """Builds containers, tensors and arrays; refuses every other name."""
+    """Builds containers, tensors and arrays; all else is inert or refused."""
 
     def __init__(self, file: io.BytesIO):
         super().__init__(file, encoding="latin1")
         self.storages: dict[str, _Storage] = {}
 
     stack: list  # the operands of the opcodes
+    read: Callable[[int], bytes]
+    append: Callable[[Any], None]
 
     def load_build(self) -> None:
         state = self.stack.pop()
-        if isinstance(self.stack[-1], (_Array, _Dtype)):
-            self.stack[-1].__setstate__(state)
-        elif not isinstance(self.stack[-1], collections.OrderedDict):
+        target = self.stack[-1]
+        if isinstance(target, (_Array, _Dtype)):
+            target.__setstate__(state)
+        elif not isinstance(target, (dict, inert.Foreign)):
             raise _Refusal("sets attributes of something that is not an array")
+
+    def load_newobj(self) -> None:
+        arguments, kind = self.stack.pop(), self.stack.pop()
+        self.stack.append(self._build(kind, arguments))
+
+    def load_newobj_ex(self) -> None:
+        self.stack.pop()
+        self.load_newobj()
+
+    def load_bytearray8(self) -> None:
+        size = int.from_bytes(self.read(8), "little")
+        data = self.read(size)  # the original allocates what is claimed first
+        if len(data) != size:
+            raise _Refusal(f"claims {size} bytes and ends after {len(data)}")
+        self.append(bytearray(data))
+
+    def _build(self, kind: Any, arguments: Any) -> Any:
+        if kind not in (collections.OrderedDict, _Array, _Dtype) and not isinstance(
+            kind, inert.Foreign
+        ):
+            raise _Refusal(f"builds {kind!r}, which is no class")
+        return kind(*arguments)
 
     dispatch: ClassVar[dict[int, Any]] = {
         **pickle._Unpickler.dispatch,
         pickle.BUILD[0]: load_build,
+        pickle.BYTEARRAY8[0]: load_bytearray8,
+        pickle.NEWOBJ[0]: load_newobj,
+        pickle.NEWOBJ_EX[0]: load_newobj_ex,
     }
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ALLOWED:
+        if (module, name) in _ALLOWED:
+            return _ALLOWED[module, name]
+        unread = module == "torch._utils" and name.startswith("_rebuild")
+        if unread or inert.is_alarming(module, name):
             raise _Refusal(
-                f"refers to {module}.{name}, which is not a tensor: refused, because "
-                "loading it could run code; save the state dict alone"
+                f"refers to {module}.{name}, which is no part of weights that are read "
+                "here: refused, because loading it could run code; save the state dict "
+                "alone"
             )
-        return _ALLOWED[module, name]
+        return inert.Foreign(f"{module}.{name}")
 
     def get_extension(self, code: int) -> NoReturn:
         raise _Refusal(f"refers to extension {code}: refused")
@@ -338,6 +388,8 @@ def _materialise(root: Any) -> Any:
             if id(value) not in done:
                 done[id(value)] = value.array()
             return done[id(value)]
+        if isinstance(value, inert.Foreign) and value.items:
+            value = value.items
         if not isinstance(value, (dict, list, tuple)):
             return value
         if id(value) not in done:

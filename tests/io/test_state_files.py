@@ -1,6 +1,8 @@
 """Tests for jaxflow.io.state_files."""
 
 import json
+import pathlib
+import pickle
 import struct
 
 import ml_dtypes
@@ -10,6 +12,9 @@ import safetensors.numpy
 from flax import serialization
 
 from jaxflow.io import state_files
+from tests.io import test_torch7
+
+FIXTURES = pathlib.Path(__file__).parent.parent / "fixtures"
 
 
 def test_reads_bfloat16_safetensors(tmp_path):
@@ -76,3 +81,58 @@ def test_a_record_is_read_only_if_it_is_one(tmp_path):
     ):
         safetensors.numpy.save_file(arrays, path, metadata=metadata)
         assert state_files.read(path)[1] == expected
+
+
+def originals(folder):
+    """Returns small checkpoints of every format, by file name."""
+    rng = np.random.default_rng(0)
+    arrays = {
+        "a.weight": rng.normal(size=(3, 4)).astype(np.float32),
+        "a.bias": rng.normal(size=3).astype(np.float32),
+    }
+    layer = {
+        "__class__": "nn.Linear",
+        "weight": arrays["a.weight"],
+        "iSize": np.ones(2),
+    }
+    network = {"__class__": "nn.Sequential", "modules": {1: layer}}
+    test_torch7.Writer().write(network).save(folder / "net.t7")
+    safetensors.numpy.save_file(arrays, folder / "net.safetensors", {"model": "m"})
+    found = {path.name: path.read_bytes() for path in folder.iterdir()}
+    found |= {f"{p}.pkl": pickle.dumps({"blobs": arrays}, p) for p in range(6)}
+    found["net.msgpack"] = serialization.msgpack_serialize({"a": arrays})
+    for name in ("zip.pth", "legacy.pth.tar"):
+        found[name] = (FIXTURES / name).read_bytes()
+    return found
+
+
+def mutated(content, rng):
+    """Returns a file with one to three kinds of damage."""
+    content = bytearray(content)
+    for _ in range(rng.integers(1, 4)):
+        place, kind = int(rng.integers(len(content) + 1)), rng.integers(4)
+        if kind == 0:
+            content[place : place + 1] = rng.bytes(1)
+        elif kind == 1:
+            del content[place:]
+        elif kind == 2:
+            del content[place : place + int(rng.integers(1, 9))]
+        else:
+            marks = (b"\xff" * 4, bytes(4), b"\xff\xff\xff\x7f", b"\0\0\0\x80")
+            content[place : place + 4] = marks[rng.integers(4)]
+    return bytes(content)
+
+
+def test_damaged_files_are_one_line_that_names_them(tmp_path):
+    rng = np.random.default_rng(5)
+    (tmp_path / "whole").mkdir()
+    for name, content in originals(tmp_path / "whole").items():
+        path = tmp_path / name
+        for _ in range(80):
+            path.write_bytes(mutated(content, rng))
+            try:
+                state_files.read(path)
+            except (OSError, ValueError) as error:
+                assert name in str(error)
+                assert "\n" not in str(error)
+                assert len(str(error)) < 700

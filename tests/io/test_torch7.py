@@ -17,6 +17,7 @@ class Writer:
     def __init__(self):
         self.parts = []
         self.indices = {}
+        self.alive = []  # an id is taken again when its object is gone
 
     def int32(self, *numbers):
         self.parts.append(struct.pack(f"<{len(numbers)}i", *numbers))
@@ -30,6 +31,7 @@ class Writer:
 
     def begin(self, kind, value):
         """Returns whether the contents follow, or only the index of an older one."""
+        self.alive.append(value)
         known = id(value) in self.indices
         index = self.indices.setdefault(id(value), len(self.indices) + 1)
         self.int32(kind, index)

@@ -534,7 +534,8 @@ OPTIONAL = (r"encoder\.base\.level[34]\.project\..*", r"encoder\.dla_up\.ida_4\.
 _SOURCE = "https://github.com/ucbdrive/hd3"
 WEIGHTS = {
     f"{variant}/{data}": spec.Weights(
-        file=f"{prefix}_{data}-{digest}.pth" if digest else f"{prefix}_{data}.pth",
+        file=f"{prefix}_{data}-{digest}.pth",
+        url=f"http://dl.yf.io/hd3/models/{prefix}_{data}-{digest}.pth",
         source=_SOURCE,
         licence="BSD-3-Clause",
         dialect="ucbdrive",
@@ -547,7 +548,10 @@ WEIGHTS = {
         ("hd3_dlaup_hda", "hd3f", 39_561_975, "chairs_things", "462a3896"),
         ("hd3_dlaup_hda", "hd3f", 39_561_975, "chairs_things_kitti", "41b15827"),
         ("hd3_dlaup_hda", "hd3f", 39_561_975, "chairs_things_sintel", "5b4ad51a"),
-        ("hd3c_dlaup_hda", "hd3fc", 39_942_647, "chairs_things", ""),
+        ("hd3c_dlaup_hda", "hd3fc", 39_942_647, "chairs", "1367436d"),
+        ("hd3c_dlaup_hda", "hd3fc", 39_942_647, "chairs_things", "0b92a7f5"),
+        ("hd3c_dlaup_hda", "hd3fc", 39_942_647, "chairs_things_kitti", "bfa97911"),
+        ("hd3c_dlaup_hda", "hd3fc", 39_942_647, "chairs_things_sintel", "0be17c83"),
     )
 }
 

@@ -427,13 +427,52 @@ TINY = Config(
 VARIANTS = {"raft_large": Config(), "raft_small": _SMALL}
 
 _PRINCETON = "https://github.com/princeton-vl/RAFT"
+_ARCHIVE = "https://www.dropbox.com/s/npt24nvhoojdr0n/models.zip?dl=1"
 _TORCHVISION = "https://pytorch.org/vision/stable/models/raft.html"
+
+
+def _torchvision(file: str, num_params: int, *sintel: float) -> spec.Weights:
+    names = ("sintel_train_clean_epe", "sintel_train_final_epe")
+    return spec.Weights(
+        file=file,
+        source=_TORCHVISION,
+        licence="BSD-3-Clause",
+        dialect="torchvision",
+        sha256=file.rpartition("-")[2].removesuffix(".pth"),
+        url=f"https://download.pytorch.org/models/{file}",
+        num_params=num_params,
+        metrics=dict(zip(names, sintel, strict=False)),
+        citation="Teed and Deng, RAFT, ECCV 2020",
+    )
+
+
+_LARGE, _LITTLE = 5_257_536, 990_162
 WEIGHTS = {
+    "raft_large/chairs_things": _torchvision(
+        "raft_large_C_T_V2-1bb1363a.pth", _LARGE, 1.3822, 2.7161
+    ),
+    "raft_large/chairs_things_v1": _torchvision(
+        "raft_large_C_T_V1-22a6c225.pth", _LARGE, 1.4411, 2.7894
+    ),
+    "raft_large/sintel": _torchvision("raft_large_C_T_SKHT_V2-ff5fadd5.pth", _LARGE),
+    "raft_large/sintel_v1": _torchvision("raft_large_C_T_SKHT_V1-0b8c9e55.pth", _LARGE),
+    "raft_large/kitti": _torchvision("raft_large_C_T_SKHT_K_V2-b5c70766.pth", _LARGE),
+    "raft_large/kitti_v1": _torchvision(
+        "raft_large_C_T_SKHT_K_V1-4a6a5039.pth", _LARGE
+    ),
+    "raft_small/chairs_things": _torchvision(
+        "raft_small_C_T_V2-01064c6d.pth", _LITTLE, 1.9901, 3.2831
+    ),
+    "raft_small/chairs_things_v1": _torchvision(
+        "raft_small_C_T_V1-ad48884c.pth", _LITTLE, 2.1231, 3.2790
+    ),
     "raft_large/things": spec.Weights(
         file="raft-things.pth",
         source=_PRINCETON,
         licence="BSD-3-Clause",
         dialect="princeton",
+        url=_ARCHIVE,
+        member="models/raft-things.pth",
         num_params=5_257_536,
         metrics={"sintel_train_clean_epe": 1.43, "sintel_train_final_epe": 2.71},
         citation="Teed and Deng, RAFT, ECCV 2020",
@@ -443,6 +482,8 @@ WEIGHTS = {
         source=_PRINCETON,
         licence="BSD-3-Clause",
         dialect="princeton",
+        url=_ARCHIVE,
+        member="models/raft-small.pth",
         num_params=990_162,
         metrics={"sintel_train_clean_epe": 2.21, "sintel_train_final_epe": 3.35},
         citation="Teed and Deng, RAFT, ECCV 2020",

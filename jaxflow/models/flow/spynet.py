@@ -186,6 +186,7 @@ KEYS = {
             for level in range(_MAX_NETWORKS)
             for index in range(5)
         ),
-        (r".*\.(gradWeight|gradBias|gradInput|output|finput|fgradInput)", None),
+        # What a layer works with beside its weights.
+        (r".*\.(?!weight$|bias$)\w+", None),
     ),
 }

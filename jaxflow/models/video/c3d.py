@@ -149,12 +149,16 @@ TINY = Config(num_classes=5, crop_size=32, num_frames=16, width=4, dense_feature
 
 VARIANTS = {"c3d": Config(), "c3d_sports1m": Config(num_classes=487)}
 
+_UCF101 = "c3d_sports1m-pretrained_8xb30-16x1x1-45e_ucf101-rgb"
 WEIGHTS = {
     "c3d/ucf101": spec.Weights(
-        file="c3d_sports1m-pretrained_8xb30-16x1x1-45e_ucf101-rgb.pth",
+        file=f"{_UCF101}_20220811-31723200.pth",
         source="https://github.com/open-mmlab/mmaction2 (configs/recognition/c3d)",
         licence="Apache-2.0",
         dialect="mmaction2",
+        sha256="31723200",
+        url="https://download.openmmlab.com/mmaction/v1.0/recognition/c3d/"
+        f"{_UCF101}/{_UCF101}_20220811-31723200.pth",
         num_params=78_409_573,
         citation="Tran et al., Learning Spatiotemporal Features with 3D ConvNets, 2015",
     ),

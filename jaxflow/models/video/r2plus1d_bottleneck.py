@@ -158,6 +158,8 @@ WEIGHTS = {
         source="https://github.com/facebookresearch/pytorchvideo (model zoo)",
         licence="Apache-2.0",
         dialect="pytorchvideo",
+        url="https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics/"
+        "R2PLUS1D_16x4_R50.pyth",
         num_params=28_107_600,
         metrics={"kinetics400_top1": 76.01},
         citation="Tran et al., A Closer Look at Spatiotemporal Convolutions, CVPR 2018",

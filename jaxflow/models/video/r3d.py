@@ -150,6 +150,7 @@ def _weights(file, num_params, top1, dialect="torchvision"):
         source="https://download.pytorch.org/models (torchvision)",
         licence="BSD-3-Clause",
         dialect=dialect,
+        url=f"https://download.pytorch.org/models/{file}",
         sha256=file.rpartition("-")[2].removesuffix(".pth"),
         num_params=num_params,
         metrics={"kinetics400_top1": top1},

@@ -8,8 +8,11 @@ Piergiovanni and Ryoo, "Representation Flow for Action Recognition" (CVPR 2019).
 
 The control "TV-L1 twice" is flow-of-flow of the input with nothing that learns.
 
-Weights: none are published. The nets that the authors released are in repflow_hmdb.py
-and repflow_kinetics.py.
+Weights: of the backbones, torchvision's ResNets trained on ImageNet (BSD-3-Clause).
+They saw frames less the mean and deviation of ImageNet, which `mean` and `std` of the
+config are for; loaded by their published name they bring them. None are published of
+the rest: the nets that the authors released are in repflow_hmdb.py and
+repflow_kinetics.py.
 
 Deviations: the paper leaves open what fusion does; here the flow (of fewer frames)
 meets the first frames of the features, "layer_multiply" passes it through a 3 x 3
@@ -27,7 +30,13 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxflow import _checks, ops, spec
-from jaxflow.layers import basic3d, conv, representation_flow, resnet3d
+from jaxflow.layers import (
+    basic3d,
+    conv,
+    representation_flow,
+    resnet3d,
+    resnet3d_keys,
+)
 
 LOCATIONS = ("input", "stem", "stage1", "stage2", "stage3", "stage4")
 FLOWS = ("none", "single", "flow_of_flow", "flow_conv_flow")
@@ -63,6 +72,8 @@ class Config:
         learn: What of it learns; see `representation_flow.FlowLayer`.
         normalise_over: "tensor" or "sample"; see `representation_flow.normalise`.
         dropout_rate: Before the classifier.
+        mean: Subtracted from RGB in [0, 1].
+        std: Divided by.
     """
 
     num_classes: int = 400
@@ -88,6 +99,8 @@ class Config:
     learn: tuple[int, ...] = (0, 1, 1, 1, 1)
     normalise_over: Literal["tensor", "sample"] = "sample"
     dropout_rate: float = 0.5
+    mean: tuple[float, float, float] = (0.45, 0.45, 0.45)
+    std: tuple[float, float, float] = (0.225, 0.225, 0.225)
 
 
 class Fusion(nnx.Module):
@@ -242,7 +255,10 @@ class Model(nnx.Module):
         Raises:
             ValueError: If the clip is too short.
         """
-        x = resnet3d.normalise(clip)
+        mean, std = (
+            jnp.asarray(c, clip.dtype) for c in (self.config.mean, self.config.std)
+        )
+        x = (clip - mean) / std
         for part in self.parts[: self.place]:
             x = part(x)
         joined = x
@@ -289,12 +305,14 @@ TINY = Config(
     iterations=2,
 )
 
-_R18, _R34, _R50 = basic3d.DEPTHS[18], basic3d.DEPTHS[34], resnet3d.DEPTHS[50]
+_R18, _R34 = basic3d.DEPTHS[18], basic3d.DEPTHS[34]
+_R50, _R101 = resnet3d.DEPTHS[50], resnet3d.DEPTHS[101]
 _CONTROL = {"location": "input", "flow": "flow_of_flow", "learn": (0,) * 5}
 VARIANTS = {
     "resnet18_2d": Config(blocks=_R18, flow="none"),
     "resnet34_2d": Config(flow="none"),
     "resnet50_2d": Config(bottleneck=True, blocks=_R50, flow="none"),
+    "resnet101_2d": Config(bottleneck=True, blocks=_R101, flow="none"),
     "repflow_resnet18": Config(blocks=_R18),
     "repflow_resnet34": Config(),
     "repflow_resnet50": Config(
@@ -308,7 +326,43 @@ VARIANTS = {
     "tvl1_twice_resnet34": Config(**_CONTROL),
 }
 
-WEIGHTS = {}
+_IMAGENET = {
+    "num_classes": 1000,
+    "crop_size": 224,
+    "mean": (0.485, 0.456, 0.406),
+    "std": (0.229, 0.224, 0.225),
+}
+
+
+def _weights(file: str, num_params: int, top1: float, dialect: str) -> spec.Weights:
+    return spec.Weights(
+        file=file,
+        source="https://download.pytorch.org/models (torchvision)",
+        licence="BSD-3-Clause",
+        dialect=dialect,
+        sha256=file.rpartition("-")[2].removesuffix(".pth"),
+        url=f"https://download.pytorch.org/models/{file}",
+        config=_IMAGENET,
+        num_params=num_params,
+        metrics={"imagenet_top1": top1},
+        citation="He et al., Deep Residual Learning for Image Recognition, CVPR 2016",
+    )
+
+
+WEIGHTS = {
+    "resnet18_2d/imagenet": _weights(
+        "resnet18-f37072fd.pth", 11_689_512, 69.758, "torchvision"
+    ),
+    "resnet34_2d/imagenet": _weights(
+        "resnet34-b627a593.pth", 21_797_672, 73.314, "torchvision"
+    ),
+    "resnet50_2d/imagenet": _weights(
+        "resnet50-0676ba61.pth", 25_557_032, 76.13, "torchvision_bottleneck"
+    ),
+    "resnet101_2d/imagenet": _weights(
+        "resnet101-63fe2227.pth", 44_549_160, 77.374, "torchvision_bottleneck"
+    ),
+}
 
 _PAPER = "Piergiovanni and Ryoo, CVPR 2019"
 PUBLISHED = {
@@ -319,4 +373,10 @@ PUBLISHED = {
     "repflow_resnet34": spec.Published(source=_PAPER, parameters="21"),
 }
 
-KEYS = {}
+_STAGES = [f"parts.{number}" for number in range(1, 5)]
+KEYS = {
+    "torchvision": resnet3d_keys.image_keys(
+        "parts.0.conv", _STAGES, ("first", "second")
+    ),
+    "torchvision_bottleneck": resnet3d_keys.image_keys("parts.0.conv", _STAGES, "abc"),
+}

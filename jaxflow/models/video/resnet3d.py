@@ -23,7 +23,7 @@ import jax
 from flax import nnx
 
 from jaxflow import ops, spec
-from jaxflow.layers import non_local, resnet3d
+from jaxflow.layers import non_local, resnet3d, resnet3d_keys
 
 Windows = tuple[tuple[int, ...], ...]
 Indices = tuple[tuple[int, ...], ...]
@@ -172,6 +172,7 @@ def _weights(file, dialect, num_params, top1, source):
         source=source,
         licence="Apache-2.0",
         dialect=dialect,
+        url=f"{_SERVERS[source]}/{file}",
         num_params=num_params,
         metrics={"kinetics400_top1": top1},
         citation="Feichtenhofer et al., SlowFast, ICCV 2019",
@@ -180,6 +181,11 @@ def _weights(file, dialect, num_params, top1, source):
 
 _PYSLOWFAST = "https://github.com/facebookresearch/SlowFast (MODEL_ZOO.md)"
 _PYTORCHVIDEO = "https://github.com/facebookresearch/pytorchvideo (model zoo)"
+_FAIR = "https://dl.fbaipublicfiles.com"
+_SERVERS = {
+    _PYSLOWFAST: f"{_FAIR}/pyslowfast/model_zoo/kinetics400",
+    _PYTORCHVIDEO: f"{_FAIR}/pytorchvideo/model_zoo/kinetics",
+}
 WEIGHTS = {
     "slow_r50/kinetics400": _weights(
         "SLOW_8x8_R50.pyth", "pytorchvideo", 32_454_096, 74.58, _PYTORCHVIDEO
@@ -251,13 +257,15 @@ PUBLISHED = {
 }
 
 KEYS = {
-    "pyslowfast": resnet3d.pyslowfast_keys("slow"),
-    "pytorchvideo": resnet3d.pytorchvideo_keys("slow", projection=5),
+    "pyslowfast": resnet3d_keys.pyslowfast_keys("slow"),
+    "pytorchvideo": resnet3d_keys.pytorchvideo_keys("slow", projection=5),
     # The pool behind res2 is a block of its own there, in C2D and I3D.
-    "pytorchvideo_pool": resnet3d.pytorchvideo_keys(
+    "pytorchvideo_pool": resnet3d_keys.pytorchvideo_keys(
         "slow", stages=(1, 3, 4, 5), projection=6
     ),
-    "caffe2": resnet3d.caffe2_keys("slow"),
+    "caffe2": resnet3d_keys.caffe2_keys("slow"),
     # A 2-D ResNet, trained on images: its kernels are inflated.
-    "torchvision_2d": resnet3d.image_keys("slow"),
+    "torchvision_2d": resnet3d_keys.image_keys(
+        "slow.stem", [f"slow.res{number}" for number in range(2, 6)], "abc"
+    ),
 }

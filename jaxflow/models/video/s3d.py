@@ -180,6 +180,7 @@ WEIGHTS = {
         licence="BSD-3-Clause",
         dialect="torchvision",
         sha256="d76dad2f",
+        url="https://download.pytorch.org/models/s3d-d76dad2f.pth",
         num_params=8_320_048,
         metrics={"kinetics400_top1": 68.368},
         citation="Xie et al., Rethinking Spatiotemporal Feature Learning, ECCV 2018",

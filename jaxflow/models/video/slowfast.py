@@ -24,7 +24,7 @@ import numpy as np
 from flax import nnx
 
 from jaxflow import _checks, ops, spec
-from jaxflow.layers import non_local, representation_flow, resnet3d
+from jaxflow.layers import non_local, representation_flow, resnet3d, resnet3d_keys
 
 Indices = tuple[tuple[int, ...], ...]
 FAST_CHANNELS = {"rgb": 3, "gray": 1, "time_difference": 1, "flow": 2, "half_size": 3}
@@ -327,6 +327,7 @@ def _weights(file, dialect, num_params, top1, source):
         source=source,
         licence="Apache-2.0",
         dialect=dialect,
+        url=f"{_SERVERS[source]}/{file}",
         num_params=num_params,
         metrics={"kinetics400_top1": top1},
         citation="Feichtenhofer et al., SlowFast, ICCV 2019",
@@ -335,6 +336,11 @@ def _weights(file, dialect, num_params, top1, source):
 
 _PYSLOWFAST = "https://github.com/facebookresearch/SlowFast (MODEL_ZOO.md)"
 _PYTORCHVIDEO = "https://github.com/facebookresearch/pytorchvideo (model zoo)"
+_FAIR = "https://dl.fbaipublicfiles.com"
+_SERVERS = {
+    _PYSLOWFAST: f"{_FAIR}/pyslowfast/model_zoo/kinetics400",
+    _PYTORCHVIDEO: f"{_FAIR}/pytorchvideo/model_zoo/kinetics",
+}
 WEIGHTS = {
     "slowfast_4x16_r50/kinetics400": _weights(
         "SLOWFAST_4x16_R50.pyth", "pytorchvideo", 34_480_216, 75.34, _PYTORCHVIDEO
@@ -431,7 +437,7 @@ PUBLISHED = {
 }
 
 KEYS = {
-    "pyslowfast": resnet3d.pyslowfast_keys("slow", "fast"),
-    "pytorchvideo": resnet3d.pytorchvideo_keys("slow", "fast", projection=6),
-    "caffe2": resnet3d.caffe2_keys("slow", "fast"),
+    "pyslowfast": resnet3d_keys.pyslowfast_keys("slow", "fast"),
+    "pytorchvideo": resnet3d_keys.pytorchvideo_keys("slow", "fast", projection=6),
+    "caffe2": resnet3d_keys.caffe2_keys("slow", "fast"),
 }

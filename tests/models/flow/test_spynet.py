@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxflow import convert, estimate, models
+from jaxflow import cli, convert, estimate, models
 from jaxflow.models.flow import spynet
 from tests import golden
+from tests.convert import states
+from tests.io import test_torch7
 
 
 @pytest.fixture(scope="module")
@@ -117,3 +119,70 @@ def test_flow_stays_float32_where_frames_are_bfloat16():
     assert half.dtype == jnp.float32
     # bfloat16 has 8 bits; the flow of fresh weights is of order 1.
     assert jnp.mean(jnp.abs(half - exact)) < 0.03
+
+
+def official_folder(folder, tag, levels, rng):
+    """Writes one Torch7 file a level, with all the fields that nn's layers have."""
+    channels, kernels = (8, 32, 64, 32, 16, 2), {}
+    for level in range(levels):
+        modules = {}
+        for index in range(5):
+            shape = (channels[index + 1], channels[index], 7, 7)
+            kernels[level, index] = rng.normal(size=shape).astype(np.float32)
+            modules[2 * index + 1] = {
+                "__class__": "nn.SpatialConvolution",
+                "_type": "torch.FloatTensor",
+                "weight": kernels[level, index].reshape(shape[0], -1).copy(),
+                "bias": rng.normal(size=shape[0]).astype(np.float32),
+                "gradWeight": np.zeros((shape[0], 4), np.float32),
+                "gradBias": np.zeros(shape[0], np.float32),
+                "gradInput": np.zeros((1, 2), np.float32),
+                "output": np.full((1, 2), np.nan, np.float32),
+                "finput": np.zeros((1, 2), np.float32),
+                "fgradInput": np.zeros((1, 2), np.float32),
+                "_input": {1: np.zeros((1, 2), np.float32)},
+                "iSize": np.array([1, shape[1], 12, 16]),
+                "train": False,
+                "kW": 7,
+                "padH": 3,
+            }
+            if index < 4:
+                modules[2 * index + 2] = {
+                    "__class__": "nn.ReLU",
+                    "inplace": True,
+                    "threshold": 0,
+                    "output": np.zeros((1, 2), np.float32),
+                }
+        network = {"__class__": "nn.Sequential", "modules": modules}
+        network["gradInput"] = np.zeros((1, 2), np.float32)
+        path = folder / f"modelL{level + 1}_{tag}.t7"
+        test_torch7.Writer().write(network).save(path)
+    return kernels
+
+
+def test_reads_the_official_torch7_files(tmp_path, monkeypatch, rng):
+    monkeypatch.chdir(tmp_path)
+    kernels = official_folder(tmp_path, "F", 6, rng)
+    (tmp_path / "README.md").write_text("x")
+    (tmp_path / "out").mkdir()
+    several = sorted(str(path) for path in tmp_path.glob("*.t7"))
+    for source in (tmp_path, str(tmp_path / "modelL*_F.t7"), several):
+        model = models.describe("spynet")
+        convert.load_weights(model, source)
+        for (level, index), kernel in kernels.items():
+            layer = model.levels[level].convs[index]
+            np.testing.assert_array_equal(
+                layer.kernel[...], kernel.transpose(2, 3, 1, 0)
+            )
+    for words in ([str(tmp_path)], ["modelL*_F.t7"], several):
+        words = ["convert", *words, "--model", "spynet", "-o", "out/w.safetensors"]
+        assert cli.main(words) == 0
+        states.assert_same(
+            convert.load_weights(models.describe("spynet"), "out/w.safetensors"), model
+        )
+    official_folder(tmp_path, "3", 5, rng)
+    official_folder(tmp_path, "4", 5, rng)
+    message = r"holds 3 checkpoints: modelL\*_3.t7, modelL\*_4.t7, modelL\*_F.t7"
+    with pytest.raises(ValueError, match=message):
+        convert.load_weights(models.describe("spynet"), tmp_path)
+    convert.load_weights(models.describe("spynet_chairs"), tmp_path / "modelL*_4.t7")
