@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from jaxflow import metrics as metrics
     from jaxflow import models as models
     from jaxflow import ops as ops
+    from jaxflow import quality as quality
     from jaxflow import train as train
     from jaxflow import viz as viz
     from jaxflow import weights as weights
@@ -52,6 +53,7 @@ _NAMESPACES = (
     "metrics",
     "models",
     "ops",
+    "quality",
     "train",
     "viz",
     "weights",

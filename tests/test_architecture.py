@@ -11,7 +11,7 @@ ROOT = pathlib.Path(jaxflow.__file__).parent
 FLOORS = (
     {"__version__", "_checks", "spec"},
     {"ops", "io"},
-    {"classical", "layers", "losses", "metrics", "viz", "data", "diffusion"},
+    {"classical", "layers", "losses", "metrics", "viz", "data", "diffusion", "quality"},
     {"models"},
     {"weights", "inference", "splitting"},
     {"estimate", "views", "convert", "cost", "evaluate"},

@@ -16,6 +16,7 @@ _SUBMODULES = (
     "lists",
     "loaders",
     "motion_classes",
+    "moving_shapes",
     "official_lists",
     "photometric",
     "synthetic",

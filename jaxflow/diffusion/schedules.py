@@ -110,7 +110,8 @@ def zero_terminal_snr(betas: npt.ArrayLike) -> npt.NDArray[np.float64]:
     alphas = np.sqrt(alpha_bars(betas))
     shifted = (alphas - alphas[-1]) * alphas[0] / (alphas[0] - alphas[-1])
     bars = shifted**2
-    return 1 - bars / np.concatenate([[1.0], bars[:-1]])
+    before = np.concatenate([np.ones(1), bars[:-1]])
+    return np.asarray(1 - bars / before, np.float64)
 
 
 def alpha_bars(betas: npt.ArrayLike) -> npt.NDArray[np.float64]:
