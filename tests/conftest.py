@@ -52,7 +52,7 @@ def cheap_compilation(request):
     """
     whole = request.path.parent.name in ("classical", "data", "demo", "experiments")
     cheap = whole or request.path.stem == "test_contract"
-    # What XLA 0.7 makes of a search for corners without optimisation is wrong.
+    # Without optimisation, JAX 0.7 misses corners; nobody runs it like that.
     cheap = cheap and request.path.stem != "test_features"
     jax.config.update("jax_disable_most_optimizations", cheap)
     yield

@@ -54,7 +54,19 @@ def test_equals_the_authors_code(case, name):
     np.testing.assert_allclose(loss, arrays[f"loss_{name}"], rtol=1e-5)
 
 
-def test_gradients_equal_the_authors_code(case):
+@pytest.fixture
+def as_written():
+    """Keeps XLA from rounding otherwise than the code says.
+
+    The loss has kinks, and the flow starts at some of them: its slope jumps by 5e-3
+    when the start moves by 1e-7 px, or when fused operations round to the other side.
+    """
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+def test_gradients_equal_the_authors_code(case, as_written):
     arrays, images, configs = case
     name = "s1w1i5"
     graph, state = build(configs[name], initial_size=images[0].shape[1:3])
