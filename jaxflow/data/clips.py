@@ -206,6 +206,8 @@ def read_clip(
 ) -> np.ndarray:
     """Decodes one clip of a video.
 
+    Its frames are counted by decoding, once a file; see `io.video_info`.
+
     Args:
         path: The file.
         num_frames: Frames of the clip.
@@ -232,8 +234,10 @@ def read_clip(
         generator=generator,
     )
     first, last = int(wanted[0]), int(wanted[-1])
-    frames = list(io.read_video(path, start=first, stop=last + 1))
-    return np.stack([frames[i - first] for i in wanted])
+    needed = set(wanted.tolist())
+    stream = enumerate(io.read_video(path, start=first, stop=last + 1), start=first)
+    kept = {index: frame for index, frame in stream if index in needed}
+    return np.stack([kept[index] for index in wanted.tolist()])
 
 
 def resized_crop(
