@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from jaxflow.estimate import estimate_clip as estimate_clip
     from jaxflow.estimate import estimate_flow as estimate_flow
     from jaxflow.estimate import stream_flow as stream_flow
+    from jaxflow.generation import generate as generate
     from jaxflow.models import create_model as create_model
     from jaxflow.models import list_models as list_models
 
@@ -66,6 +67,7 @@ _FUNCTIONS = {
     "estimate_both_ways": "estimate",
     "estimate_clip": "estimate",
     "estimate_flow": "estimate",
+    "generate": "generation",
     "list_models": "models",
     "load_model": "convert",
     "load_pretrained": "convert",

@@ -14,7 +14,7 @@ FLOORS = (
     {"classical", "layers", "losses", "metrics", "viz", "data", "diffusion", "quality"},
     {"models"},
     {"weights", "inference", "splitting"},
-    {"estimate", "views", "convert", "cost", "evaluate"},
+    {"estimate", "generation", "views", "convert", "cost", "evaluate"},
     {"explain", "checkpoint"},
     {"classify", "train"},
     {"demo"},

@@ -209,6 +209,48 @@ def _around(latent: list[int], done: set[int], room: int) -> list[int]:
     return after + before[: room - len(after)]
 
 
+def between(
+    observed: npt.ArrayLike, *, most: int, new: int | None = None
+) -> list[Stage]:
+    """Plans how to generate the missing frames of a video, whichever are given.
+
+    From the first on, `new` missing frames are generated at a time, given the nearest
+    done frames behind and before them.
+
+    Args:
+        observed: Which frames are given, (T,) bool.
+        most: Frames that the model takes at once.
+        new: Frames that a stage generates at most; None is half of `most`, or all that
+            are missing if they and the given ones fit.
+
+    Raises:
+        ValueError: If all frames are given, or `new` leaves nothing to observe.
+    """
+    observed = np.asarray(observed, bool)
+    missing = np.flatnonzero(~observed).tolist()
+    done = set(np.flatnonzero(observed).tolist())
+    if not missing:
+        raise ValueError("`observed` must leave frames to generate; all are given")
+    if new is None:
+        new = len(missing) if len(observed) <= most else max(most // 2, 1)
+    elif not 1 <= new < most:
+        raise ValueError(f"`new` must be in 1 ... {most - 1}; got {new}")
+    stages = []
+    if not done and len(missing) > most:
+        stages.append(Stage([], missing[:most]))
+        done, missing = set(missing[:most]), missing[most:]
+    for start in range(0, len(missing), new):
+        latent = missing[start : start + new]
+        inner = [i for i in range(latent[0], latent[-1]) if i in done]
+        room = most - len(latent) - len(inner)
+        while room < 0:
+            # Far-spread frames have too many between them: the last ones that fit.
+            inner, room = inner[1:], room + 1
+        stages.append(Stage(sorted({*inner, *_around(latent, done, room)}), latent))
+        done |= set(latent)
+    return stages
+
+
 def fill(
     key: jax.Array,
     sample: Sample,
@@ -216,6 +258,7 @@ def fill(
     stages: list[Stage],
     *,
     most: int,
+    pads: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> np.ndarray:
     """Generates the missing frames of a video, stage by stage.
@@ -232,6 +275,8 @@ def fill(
         video: (B, T, ...), given frames in place; what others hold has no effect.
         stages: From `schedule`, or by hand.
         most: K, frames that the model takes at once.
+        pads: Whether clips are padded to K; for a model that cannot tell padding they
+            must not be, and every length is compiled anew.
         progress: Called with (stages done, stages in all) after each.
 
     Returns:
@@ -245,11 +290,12 @@ def fill(
     _check_stages(stages, filled.shape[1], most)
     for frame in {i for stage in stages for i in stage.latent}:
         filled[:, frame] = 0
-    rows = (filled.shape[0], most)
     for number, stage in enumerate(stages):
         frames = sorted({*stage.observed, *stage.latent})
-        indices = np.array(frames + (most - len(frames)) * [0], np.int32)
-        real = np.arange(most) < len(frames)
+        padding = most - len(frames) if pads else 0
+        indices = np.array(frames + padding * [0], np.int32)
+        rows = (filled.shape[0], len(indices))
+        real = np.arange(len(indices)) < len(frames)
         new = np.isin(indices, stage.latent) & real
         clip = sample(
             jax.random.fold_in(key, number),

@@ -116,7 +116,7 @@ def zero_terminal_snr(betas: npt.ArrayLike) -> npt.NDArray[np.float64]:
 
 def alpha_bars(betas: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Returns alpha^2 of every step: the running product of 1 - beta."""
-    return np.cumprod(1 - np.asarray(betas, np.float64))
+    return np.cumprod(1 - np.asarray(betas, np.float64)).astype(np.float64)
 
 
 def cosine_log_snr(

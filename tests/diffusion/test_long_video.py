@@ -101,3 +101,23 @@ def test_fill_rejects_stages_that_cannot_be():
     ):
         with pytest.raises(ValueError, match=match):
             long_video.fill(key, counting, video, [stage], most=3)
+
+
+def test_gaps_are_filled_once_from_frames_that_are_done(rng):
+    for _ in range(200):
+        length, most = int(rng.integers(2, 60)), int(rng.integers(2, 12))
+        observed = rng.uniform(size=length) < rng.choice([0, 0.1, 0.5, 0.9])
+        if observed.all():
+            continue
+        done = set(np.flatnonzero(observed))
+        for stage in long_video.between(observed, most=most):
+            assert set(stage.observed) <= done
+            assert not set(stage.latent) & done
+            assert 0 < len(stage.latent) <= most
+            assert len(stage.observed) + len(stage.latent) <= most
+            done |= set(stage.latent)
+        assert done == set(range(length))
+    with pytest.raises(ValueError, match="all are given"):
+        long_video.between(np.ones(3), most=2)
+    with pytest.raises(ValueError, match="new"):
+        long_video.between(np.zeros(9), most=4, new=4)

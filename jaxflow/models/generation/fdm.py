@@ -30,6 +30,7 @@ import numpy as np
 from flax import nnx
 
 from jaxflow import _checks, spec
+from jaxflow.diffusion import process
 from jaxflow.layers import attention, conv, generation, norm, resnet3d, timestep
 
 TimeEncoding = Literal["relative", "absolute", "none"]
@@ -367,6 +368,11 @@ class Model(nnx.Module):
         _checks.one_of("time_encoding", config.time_encoding, ENCODINGS)
         self.config = config
         self.multiple = 2 ** (len(config.channel_mult) - 1)
+        self.process = process.Process(
+            schedule=config.schedule,
+            count=config.diffusion_steps,
+            predicts=config.predicts,
+        )
         self.deterministic = True
         width = config.model_channels
         self.embedding = 4 * width

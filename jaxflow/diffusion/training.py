@@ -1,0 +1,79 @@
+"""Training of a diffusion network: masks and noise for a batch, and its loss.
+
+draw = lambda key: training.batch(key, videos(key), model.process, most=8)
+step = train.make_step(model, training.loss, optimiser, draw=draw)
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+
+from jaxflow.diffusion import losses, masks
+from jaxflow.diffusion import process as processes
+
+
+class Batch(NamedTuple):
+    """What a network is trained on in one step.
+
+    Attributes:
+        noised: Clips with noise and what to say of them.
+        clean: The clips, (B, K, H, W, C) in [-1, 1].
+        selection: Numbers of their frames, which are observed and which are latent.
+        condition: What they are conditioned on, or None.
+    """
+
+    noised: processes.Noised
+    clean: jax.Array
+    selection: masks.Selection
+    condition: jax.Array | None = None
+
+
+def batch(
+    key: jax.Array,
+    videos: jax.Array,
+    process: processes.Process,
+    *,
+    most: int,
+    condition: jax.Array | None = None,
+) -> Batch:
+    """Draws masks and noise for videos; a pure function, for use inside a step.
+
+    Args:
+        key: Random key.
+        videos: (B, T, H, W, C) in [-1, 1].
+        process: That the network is trained with, such as `model.process`.
+        most: K, frames that the network sees of each.
+        condition: One for each video, or None.
+    """
+    first, second = jax.random.split(key)
+    number, length = videos.shape[:2]
+    observed, latent = masks.training_masks(first, number, length, most)
+    selection = masks.select(observed, latent, most)
+    clean = masks.gather(videos, selection.indices)
+    return Batch(
+        processes.add_noise(second, process, clean), clean, selection, condition
+    )
+
+
+def loss(model: Any, batch: Batch) -> jax.Array:
+    """Returns the mean squared error of a prediction over the latent frames.
+
+    Args:
+        model: A network of task "generation".
+        batch: From `batch`.
+
+    Returns:
+        A number, for `train.make_step`: (model, batch) -> loss.
+    """
+    context = {"clean": batch.clean, "observed": batch.selection.observed}
+    context |= {"latent": batch.selection.latent, "indices": batch.selection.indices}
+    context = {name: x for name, x in context.items() if name in model.takes}
+    if batch.condition is not None:
+        context["condition"] = batch.condition
+    prediction = model(batch.noised.noisy, batch.noised.time, **context)
+    return losses.prediction_error(
+        prediction,
+        batch.noised.target,
+        frames=batch.selection.latent,
+        average="counted",
+    ).mean()
