@@ -7,7 +7,7 @@ Videos are (T, H, W, C): uint8, or floating in [0, 1]; networks see [-1, 1].
 
 import functools
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -107,7 +107,7 @@ def generate(
     most = min(getattr(network.config, "num_frames", len(video)), len(video))
     stages = _stages(network, mask, task, scheme, most)
     if condition is not None:
-        condition = jnp.asarray(condition)[None]
+        condition = _condition(network, np.asarray(condition))
     sample = clip_sampler(model, settings, process=process)
     scaled = 2 * np.asarray(_unit(video), np.float32) - 1
     scaled[~mask] = 0
@@ -129,6 +129,34 @@ def generate(
     if video.dtype == np.uint8:
         fresh = np.round(255 * fresh)
     return np.where(mask[:, None, None, None], video, fresh.astype(video.dtype))
+
+
+def default_settings(model: Any, *, conditional: bool) -> Settings:
+    """Returns the settings that `generate` takes for a model.
+
+    Args:
+        model: A network of task "generation".
+        conditional: Whether any frames are observed.
+    """
+    if conditional and "observed" not in model.takes:
+        return Settings(conditioning="reconstruction")
+    return Settings()
+
+
+def places(task: masks.Task, length: int, given: int) -> np.ndarray:
+    """Returns where a task has given frames in a video, (length,) bool.
+
+    Args:
+        task: A name in `masks.TASKS`.
+        length: Frames of the video.
+        given: Number of given frames; with none all are to be generated.
+
+    Raises:
+        ValueError: As for `masks.task`.
+    """
+    if not given:
+        return np.zeros(length, bool)
+    return masks.task(task, length, given=given)
 
 
 def clip_sampler(
@@ -272,10 +300,7 @@ def _placed(task: str, frames: np.ndarray, length: int | None):
         raise ValueError(
             f"`length` must be more than the {len(frames)} given frames; got {length}"
         )
-    if len(frames):
-        mask = masks.task(task, length, given=len(frames))  # type: ignore[arg-type]
-    else:
-        mask = np.zeros(length, bool)
+    mask = places(cast(masks.Task, task), length, len(frames))
     video = np.zeros((length, *frames.shape[1:]), frames.dtype)
     video[mask] = frames
     return video, mask
@@ -289,8 +314,7 @@ def _unit(video: np.ndarray) -> np.ndarray:
 def _settings(model: Any, settings: Settings | None, conditional: bool) -> Settings:
     trained = "observed" in model.takes
     if settings is None:
-        way: Conditioning = "network" if trained else "reconstruction"
-        settings = Settings(conditioning=way if conditional else "network")
+        settings = default_settings(model, conditional=conditional)
     _checks.one_of("settings.sampler", settings.sampler, SAMPLERS)
     _checks.one_of("settings.conditioning", settings.conditioning, CONDITIONINGS)
     if conditional and settings.conditioning == "network" and not trained:
@@ -301,6 +325,20 @@ def _settings(model: Any, settings: Settings | None, conditional: bool) -> Setti
     if not 0 <= settings.noise <= 1:
         raise ValueError(f"`settings.noise` must be in [0, 1]; got {settings.noise}")
     return settings
+
+
+def _condition(model: Any, condition: np.ndarray) -> jax.Array:
+    """Returns the condition of one video, (1, ...)."""
+    classes = getattr(model.config, "num_classes", None)
+    integral = condition.ndim == 0 and condition.dtype.kind in "iu"
+    if classes is not None and not (integral and -1 <= condition < classes):
+        raise ValueError(
+            f"`condition` must be a class from 0 to {classes - 1}, or -1 for none; got "
+            f"{condition}"
+        )
+    if condition.dtype.kind in "iu":
+        condition = condition.astype(np.int32)
+    return jnp.asarray(condition)[None]
 
 
 def _process(model: Any, process: processes.Process | None) -> processes.Process:

@@ -11,7 +11,17 @@ ROOT = pathlib.Path(jaxflow.__file__).parent
 FLOORS = (
     {"__version__", "_checks", "spec"},
     {"ops", "io"},
-    {"classical", "layers", "losses", "metrics", "viz", "data", "diffusion", "quality"},
+    {
+        "classical",
+        "layers",
+        "losses",
+        "metrics",
+        "viz",
+        "data",
+        "diffusion",
+        "quality",
+        "averaging",
+    },
     {"models"},
     {"weights", "inference", "splitting"},
     {"estimate", "generation", "views", "convert", "cost", "evaluate"},

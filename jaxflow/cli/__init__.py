@@ -1,4 +1,4 @@
-"""The command line: ``jaxflow models | flow | classify | evaluate | convert | demo``.
+"""The command line: ``jaxflow models | flow | classify | generate | …``.
 
 What is asked for is checked before it is computed. Bad input ends with one line on
 the standard error and exit code 2. JAX is imported by the commands that need it, so

@@ -1,6 +1,7 @@
 """What the commands share: words of the command line, progress, and messages."""
 
 import argparse
+import contextlib
 import math
 import sys
 import time
@@ -83,6 +84,31 @@ def progress(
     return tqdm.tqdm(
         items, total=total, unit=unit, desc=about, delay=PROGRESS_AFTER, file=sys.stderr
     )
+
+
+@contextlib.contextmanager
+def meter(unit: str, *, quiet: bool = False):
+    """Gives a function (done, total) that shows progress, as `progress` does."""
+    bar: Any = None
+    said = time.monotonic()
+
+    def show(done: int, total: int) -> None:
+        nonlocal bar, said
+        if quiet:
+            return
+        if sys.stderr.isatty():
+            if bar is None:
+                bar = tqdm.tqdm(total=total, unit=unit, file=sys.stderr)
+            bar.update(done - bar.n)
+        elif time.monotonic() - said >= SECONDS_A_LINE:
+            said = time.monotonic()
+            print(f"{unit} {done}/{total}", file=sys.stderr, flush=True)
+
+    try:
+        yield show
+    finally:
+        if bar is not None:
+            bar.close()
 
 
 def _lines(

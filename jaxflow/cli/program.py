@@ -6,7 +6,16 @@ import sys
 from collections.abc import Sequence
 
 from jaxflow import __version__
-from jaxflow.cli import classify, common, convert, demo, evaluate, flow, models
+from jaxflow.cli import (
+    classify,
+    common,
+    convert,
+    demo,
+    evaluate,
+    flow,
+    generate,
+    models,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -72,6 +81,6 @@ def _parser() -> argparse.ArgumentParser:
     version = f"%(prog)s {__version__}"
     parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for verb in (models, flow, classify, evaluate, convert, demo):
+    for verb in (models, flow, classify, generate, evaluate, convert, demo):
         verb.add_command(commands)
     return parser
