@@ -7,13 +7,13 @@
 
 import functools
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import jax
 import numpy as np
 from flax import nnx
 
-from jaxflow import _checks, models
+from jaxflow import _checks
 from jaxflow import views as sampling
 from jaxflow.explain import check_layer as check_layer
 from jaxflow.explain import extract_features as extract_features
@@ -41,8 +41,8 @@ def classify_video(
     """Scores the classes of a video.
 
     Args:
-        model: A recognition network, or a name of `models.list_models("video")` (whose
-            weights are then random).
+        model: A recognition network with its weights. It runs in evaluation mode,
+            whatever mode it is in, and is not changed.
         video: A file, a folder of pictures or a pattern such as ``clip/*.png``; or
             frames, (T, H, W, 3), (T, H, W, 1) or (T, H, W), uint8 or float in [0, 1]. A
             network on flow takes (T, H, W, 2).
@@ -58,14 +58,16 @@ def classify_video(
         (classes,) float32: probabilities of sum 1 for "softmax" and "mean".
 
     Raises:
-        ValueError: If the video is damaged, empty, has NaN, or the wrong shape; or an
-            option is out of range.
+        ValueError: If the video is damaged, empty, has NaN, or the wrong shape; if an
+            option is out of range; or if `model` is no recognition network, such as a
+            name without weights.
         TypeError: If there is no such option.
     """
-    model = models.create_model(model) if isinstance(model, str) else model
     _checks.one_of("combine", combine, ("mean", "max"))
-    views = sample_views(model, video, **options)
-    scores = score_views(model, views, activation=activation, batch_size=batch_size)
+    _checks.one_of("activation", activation, ("softmax", "sigmoid"))
+    network = sampling.check_network(model)
+    views = sample_views(network, video, **options)
+    scores = score_views(network, views, activation=activation, batch_size=batch_size)
     return scores.mean(0) if combine == "mean" else scores.max(0)
 
 
@@ -79,7 +81,7 @@ def score_views(
     """Scores the classes of every view.
 
     Args:
-        model: A recognition network.
+        model: A recognition network; it runs in evaluation mode, and is not changed.
         views: As `sample_views` gives them.
         activation: See `classify_video`.
         batch_size: Views that go through the network at once.
@@ -88,17 +90,20 @@ def score_views(
         (views, classes) float32.
 
     Raises:
-        ValueError: If an option is out of range.
+        ValueError: If an option is out of range, a view is not what the network takes,
+            or there are none.
     """
     _checks.one_of("activation", activation, ("softmax", "sigmoid"))
-    config = cast(Any, model).config
+    graph, state = nnx.split(sampling.check_network(model))
+    config = getattr(model, "config", None)
     logits = getattr(config, "head_mode", "logit_mean") == "logit_mean"
-    graph, state = nnx.split(model)
     scores = []
     for batch, count in sampling.batches(views, batch_size):
         out = _run(graph, state, batch)
         out = getattr(jax.nn, activation)(out) if logits else out
         scores.append(np.asarray(out, np.float32)[:count])
+    if not scores:
+        raise ValueError("`views` must not be empty")
     return np.concatenate(scores)
 
 
@@ -126,4 +131,6 @@ def top_k(
 
 @functools.partial(jax.jit, static_argnums=0)
 def _run(graph, state, clip):
-    return nnx.merge(graph, state, copy=True)(clip)
+    model = nnx.merge(graph, state, copy=True)
+    model.eval()
+    return model(clip)

@@ -2,14 +2,14 @@
 
 import functools
 from collections.abc import Callable, Iterable
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxflow import ops
+from jaxflow import ops, spec
 from jaxflow import views as sampling
 
 
@@ -31,7 +31,7 @@ def extract_features(model: nnx.Module, clip: jax.Array, layer: str) -> jax.Arra
     """Returns what a layer puts out.
 
     Args:
-        model: Any network.
+        model: Any network; it runs in evaluation mode, and is not changed.
         clip: What the model is called with, (B, T, H, W, 3) in [0, 1].
         layer: Dotted path of the layer; one of `layer_names(model)`.
 
@@ -39,10 +39,13 @@ def extract_features(model: nnx.Module, clip: jax.Array, layer: str) -> jax.Arra
         The layer's output: of its last call, if it is called more than once.
 
     Raises:
-        ValueError: If there is no such layer, or the model does not call it.
+        ValueError: If there is no such layer, or the model does not call it, or the
+            clip is not what it takes.
     """
-    graph, state = nnx.split(model)
+    graph, state = nnx.split(sampling.check_network(model))
     _find(model, layer)
+    clip = jnp.asarray(clip)
+    spec.check_pixels("clip", clip)
     return _features(graph, layer, state, clip)
 
 
@@ -77,6 +80,8 @@ def view_features(
                 "array by view"
             )
         kept.append(np.asarray(out, np.float32)[:count])
+    if not kept:
+        raise ValueError("`views` must not be empty")
     return np.concatenate(kept)
 
 
@@ -91,10 +96,12 @@ def grad_cam(
 
     Selvaraju et al., "Grad-CAM" (ICCV 2017), Eqs. 1 and 2: the mean gradient of the
     class's score weighs the channels of a layer, whose weighted sum keeps what is
-    positive.
+    positive. The score is that before the softmax: where the head averages
+    probabilities, the mean of what they are made of, whose gradient does not vanish
+    when the network is sure.
 
     Args:
-        model: A recognition network.
+        model: A recognition network; it runs in evaluation mode, and is not changed.
         clip: (B, T, H, W, 3), RGB in [0, 1].
         layer: Dotted path of a layer with output (B, T', H', W', C);
             `model.cam_layer` by default.
@@ -108,12 +115,14 @@ def grad_cam(
         ValueError: If there is no such layer or class, or the layer's output has
             another rank.
     """
-    classes = cast(Any, model).config.num_classes
-    if class_index is not None and not 0 <= class_index < classes:
-        raise ValueError(f"`class_index` must be below {classes}; got {class_index}")
-    layer = str(cast(Any, model).cam_layer if layer is None else layer)
+    graph, state = nnx.split(sampling.check_network(model))
+    if layer is None:
+        layer = getattr(model, "cam_layer", None)
+    if layer is None:
+        raise ValueError("`layer` must be given: the model has no `cam_layer`")
     _find(model, layer)
-    graph, state = nnx.split(model)
+    clip = jnp.asarray(clip)
+    spec.check_pixels("clip", clip)
     return _heat(graph, layer, class_index, state, clip)
 
 
@@ -167,9 +176,27 @@ def _find(model: nnx.Module, layer: str) -> tuple[Any, str | int]:
     return owner, last
 
 
-def _tapped(graph, layer: str, state, clip, change: Callable = lambda y: y):
-    """Runs a model; returns its output, and what the layer puts out."""
+def _evaluating(graph, state) -> Any:
+    """Returns a copy of a model that lives for one trace, in evaluation mode."""
     model = nnx.merge(graph, state, copy=True)
+    model.eval()
+    return model
+
+
+def _without_softmax(model: nnx.Module) -> None:
+    """Makes heads that average probabilities average what they are made of."""
+    for _, node in nnx.iter_graph(model):
+        if getattr(node, "mode", None) == "softmax_mean":
+            object.__setattr__(node, "mode", "logit_mean")
+
+
+def _tapped(
+    graph, layer: str, state, clip, change: Callable = lambda y: y, logits: bool = False
+):
+    """Runs a model; returns its output, and what the layer puts out."""
+    model = _evaluating(graph, state)
+    if logits:
+        _without_softmax(model)
     owner, name = _find(model, layer)
     if isinstance(name, int):
         owner[name] = tap = _Tap(owner[name], change)
@@ -198,10 +225,19 @@ def _heat(graph, layer: str, class_index: int | None, state, clip):
             "needs (B, T, H, W, C)"
         )
 
+    scores = _evaluating(graph, state)(clip)
+    if class_index is not None and not 0 <= class_index < scores.shape[-1]:
+        raise ValueError(
+            f"`class_index` must be at least 0 and below {scores.shape[-1]}; got "
+            f"{class_index}"
+        )
+    best = jnp.argmax(scores, -1) if class_index is None else class_index
+    chosen = jnp.broadcast_to(best, scores.shape[:1])[:, None]
+
     def score(nudge):
-        scores, seen = _tapped(graph, layer, state, clip, lambda y: y + nudge)
-        best = jnp.argmax(scores, -1) if class_index is None else class_index
-        chosen = jnp.broadcast_to(best, scores.shape[:1])[:, None]
+        scores, seen = _tapped(
+            graph, layer, state, clip, lambda y: y + nudge, logits=True
+        )
         return jnp.sum(jnp.take_along_axis(scores, chosen, axis=-1)), seen
 
     zeros = jnp.zeros(features.shape, features.dtype)

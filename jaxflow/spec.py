@@ -1,11 +1,17 @@
-"""What a model file says about itself beside its code, and the check that follows."""
+"""What a model file says about itself beside its code, and the checks that follow."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, Literal
+import functools
+import math
+import numbers
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal, Union
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -140,3 +146,148 @@ def check_pair(image1: jax.Array, image2: jax.Array, frames: Frames) -> None:
             f"are multiples of {frames.multiple}; got {size}: resize or pad it, or "
             "call jaxflow.estimate_flow, which does"
         )
+
+
+def check_clip(
+    clip: jax.Array,
+    *,
+    channels: int = 3,
+    minimum: tuple[int, int, int] = (1, 1, 1),
+) -> None:
+    """Verifies what a recognition network is given, at trace time.
+
+    Args:
+        clip: The clip; must be (B, T, H, W, channels) and floating.
+        channels: 3 for RGB, 2 for flow.
+        minimum: Least T, H and W that the network's strides leave something of.
+
+    Raises:
+        ValueError: If the shape, a size or the type is not what the network takes.
+    """
+    shape, dtype = jnp.shape(clip), jnp.result_type(clip)
+    if len(shape) != 5 or shape[-1] != channels:
+        advice = ": add a batch axis, clip[None]" if len(shape) == 4 else ""
+        raise ValueError(
+            f"`clip` must be (B, T, H, W, {channels}); got {shape}{advice}"
+        )
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(
+            f"`clip` must be floating, in [0, 1]; got {dtype}: divide 8-bit frames by "
+            "255, or call jaxflow.classify_video, which does"
+        )
+    if any(n < least for n, least in zip(shape[1:4], minimum, strict=True)):
+        frames, height, width = minimum
+        raise ValueError(
+            f"`clip` must have at least {frames} frames of {height} x {width} pixels "
+            f"for this network; got {shape[1]} of {shape[2]} x {shape[3]}"
+        )
+
+
+def check_pixels(name: str, pixels: jax.Array | np.ndarray) -> None:
+    """Verifies the values of frames outside of `jax.jit`, which cannot.
+
+    Args:
+        name: Of the argument, for the message.
+        pixels: Floating frames of any shape, concrete.
+
+    Raises:
+        ValueError: If a value is NaN or infinite, or not in [0, 1] but for what
+            filters and rounding leave.
+    """
+    if isinstance(pixels, jax.core.Tracer) or not pixels.size:
+        return
+    if not jnp.issubdtype(pixels.dtype, jnp.floating):
+        return
+    low, high = float(pixels.min()), float(pixels.max())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ValueError(f"`{name}` must be finite; it contains NaN or infinity")
+    if low < -_SLACK or high > 1 + _SLACK:
+        raise ValueError(
+            f"`{name}` must be in [0, 1] if it is float; got {low:g} to {high:g}: "
+            "divide 8-bit frames by 255"
+        )
+
+
+# How far beyond [0, 1] a float frame may stray: what filters and rounding leave.
+_SLACK = 1e-2
+
+Count = Annotated[int, "at least 0"]
+"""An integer of a config that may be 0; all others must be positive."""
+Share = Annotated[float, "in [0, 1)"]
+"""A number of a config in [0, 1), such as a rate of dropout."""
+Number = Annotated[float, "finite"]
+"""A number of a config that may be 0 or negative; all others must be positive."""
+
+_RANGES: dict[str, Callable[[float], bool]] = {
+    "positive": lambda value: 0 < value < math.inf,
+    "at least 0": lambda value: 0 <= value < math.inf,
+    "in [0, 1)": lambda value: 0 <= value < 1,
+    "finite": math.isfinite,
+}
+
+
+def check_config(config: Any) -> None:
+    """Verifies a model's config against its annotations; for its `__post_init__`.
+
+    A `Literal` lists the values there are. Numbers must be positive, unless they are
+    annotated as `Count`, `Share` or `Number`. Tuples are verified item by item.
+
+    Args:
+        config: A frozen dataclass of plain values.
+
+    Raises:
+        ValueError: If a field has a value that its annotation does not allow.
+    """
+    for name, hint in _hints(type(config)).items():
+        value = getattr(config, name)
+        if not _allows(hint, value):
+            raise ValueError(f"`{name}` must be {_describe(hint)}; got {value!r}")
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    """Returns the annotations of a dataclass's fields."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+
+
+def _allows(hint: Any, value: Any) -> bool:
+    """Tells whether a value is what an annotation says."""
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return any(value == choice for choice in parts)
+    if origin in (Union, types.UnionType):
+        return any(_allows(part, value) for part in parts)
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
+        if parts[-1] is Ellipsis:
+            return all(_allows(parts[0], item) for item in value)
+        return len(value) == len(parts) and all(map(_allows, parts, value))
+    kind, limits = parts if origin is Annotated else (hint, "positive")
+    if kind in (int, float):
+        abstract = numbers.Integral if kind is int else numbers.Real
+        real = isinstance(value, abstract) and not isinstance(value, bool)
+        return real and _RANGES[limits](value)
+    return isinstance(value, kind) if isinstance(kind, type) else True
+
+
+def _describe(hint: Any) -> str:
+    """Says in words what an annotation allows."""
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return "one of " + ", ".join(map(repr, parts))
+    if origin in (Union, types.UnionType):
+        return " or ".join(_describe(part) for part in parts)
+    if origin is tuple and parts[-1] is Ellipsis:
+        return f"a tuple, each item {_describe(parts[0])}"
+    if origin is tuple:
+        each = dict.fromkeys(map(_describe, parts))
+        return f"a tuple of {len(parts)}, each item {' or '.join(each)}"
+    kind, limits = parts if origin is Annotated else (hint, "positive")
+    if kind in (int, float):
+        noun, article = ("integer", "an") if kind is int else ("number", "a")
+        if limits in ("positive", "finite"):
+            return f"a {limits} {noun}"
+        return f"{article} {noun} {limits}"
+    return {types.NoneType: "None", bool: "True or False"}.get(kind, kind.__name__)

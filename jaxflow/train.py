@@ -30,6 +30,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxflow import checkpoint, weights
 from jaxflow.io import files
+from jaxflow.layers import dropout
 
 Batch = Any
 Metrics = dict[str, jax.Array]
@@ -114,7 +115,8 @@ def separate(model: nnx.Module) -> Rebuild:
     """Returns a pure function from arrays to a model in training mode.
 
     It is the only place where training meets Flax: (params, stats, key) -> model, with
-    dropout drawn from `key`.
+    whatever the model draws, such as its dropout, drawn from `key`: a loss calls
+    ``model(x)`` and need not pass a key on.
 
     Args:
         model: Gives the architecture; it is not changed.
@@ -131,7 +133,7 @@ def separate(model: nnx.Module) -> Rebuild:
     def rebuild(new_params: dict, new_stats: dict, key: jax.Array) -> nnx.Module:
         states = (filled(params, new_params), filled(stats, new_stats), rest)
         fresh = nnx.merge(graph, *states, copy=True)
-        nnx.reseed(fresh, default=key, dropout=key)
+        dropout.seed(fresh, key)
         return fresh
 
     return rebuild

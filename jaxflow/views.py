@@ -7,20 +7,22 @@ import functools
 import itertools
 import os
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxflow import _checks, io, ops
+from jaxflow import _checks, io, models, ops, spec
 from jaxflow.data import clips as clip_data
 from jaxflow.io import frames as sequences
 
 Video = str | os.PathLike | np.ndarray | jax.Array
 Placement = clip_data.Placement
 CROPS = (1, 3, 5, 10)
+# Rates that a recording can have, in frames a second.
+_FPS = (0.01, 100_000)
 clip_indices = clip_data.clip_indices
 
 
@@ -72,12 +74,22 @@ def sample_views(
         ValueError: As `jaxflow.classify_video`: what the header tells at the call,
             damage of the file at the frame in question.
     """
-    config = cast(Any, model).config
+    config = getattr(check_network(model), "config", None)
     _checks.positive("clips", clips)
     _checks.one_of("crops", crops, CROPS)
-    num_frames = int(num_frames or config.num_frames)
-    side = crop_size or config.crop_size
-    short = short_side or (side if crops > 1 else round(side * 8 / 7))
+    if random_views < 0:
+        raise ValueError(f"`random_views` must not be negative; got {random_views}")
+    num_frames = int(_setting(config, "num_frames", num_frames))
+    side = int(_setting(config, "crop_size", crop_size))
+    for name, value in (("stride", stride), ("seconds", seconds)):
+        if value is not None:
+            _checks.positive(name, value)
+    if fps is not None and not _FPS[0] <= fps <= _FPS[1]:
+        raise ValueError(
+            f"`fps` must be frames a second, from {_FPS[0]} to {_FPS[1]}; got {fps!r}"
+        )
+    short = round(side * 8 / 7) if crops == 1 else side
+    short = short if short_side is None else int(short_side)
     if short < side:
         raise ValueError(
             f"`short_side` must be at least the crop's {side}; got {short}"
@@ -159,8 +171,46 @@ def batches(views: Iterable[np.ndarray], size: int) -> Iterator[tuple[jax.Array,
     views = iter(views)
     while pending := list(itertools.islice(views, size)):
         count = len(pending)
+        for view in pending:
+            spec.check_pixels("views", np.asarray(view))
         pending += [pending[-1]] * (size - count)
         yield jnp.asarray(np.stack(pending)), count
+
+
+def check_network(model: Any) -> Any:
+    """Returns `model` if it may be a recognition network.
+
+    Args:
+        model: Anything.
+
+    Raises:
+        ValueError: If it is a name, which has no weights, or a network for flow.
+    """
+    if isinstance(model, str):
+        if model in models.list_models("video"):
+            raise ValueError(
+                f"`model` {model!r} names a network, and weights are needed too: pass "
+                f"jaxflow.load_weights(jaxflow.create_model({model!r}), path)"
+            )
+        raise ValueError(f"`model` must be a recognition network; got {model!r}")
+    if isinstance(getattr(model, "frames", None), spec.Frames):
+        raise ValueError(
+            "`model` must be a recognition network; got one for flow, "
+            f"{type(model).__module__}.{type(model).__name__}: call "
+            "jaxflow.estimate_flow"
+        )
+    return model
+
+
+def _setting(config: Any, name: str, given: Any, *, option: str | None = None) -> Any:
+    """Returns an option, or what the config says instead."""
+    value = getattr(config, name, None) if given is None else given
+    if value is None:
+        raise ValueError(
+            f"`{option or name}` must be given: the model has no config.{name}"
+        )
+    _checks.positive(option or name, value)
+    return value
 
 
 class _Source:
@@ -198,37 +248,49 @@ class _Source:
             return stride
         rate = getattr(config, "frame_rate", clip_data.TARGET_FPS)
         scale = self.fps / rate if self.fps and rate else 1
-        return config.frame_stride * scale
+        return _setting(config, "frame_stride", None, option="stride") * scale
 
     def clips(self, indices: np.ndarray, short: int) -> Iterator[np.ndarray]:
         """Yields clips, (T, H', W', C) float32 in [0, 1], of that shorter side."""
-        kept = self._read(np.unique(indices), short)
-        for row in indices:
-            yield np.stack([kept[index] for index in row])
-
-    def _read(self, wanted: np.ndarray, short: int) -> dict[int, np.ndarray]:
-        if self.path is None:
-            return {i: _resized(self.frames[i], short) for i in wanted}
+        frames = self._read(set(indices.ravel().tolist()), short)
+        last_use = {index: n for n, row in enumerate(indices.tolist()) for index in row}
         kept: dict[int, np.ndarray] = {}
-        frame = None
-        remaining = set(wanted.tolist())
-        stream = io.read_frames(self.path, stop=int(wanted.max()) + 1)
+        newest = -1
+        for number, row in enumerate(indices.tolist()):
+            while newest < max(row):
+                newest, frame = next(frames)
+                kept[newest] = frame
+            yield np.stack([kept[index] for index in row])
+            # What no later clip needs is let go: a video may be long.
+            kept = {i: frame for i, frame in kept.items() if last_use[i] > number}
+
+    def _read(self, wanted: set[int], short: int) -> Iterator[tuple[int, np.ndarray]]:
+        """Yields the wanted frames in order, (number, (H', W', C) float32)."""
+        if self.path is None:
+            for index in sorted(wanted):
+                yield index, _resized(_as_float(self.frames[index]), short)
+            return
+        index, frame = -1, None
+        stream = io.read_frames(self.path, stop=max(wanted) + 1)
         for index, frame in enumerate(stream):
-            if index in remaining:
-                kept[index] = _resized(_as_frames(frame[None], 3)[0], short)
-                remaining.discard(index)
+            if index in wanted:
+                yield index, _resized(_as_float(_as_frames(frame[None], 3)[0]), short)
         if frame is None:
             raise ValueError(f"{self.path}: holds no frames")
-        if remaining:
-            # A header may promise more frames than there are.
-            last = _resized(_as_frames(frame[None], 3)[0], short)
-            kept |= dict.fromkeys(remaining, last)
-        return kept
+        # A header may promise more frames than there are.
+        last = _resized(_as_float(_as_frames(frame[None], 3)[0]), short)
+        for missing in sorted(number for number in wanted if number > index):
+            yield missing, last
 
 
 def _as_frames(video: Any, channels: int) -> np.ndarray:
-    """Checks frames: (T, H, W, channels), float32 in [0, 1]."""
+    """Checks frames; returns them as they are, (T, H, W, channels)."""
     frames = np.asarray(video)
+    if frames.ndim == 3 and frames.shape[-1] in (2, 3, 4):
+        raise ValueError(
+            f"`video` of shape {frames.shape} is one picture; give frames, (T, H, W, "
+            f"{channels}), or picture[None] for a video of one frame"
+        )
     if frames.ndim == 3:
         frames = frames[..., None]
     if frames.ndim != 4 or frames.shape[-1] not in (1, channels) or 0 in frames.shape:
@@ -236,16 +298,21 @@ def _as_frames(video: Any, channels: int) -> np.ndarray:
             f"`video` must be (T, H, W, {channels}), (T, H, W, 1) or (T, H, W); "
             f"got {np.shape(video)}"
         )
-    if frames.dtype in (np.uint8, np.uint16):
-        frames = frames.astype(np.float32) / np.float32(np.iinfo(frames.dtype).max)
-    elif not np.issubdtype(frames.dtype, np.floating):
-        raise ValueError(f"`video` must be uint8, uint16 or float; got {frames.dtype}")
-    elif not (np.isfinite(frames).all() and frames.min() >= 0 and frames.max() <= 1):
-        raise ValueError(
-            "`video` must be finite and in [0, 1] if it is float; got values from "
-            f"{frames.min()} to {frames.max()}: divide 8-bit frames by 255"
-        )
+    if frames.dtype not in (np.uint8, np.uint16):
+        if not jnp.issubdtype(frames.dtype, jnp.floating):
+            raise ValueError(
+                f"`video` must be uint8, uint16 or float; got {frames.dtype}"
+            )
+        spec.check_pixels("video", frames)
     return np.broadcast_to(frames, (*frames.shape[:-1], channels))
+
+
+def _as_float(frame: np.ndarray) -> np.ndarray:
+    """Returns a frame as float32 in [0, 1]."""
+    wide = frame.astype(np.float32)
+    if frame.dtype in (np.uint8, np.uint16):
+        wide /= np.float32(np.iinfo(frame.dtype).max)
+    return wide
 
 
 def _resized(frame: np.ndarray, short: int) -> np.ndarray:

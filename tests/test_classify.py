@@ -5,6 +5,7 @@ import pytest
 from flax import nnx
 
 from jaxflow import classify, io
+from jaxflow.models.flow import spynet
 from jaxflow.models.video import resnet3d
 from tests import golden
 
@@ -133,6 +134,7 @@ def test_top_k_names_the_best_first():
         (np.zeros((2, 8, 8, 4), np.uint8), "must be"),
         (np.zeros((0, 8, 8, 3), np.uint8), "must be"),
         (np.zeros((2, 8, 8, 3), np.int32), "uint8, uint16 or float"),
+        (np.zeros((64, 64, 3), np.uint8), "one picture"),
     ],
 )
 def test_wrong_frames_are_one_clear_error(model, video, message):
@@ -171,9 +173,47 @@ def test_a_folder_without_pictures_is_one_clear_error(model, tmp_path):
         {"short_side": 16},
         {"stride": 1, "seconds": 1.0},
         {"seconds": 1.0},
+        {"seconds": 0.0, "fps": 25},
+        {"num_frames": 0},
+        {"crop_size": 0},
+        {"short_side": 0},
+        {"stride": 0},
+        {"fps": 0},
+        {"fps": 0.0001},
+        {"random_views": -1},
     ],
     ids=str,
 )
 def test_rejects_options_out_of_range(model, frames, options):
     with pytest.raises(ValueError):
         classify.classify_video(model, frames, **options)
+
+
+def test_scores_are_those_of_evaluation_whatever_the_mode(frames):
+    network = resnet3d.Model(resnet3d.TINY, rngs=nnx.Rngs(0))
+    network.eval()
+    expected = classify.classify_video(network, frames)
+    network.train()
+    for batch_size in (1, 3):
+        scores = classify.classify_video(network, frames, batch_size=batch_size)
+        np.testing.assert_allclose(scores, expected, atol=1e-5)
+    assert not network.head.deterministic and not network.head.dropout.deterministic
+    assert not network.slow.stem.norm.use_running_average
+
+
+def test_a_name_is_refused_and_says_how_weights_come(frames):
+    with pytest.raises(ValueError, match=r"load_weights\(jaxflow.create_model"):
+        classify.classify_video("slowfast_4x16_r50", frames)
+    with pytest.raises(ValueError, match="recognition network; got 'tvl1'"):
+        classify.classify_video("tvl1", frames)
+    flow = spynet.Model(spynet.TINY, rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match="estimate_flow"):
+        classify.classify_video(flow, frames)
+
+
+@pytest.mark.parametrize("value", [np.nan, 200.0, -3.0])
+def test_views_out_of_range_are_one_clear_error(model, value):
+    with pytest.raises(ValueError, match="`views` must be"):
+        classify.score_views(model, [np.full((4, 32, 32, 3), value, np.float32)])
+    with pytest.raises(ValueError, match="empty"):
+        classify.score_views(model, [])

@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -75,3 +77,51 @@ def test_grad_cam_becomes_a_picture(model, tmp_path):
     pure = explain.overlay(np.zeros((1, 2, 3)), np.array([[0.0, 1.0]]), opacity=1)
     assert pure[0, 0, 2] > pure[0, 0, 0]
     assert pure[0, 1, 0] > pure[0, 1, 2]
+
+
+def test_features_and_grad_cam_are_those_of_evaluation(model):
+    clip = jax.random.uniform(jax.random.key(0), (2, 4, 32, 32, 3))
+    features = explain.extract_features(model, clip, "slow.res5")
+    heat = explain.grad_cam(model, clip, class_index=1)
+    model.train()
+    try:
+        found = explain.extract_features(model, clip, "slow.res5")
+        np.testing.assert_allclose(found, features, atol=1e-5)
+        found = explain.grad_cam(model, clip, class_index=1)
+        np.testing.assert_allclose(found, heat, atol=1e-4)
+        assert not model.head.deterministic
+    finally:
+        model.eval()
+
+
+def test_grad_cam_of_a_sure_network_shows_what_made_it_sure():
+    config = dataclasses.replace(resnet3d.TINY, head_mode="softmax_mean")
+    sure = resnet3d.Model(config, rngs=nnx.Rngs(0))
+    sure.head.projection.kernel[...] *= 1e5
+    clip = jax.random.uniform(jax.random.key(0), (1, 4, 32, 32, 3))
+    scores = jax.jit(lambda clip: sure(clip))(clip)
+    assert float(scores.max()) == 1
+    best = int(scores.argmax())
+    heat = explain.grad_cam(sure, clip)
+    logits = resnet3d.Model(resnet3d.TINY, rngs=nnx.Rngs(0))
+    logits.head.projection.kernel[...] *= 1e5
+    expected = explain.grad_cam(logits, clip, class_index=best)
+    np.testing.assert_allclose(heat, expected, atol=1e-4)
+    assert float(heat.max()) == 1
+
+
+@pytest.mark.parametrize(
+    ("clip", "message"),
+    [
+        (jnp.full((1, 4, 32, 32, 3), jnp.nan), "finite"),
+        (jnp.full((1, 4, 32, 32, 3), 255.0), "divide 8-bit"),
+        (jnp.zeros((1, 4, 32, 32, 3), jnp.uint8), "floating"),
+        (jnp.zeros((4, 32, 32, 3)), "batch axis"),
+    ],
+    ids=["nan", "range", "uint8", "batch"],
+)
+def test_a_wrong_clip_is_one_clear_error(model, clip, message):
+    with pytest.raises(ValueError, match=message):
+        explain.extract_features(model, clip, "slow.res5")
+    with pytest.raises(ValueError, match=message):
+        explain.grad_cam(model, clip)

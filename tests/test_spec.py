@@ -1,8 +1,12 @@
 """Tests for jaxflow.spec."""
 
 import dataclasses
+import math
+from typing import Literal
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from jaxflow import spec
@@ -45,3 +49,77 @@ def test_a_pair_that_fits_passes(dtype):
 def test_a_pair_that_does_not_fit_raises(image1, image2, why):
     with pytest.raises(ValueError, match=why):
         spec.check_pair(image1, image2, FRAMES)
+
+
+def test_a_clip_that_fits_passes():
+    spec.check_clip(frame(2, 3, 8, 9, 3, dtype=jnp.bfloat16), minimum=(3, 8, 9))
+    spec.check_clip(frame(1, 1, 8, 9, 2), channels=2)
+
+
+@pytest.mark.parametrize(
+    ("clip", "message"),
+    [
+        (frame(3, 8, 9, 3), r"must be \(B, T, H, W, 3\).*clip\[None\]"),
+        (frame(1, 3, 8, 9, 1), r"must be \(B, T, H, W, 3\)"),
+        (frame(1, 3, 8, 9, 3, dtype=jnp.uint8), "divide 8-bit"),
+        (frame(1, 2, 8, 9, 3), "at least 3 frames of 8 x 9"),
+        (frame(1, 3, 7, 9, 3), "got 3 of 7 x 9"),
+    ],
+)
+def test_a_wrong_clip_is_one_clear_error(clip, message):
+    with pytest.raises(ValueError, match=message):
+        spec.check_clip(clip, minimum=(3, 8, 9))
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [(float("nan"), "finite"), (float("inf"), "finite"), (1.5, "0 to 1.5: divide")],
+)
+def test_pixels_out_of_range_are_an_error_where_they_can_be_seen(value, message):
+    pixels = frame(2, 2).at[0, 1].set(value)
+    with pytest.raises(ValueError, match=f"`clip` must be .*{message}"):
+        spec.check_pixels("clip", pixels)
+    jax.jit(lambda x: spec.check_pixels("clip", x))(pixels)
+    spec.check_pixels("clip", frame(2, 2) + 1.005)
+    spec.check_pixels("clip", frame(0, 2))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    kind: Literal["a", "b"] = "a"
+    count: int = 1
+    spare: spec.Count = 0
+    rate: spec.Share = 0.0
+    mean: tuple[spec.Number, spec.Number] | None = None
+    windows: tuple[tuple[int, ...], ...] = ((1, 3), ())
+    flag: bool = False
+
+    def __post_init__(self):
+        spec.check_config(self)
+
+
+def test_a_config_of_allowed_values_passes():
+    Settings()
+    Settings(kind="b", count=np.int64(3), spare=2, rate=0.5, mean=(0, -1.5))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"kind": "c"}, "`kind` must be one of 'a', 'b'; got 'c'"),
+        ({"count": 0}, "`count` must be a positive integer; got 0"),
+        ({"count": 1.5}, "positive integer; got 1.5"),
+        ({"count": True}, "positive integer; got True"),
+        ({"spare": -1}, "`spare` must be an integer at least 0"),
+        ({"rate": 1.0}, r"`rate` must be a number in \[0, 1\)"),
+        ({"mean": (0.0,)}, "a tuple of 2, each item a finite number or None"),
+        ({"mean": (0.0, math.nan)}, "finite number"),
+        ({"windows": [[1]]}, "`windows` must be a tuple"),
+        ({"windows": ((0,),)}, "each item a tuple, each item a positive integer"),
+        ({"flag": 1}, "`flag` must be True or False"),
+    ],
+    ids=str,
+)
+def test_a_bad_config_value_names_the_field_and_what_it_may_be(values, message):
+    with pytest.raises(ValueError, match=message):
+        Settings(**values)

@@ -1,3 +1,4 @@
+import tracemalloc
 import types
 
 import numpy as np
@@ -104,3 +105,43 @@ def test_a_network_on_flow_takes_arrays_of_two_channels_only(frames, tmp_path):
     io.write_video(path, frames)
     with pytest.raises(ValueError, match=r"clip\.mp4: .* 2 channels"):
         views.sample_views(network, path)
+
+
+@pytest.mark.parametrize("placement", ["dense", "spread", "segments", "random"])
+def test_frames_are_let_go_when_no_later_clip_needs_them(placement):
+    config = types.SimpleNamespace(num_frames=4, frame_stride=5, crop_size=8)
+    network = types.SimpleNamespace(config=config)
+    ramp = np.broadcast_to(np.arange(90)[:, None, None, None], (90, 8, 8, 3))
+    ramp = (ramp / 90).astype(np.float32)
+    options = {"placement": placement, "clips": 3, "short_side": 8}
+    found = np.stack(list(views.sample_views(network, ramp, **options)))
+    expected = views.clip_indices(
+        90, 4, 5, clips=3, placement=placement, generator=np.random.default_rng(0)
+    )
+    np.testing.assert_allclose(90 * found[..., 0, 0, 0], expected, atol=1e-4)
+
+
+def test_a_long_video_takes_the_memory_of_a_clip():
+    config = types.SimpleNamespace(num_frames=8, frame_stride=2, crop_size=32)
+    network = types.SimpleNamespace(config=config)
+    # One frame, seen 20 000 times: as float32 the views are 250 MB.
+    long = np.broadcast_to(np.zeros((32, 32, 3), np.uint8), (20_000, 32, 32, 3))
+    options = {"placement": "dense", "short_side": 32, "stride": 2}
+    tracemalloc.start()
+    count = sum(1 for _ in views.sample_views(network, long, **options))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert count == 1250
+    assert peak < 10e6
+
+
+def test_a_network_without_a_config_takes_options():
+    network = types.SimpleNamespace()
+    clip = np.zeros((9, 8, 8, 3), np.uint8)
+    options = {"num_frames": 2, "crop_size": 4, "stride": 1}
+    (view,) = views.sample_views(network, clip, **options)
+    assert view.shape == (2, 4, 4, 3)
+    for name in options:
+        left = {k: v for k, v in options.items() if k != name}
+        with pytest.raises(ValueError, match=f"`{name}` must be given"):
+            views.sample_views(network, clip, **left)

@@ -53,7 +53,7 @@ def teach(clip: jax.Array) -> jax.Array:
 def loss(model: Any, batch: dict[str, jax.Array]):
     """Returns the sum of both losses, and the share of clips that are right."""
     flow = jax.lax.stop_gradient(teach(batch["clip"]))
-    outputs = model(batch["clip"], key=batch["key"][0])
+    outputs = model.both(batch["clip"])
     total = actionflownet.multi_task_loss(outputs, batch["label"], flow)
     entropy, metrics = recipe.classification(outputs[0], batch["label"])
     return total, metrics | {"flow_error": (total - entropy) / 0.1}

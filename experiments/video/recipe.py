@@ -163,7 +163,7 @@ def prepare(args: Args, config: Any, schedule: Schedule) -> tuple[Any, Data]:
             frames=frames,
             size=(size, size),
         )
-        return config, Data(steps, batch_size, None, lambda key: keyed(key, draw(key)))
+        return config, Data(steps, batch_size, None, draw)
     loader = clips.clip_loader(
         source,
         batch_size=batch_size // jax.process_count(),
@@ -178,12 +178,6 @@ def prepare(args: Args, config: Any, schedule: Schedule) -> tuple[Any, Data]:
         workers=args.workers,
     )
     return config, Data(steps, batch_size, iter(loader), None)
-
-
-def keyed(key: jax.Array, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """Adds the random key of the dropout to a batch, one a clip so that it divides."""
-    key = jax.random.fold_in(key, 1)
-    return {**batch, "key": jax.random.split(key, len(batch["label"]))}
 
 
 def build(model_type: Callable, config: Any, args: Args) -> Any:
@@ -293,7 +287,7 @@ def decaying(params: Any) -> Any:
 
 def loss(model: Any, batch: Mapping[str, jax.Array]):
     """Returns the cross entropy, and the share of clips whose best class is right."""
-    scores = model(batch["clip"], key=batch["key"][0])
+    scores = model(batch["clip"])
     return classification(scores, batch["label"])
 
 
@@ -310,8 +304,6 @@ def fit(
     optimiser: optax.GradientTransformation,
     data: Data,
     args: Args,
-    *,
-    augment: Callable = keyed,
 ) -> train.TrainState:
     """Trains, or goes on training, and leaves the trained weights in `model`."""
     step = train.make_step(
@@ -319,7 +311,6 @@ def fit(
         loss,
         optimiser,
         draw=data.draw,
-        augment=augment if data.draw is None else None,
     )
     state = train.fit(
         step,

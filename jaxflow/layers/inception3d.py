@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxflow import _checks, ops
-from jaxflow.layers import conv, resnet3d
+from jaxflow.layers import conv, dropout, resnet3d
 
 # Branch 0; reduction and output of branches 1 and 2; branch 3 behind a max-pool.
 MIXED = {
@@ -167,8 +167,8 @@ class Classifier(nnx.Module):
         _checks.one_of("head_mode", mode, resnet3d.HEAD_MODES)
         self.window = window
         self.mode = mode
-        self.dropout_rate = dropout_rate
         self.deterministic = True
+        self.dropout = dropout.Dropout(dropout_rate)
         self.conv = conv.Conv3d(in_features, num_classes, 1, rngs=rngs)
 
     def __call__(self, x: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
@@ -182,8 +182,7 @@ class Classifier(nnx.Module):
         """Returns the logits of every time step, (B, T', num_classes), float32."""
         limits = (2, self.window, self.window)
         x = ops.avg_pool(x, tuple(map(min, limits, x.shape[1:4])), strides=1)
-        if not self.deterministic:
-            x = resnet3d.dropout(x, self.dropout_rate, key)
+        x = self.dropout(x, key=key)
         return jnp.mean(self.conv(x).astype(jnp.float32), axis=(2, 3))
 
 

@@ -17,8 +17,9 @@ class BatchNorm(nnx.Module):
 
     In training mode mean and var are those of the batch (two passes, in float32) and
     the running ones move by `momentum` towards them; as in torch, the running
-    variance is the unbiased one. In evaluation mode the running ones are used. Under
-    `jax.jit` with a sharded batch the statistics are those of the global batch.
+    variance is the unbiased one. In evaluation mode, which a new layer is in, the
+    running ones are used. Under `jax.jit` with a sharded batch the statistics are
+    those of the global batch.
 
     Args:
         features: Channels.
@@ -36,7 +37,7 @@ class BatchNorm(nnx.Module):
     def __init__(self, features: int, *, momentum: float = 0.1, epsilon: float = 1e-5):
         self.momentum = momentum
         self.epsilon = epsilon
-        self.use_running_average = False
+        self.use_running_average = True
         self.scale = nnx.Param(_constant(1, features))
         self.bias = nnx.Param(_constant(0, features))
         self.mean = nnx.BatchStat(_constant(0, features))

@@ -20,6 +20,8 @@ from jaxflow.layers import conv, norm
 
 Variant = Literal["paper", "hmdb_release", "kinetics_release"]
 VARIANTS = ("paper", "hmdb_release", "kinetics_release")
+Flag = Literal[0, 1]
+Learn = tuple[Flag, Flag, Flag, Flag, Flag]
 THETA, LAMBDA, TAU = 0.3, 0.15, 0.25
 _TINY = 1e-12
 # Numbers of a map that go through all iterations together on a CPU: its state and what
@@ -150,7 +152,7 @@ class FlowLayer(nnx.Module):
         features: int,
         *,
         iterations: int = 10,
-        learn: tuple[bool | int, ...] = (0, 1, 1, 1, 1),
+        learn: Learn = (0, 1, 1, 1, 1),
         variant: Variant = "paper",
         border: Literal["first", "second"] = "first",
     ):
@@ -236,7 +238,7 @@ class RepresentationFlow(nnx.Module):
         *,
         inner_features: int = 32,
         iterations: int = 10,
-        learn: tuple[bool | int, ...] = (0, 1, 1, 1, 1),
+        learn: Learn = (0, 1, 1, 1, 1),
         variant: Variant = "paper",
         normalise_over: Literal["tensor", "sample"] = "tensor",
         out_features: int | None = None,
@@ -301,7 +303,7 @@ class FlowConvFlow(nnx.Module):
         *,
         inner_features: int = 32,
         iterations: int = 10,
-        learn: tuple[bool | int, ...] = (0, 1, 1, 1, 1),
+        learn: Learn = (0, 1, 1, 1, 1),
         variant: Literal["paper", "hmdb_release"] = "paper",
         normalise_over: Literal["tensor", "sample"] = "tensor",
         convolve: bool = True,

@@ -14,7 +14,7 @@ import numpy as np
 from flax import nnx
 
 from jaxflow import _checks, ops
-from jaxflow.layers import conv, non_local, norm
+from jaxflow.layers import conv, dropout, non_local, norm
 
 DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 """Blocks in res2 to res5 of a bottleneck network of 50 or 101 layers."""
@@ -27,14 +27,6 @@ Size = int | tuple[int, int, int]
 def normalise(clip: jax.Array) -> jax.Array:
     """Brings a clip in [0, 1] to the range that the Kinetics networks of FAIR see."""
     return (clip - 0.45) / 0.225
-
-
-def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
-    """Zeroes a share `rate` of `x` and scales up the rest; None as key keeps all."""
-    if key is None or rate == 0:
-        return x
-    keep = jax.random.bernoulli(key, 1 - rate, x.shape)
-    return jnp.where(keep, x / (1 - rate), 0).astype(x.dtype)
 
 
 def same_padding(
@@ -273,6 +265,19 @@ class Pathway(nnx.Module):
         return getattr(self, f"res{number}")(x)
 
 
+def head_window(crop_size: int) -> int:
+    """Returns the side of the head's window for clips of that size: a 32nd of it.
+
+    Raises:
+        ValueError: If nothing would be left.
+    """
+    if crop_size < 32:
+        raise ValueError(
+            f"`crop_size` must be at least 32, the step of the last map; got {crop_size}"
+        )
+    return crop_size // 32
+
+
 class Head(nnx.Module):
     """Average-pools, projects to classes at every position, and averages those.
 
@@ -307,8 +312,8 @@ class Head(nnx.Module):
         _checks.one_of("head_mode", mode, HEAD_MODES)
         self.window = window
         self.mode = mode
-        self.dropout_rate = dropout_rate
         self.deterministic = True
+        self.dropout = dropout.Dropout(dropout_rate)
         self.projection = conv.Linear(features, num_classes, rngs=rngs)
         self.projection.kernel[...] = 0.01 * jax.random.normal(
             rngs.params(), (features, num_classes)
@@ -320,7 +325,7 @@ class Head(nnx.Module):
         Args:
             *maps: Features. Where one has fewer positions than the others, its mean
                 counts at each of theirs.
-            key: Random key of the dropout; None drops nothing.
+            key: Random key of the dropout in training; see `layers.dropout`.
 
         Returns:
             (B, num_classes).
@@ -336,9 +341,7 @@ class Head(nnx.Module):
             )
             for each in pooled
         ]
-        x = jnp.concatenate(pooled, axis=-1)
-        if not self.deterministic:
-            x = dropout(x, self.dropout_rate, key)
+        x = self.dropout(jnp.concatenate(pooled, axis=-1), key=key)
         scores = self.projection(x).astype(jnp.float32)
         if self.mode == "softmax_mean" and self.deterministic:
             scores = jax.nn.softmax(scores, axis=-1)

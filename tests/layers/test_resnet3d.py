@@ -42,15 +42,6 @@ def test_head_is_a_matrix_product_of_window_means(rng):
     np.testing.assert_allclose(actual[0], expected, atol=1e-6)
 
 
-def test_dropout_keeps_the_mean_and_needs_a_key():
-    x = jnp.ones((1000, 50))
-    dropped = resnet3d.dropout(x, 0.25, jax.random.key(0))
-    # 50 000 draws: the standard error of the mean is 0.003.
-    np.testing.assert_allclose(dropped.mean(), 1, atol=0.015)
-    assert set(np.unique(dropped)) == {0, np.float32(1 / 0.75)}
-    np.testing.assert_array_equal(resnet3d.dropout(x, 0.25, None), x)
-
-
 def test_a_new_bottleneck_is_its_shortcut(rng):
     block = resnet3d.Bottleneck(4, 2, 4, window=3, rngs=nnx.Rngs(0))
     block.eval()

@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxflow import convert, cost, models, spec
+from jaxflow import checkpoint, convert, cost, models, spec, train
+from jaxflow.layers import dropout
 
 TASK_FOLDERS = {task: f"jaxflow.models.{task}" for task in models.TASKS}
 
@@ -44,6 +45,7 @@ _each = functools.partial(pytest.mark.parametrize, ids=_label, scope="module")
 each_file = _each("module", ALL)
 each_flow_file = _each("module", FLOW)
 each_generation_file = _each("module", GENERATION)
+each_video_file = _each("module", VIDEO)
 each_variant = _each(("module", "name"), VARIANTS)
 
 
@@ -129,14 +131,15 @@ def call(module, model, *arrays):
 
 
 @functools.cache
-def runner(module, train=False):
+def runner(module, training=False):
     """Returns the jitted tiny model as a function of (state, *inputs)."""
     graphdef, _ = tiny(module)
 
     def run(state, *arrays):
         model = nnx.merge(graphdef, state, copy=True)
-        if train:
+        if training:
             model.train()
+            dropout.seed(model, jax.random.key(0))
         return call(module, model, *arrays)
 
     return jax.jit(run)
@@ -158,6 +161,14 @@ def test_says_what_it_is(module):
     for config in module.VARIANTS.values():
         assert isinstance(config, module.Config)
         hash(config)
+
+
+@each_file
+def test_a_bad_config_value_is_an_error_when_it_is_made(module):
+    for field in dataclasses.fields(module.Config):
+        for bad in (object(), -1, float("nan"), "no such choice"):
+            with pytest.raises(ValueError, match=f"`{field.name}` must be"):
+                dataclasses.replace(module.TINY, **{field.name: bad})
 
 
 @each_variant
@@ -341,7 +352,9 @@ def test_every_weight_has_a_finite_gradient_and_some_effect(module):
     def gradient(params, rest, *arrays):
         model = nnx.merge(graphdef, params, rest, copy=True)
         model.train()
-        outputs = leaves(call(module, model, *arrays))
+        dropout.seed(model, jax.random.key(0))
+        # ActionFlowNet's flow is another call than its scores.
+        outputs = leaves(call(module, getattr(model, "both", model), *arrays))
         floats = [x for x in outputs if jnp.issubdtype(x.dtype, jnp.floating)]
         return sum(jnp.sum(jnp.sin(x.astype(jnp.float32))) for x in floats)
 
@@ -366,7 +379,7 @@ def test_half_precision_runs(module):
 @each_flow_file
 def test_training_returns_flows_from_coarse_to_fine(module):
     arrays = inputs(module)
-    flows = jax.eval_shape(runner(module, train=True), tiny(module)[1], *arrays)
+    flows = jax.eval_shape(runner(module, training=True), tiny(module)[1], *arrays)
     flows = flows[0] if isinstance(flows, tuple) else flows
     sizes = [flow.shape[1] for flow in flows]
     assert sizes == sorted(sizes)
@@ -412,3 +425,76 @@ def test_a_clip_that_does_not_fit_raises(module):
         misfit = value[:, :, :-1] if name == "clean" and right else value
         with pytest.raises(ValueError, match=f"`{name}` must be" if right else name):
             model(noisy, time, **{name: misfit})
+
+
+@each_video_file
+def test_what_is_no_clip_raises(module):
+    graphdef, state = tiny(module)
+    model = nnx.merge(graphdef, state, copy=True)
+    (clip,) = inputs(module, batch=1)
+    with pytest.raises(ValueError, match="batch axis"):
+        model(clip[0])
+    with pytest.raises(ValueError, match="must be"):
+        model(clip[..., :1])
+    with pytest.raises(ValueError, match="divide 8-bit"):
+        model(np.zeros(clip.shape, np.uint8))
+    with pytest.raises(ValueError, match="must"):
+        jax.eval_shape(model, jax.ShapeDtypeStruct((1, 0, *clip.shape[2:]), clip.dtype))
+
+
+@each_video_file
+@pytest.mark.parametrize("setting", ["crop_size", "num_frames"])
+def test_a_size_that_leaves_nothing_is_one_clear_error(module, setting):
+    """Whatever size a config or a clip asks for, it runs or is refused by name."""
+    for size in (1, 2, 7, 16):
+        try:
+            config = dataclasses.replace(module.TINY, **{setting: size})
+            model = nnx.eval_shape(lambda c=config: module.Model(c, rngs=nnx.Rngs(0)))
+            side = (config.crop_size, config.crop_size, 3)
+            clip = jax.ShapeDtypeStruct((1, config.num_frames, *side), jnp.float32)
+            out = nnx.eval_shape(lambda model, clip: model(clip), model, clip)
+        except ValueError as error:
+            assert re.search(f"`{setting}`|`clip`|flow needs", str(error)), error
+        else:
+            assert out.shape == (1, config.num_classes)
+
+
+@each_video_file
+def test_training_drops_by_its_key_and_evaluation_never(module):
+    config = dataclasses.replace(module.TINY, dropout_rate=0.5)
+    model = module.Model(config, rngs=nnx.Rngs(0))
+    weights = checkpoint.weights_of(model)
+    (clip,) = inputs(module, batch=2)
+    evaluated = str(
+        jax.make_jaxpr(lambda clip: model(clip, key=jax.random.key(0)))(clip)
+    )
+    assert "random_bits" not in evaluated
+    graphdef, state = nnx.split(model)
+
+    def trained(state, clip):
+        model = nnx.merge(graphdef, state, copy=True)
+        model.train()
+        return model(clip)
+
+    with pytest.raises(ValueError, match="random numbers"):
+        jax.eval_shape(trained, state, clip)
+
+    rebuild = train.separate(model)
+
+    @jax.jit
+    def draws(weights, keys, clip):
+        def draw(key):
+            return rebuild(weights["params"], weights["stats"], key)(clip)
+
+        return jax.lax.map(draw, keys)
+
+    keys = jnp.stack([jax.random.key(seed) for seed in (1, 1, 2)])
+    one, same, other = np.asarray(draws(weights, keys, clip))
+    np.testing.assert_array_equal(one, same)
+    assert np.all(one != other)
+
+
+@each_flow_file
+def test_flow_networks_draw_nothing(module):
+    nodes = (node for _, node in nnx.iter_graph(nnx.merge(*tiny(module), copy=True)))
+    assert not any(isinstance(node, dropout.Dropout) for node in nodes)

@@ -30,6 +30,8 @@ from jaxflow import ops, spec
 from jaxflow.layers import flownet
 from jaxflow.models.flow import flownetc, flownetfusion, flownets, flownetsd
 
+Stage = Literal["flownetc", "flownets", "flownets_1", "flownets_2"]
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
@@ -47,13 +49,16 @@ class Config:
         small_scale: Factor on FlowNetSD's output on its way into the fusion.
     """
 
-    stages: tuple[str, ...] = ("flownetc", "flownets_1", "flownets_2")
+    stages: tuple[Stage, ...] = ("flownetc", "flownets_1", "flownets_2")
     width: float = 1.0
     fusion: bool = False
     last_upsampling: Literal["bilinear", "nearest"] = "nearest"
-    frozen: tuple[str, ...] = ()
-    mean: tuple[float, float, float] | None = None
+    frozen: tuple[Stage | Literal["flownets_d"], ...] = ()
+    mean: tuple[spec.Number, spec.Number, spec.Number] | None = None
     small_scale: float = 1 / flownet.DIV_FLOW
+
+    def __post_init__(self):
+        spec.check_config(self)
 
 
 class Model(nnx.Module):

@@ -41,8 +41,11 @@ class Config:
     batch_norm: bool = False
     radius: int = 10
     step: int = 2
-    mean: tuple[float, float, float] | None = None
+    mean: tuple[spec.Number, spec.Number, spec.Number] | None = None
     decoder_bias: bool = True
+
+    def __post_init__(self):
+        spec.check_config(self)
 
 
 # name: (kernel, stride, channels in the full-width network), in order.

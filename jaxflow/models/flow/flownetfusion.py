@@ -31,6 +31,9 @@ class Config:
     width: float = 1.0
     batch_norm: bool = False
 
+    def __post_init__(self):
+        spec.check_config(self)
+
 
 # name: (stride, channels in the full-width network), in order; all windows are 3x3.
 ENCODER = {

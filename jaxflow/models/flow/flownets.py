@@ -39,8 +39,11 @@ class Config:
     in_features: int = 6
     width: float = 1.0
     batch_norm: bool = False
-    mean: tuple[float, float, float] | None = None
+    mean: tuple[spec.Number, spec.Number, spec.Number] | None = None
     decoder_bias: bool = True
+
+    def __post_init__(self):
+        spec.check_config(self)
 
 
 # name: (kernel, stride, channels in the full-width network), in order.

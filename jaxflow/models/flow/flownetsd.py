@@ -35,7 +35,10 @@ class Config:
 
     width: float = 1.0
     batch_norm: bool = False
-    mean: tuple[float, float, float] | None = None
+    mean: tuple[spec.Number, spec.Number, spec.Number] | None = None
+
+    def __post_init__(self):
+        spec.check_config(self)
 
 
 # name: (stride, channels in the full-width network), in order; all windows are 3x3.

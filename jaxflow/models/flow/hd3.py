@@ -18,7 +18,7 @@ reads. They are listed in `OPTIONAL`.
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -46,12 +46,15 @@ class Config:
         radius: Largest displacement of a level's density, in pixels of the level.
     """
 
-    encoder: str = "dlaup"
+    encoder: Literal["dlaup", "vgg"] = "dlaup"
     planes: tuple[int, ...] = (16, 32, 64, 128, 256, 512, 512)
-    decoder: str = "hda"
+    decoder: Literal["hda", "resnet"] = "hda"
     context: bool = False
     hidden: int = 128
     radius: int = 4
+
+    def __post_init__(self):
+        spec.check_config(self)
 
 
 class Prediction(NamedTuple):

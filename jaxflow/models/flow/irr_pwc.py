@@ -58,6 +58,9 @@ class Config:
     refinement: tuple[int, ...] = (128, 128, 64, 64, 32, 32)
     radius: int = 4
 
+    def __post_init__(self):
+        spec.check_config(self)
+
 
 class Estimates(NamedTuple):
     """What the network says about one direction.

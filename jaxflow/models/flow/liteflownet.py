@@ -37,6 +37,9 @@ class Config:
 
     width: float = 1.0
 
+    def __post_init__(self):
+        spec.check_config(self)
+
 
 LEVELS = (6, 5, 4, 3, 2)
 # Convolutions of each level of NetC: (kernel, stride, channels).

@@ -60,12 +60,15 @@ class Config:
     radius: int = 4
     decoder: tuple[int, ...] = (128, 128, 96, 64, 32)
     dense: bool = True
-    appended: tuple[int, ...] = ()
+    appended: tuple[spec.Count, ...] = ()
     context: tuple[int, ...] = (128, 128, 128, 96, 64, 32)
     context_dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 1)
     divide_by_channels: bool = True
     standardise_features: bool = False
     spare_upsampling: bool = True
+
+    def __post_init__(self):
+        spec.check_config(self)
 
 
 def leaky_relu(x: jax.Array) -> jax.Array:

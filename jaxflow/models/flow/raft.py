@@ -18,7 +18,7 @@ slow index and y in its fast one, as the released weights expect.
 
 import dataclasses
 import functools
-from typing import cast
+from typing import Literal, cast
 
 import jax
 import jax.numpy as jnp
@@ -59,7 +59,7 @@ class Config:
     stages: tuple[int, int, int] = (64, 96, 128)
     bottleneck: bool = False
     feature_features: int = 256
-    context_norm: str = "batch"
+    context_norm: Literal["batch", "none"] = "batch"
     hidden: int = 128
     context: int = 128
     levels: int = 4
@@ -70,7 +70,10 @@ class Config:
     separable: bool = True
     head: int = 256
     convex: bool = True
-    correlation: str = "all_pairs"
+    correlation: Literal["all_pairs", "on_demand"] = "all_pairs"
+
+    def __post_init__(self):
+        spec.check_config(self)
 
 
 class Norm(nnx.Module):

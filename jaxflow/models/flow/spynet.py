@@ -49,6 +49,9 @@ class Config:
     features: tuple[int, ...] = (32, 64, 32, 16)
     kernel_size: int = 7
 
+    def __post_init__(self):
+        spec.check_config(self)
+
 
 class LevelNet(nnx.Module):
     """Predicts what the flow of the coarser level lacks: convolutions and ReLU.

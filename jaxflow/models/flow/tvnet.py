@@ -73,6 +73,9 @@ class Config:
     initial_size: tuple[int, int] | None = None
     quantise: bool = True
 
+    def __post_init__(self):
+        spec.check_config(self)
+
 
 class Model(nnx.Module):
     """TVNet: two images to flow, at full size in both modes.

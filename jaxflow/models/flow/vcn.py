@@ -49,8 +49,11 @@ class Config:
     levels: tuple[int, ...] = (6, 5, 4, 3, 2)
     width: float = 1.0
     hypotheses: tuple[int, ...] = (16, 16, 16, 16, 12)
-    mean1: tuple[float, float, float] = (0.33, 0.33, 0.33)
-    mean2: tuple[float, float, float] = (0.33, 0.33, 0.33)
+    mean1: tuple[spec.Number, spec.Number, spec.Number] = (0.33, 0.33, 0.33)
+    mean2: tuple[spec.Number, spec.Number, spec.Number] = (0.33, 0.33, 0.33)
+
+    def __post_init__(self):
+        spec.check_config(self)
 
 
 class Prediction(NamedTuple):

@@ -25,7 +25,7 @@ import numpy as np
 from flax import nnx
 
 from jaxflow import spec
-from jaxflow.layers import attention, conv, generation, norm, resnet3d, timestep
+from jaxflow.layers import attention, conv, dropout, generation, norm, timestep
 
 _GROUPS = 32
 
@@ -62,11 +62,14 @@ class Config:
     attention_downsampling: tuple[int, ...] = (4, 8)
     num_heads: int = 4
     scale_shift: bool = True
-    scale_time_dim: int = 0
+    scale_time_dim: spec.Count = 0
     num_classes: int | None = None
-    dropout_rate: float = 0.0
+    dropout_rate: spec.Share = 0.0
     num_frames: int = 16
     image_size: int = 64
+
+    def __post_init__(self):
+        spec.check_config(self)
 
 
 def frames_of_levels(config: Config) -> tuple[int, ...]:
@@ -113,8 +116,7 @@ class ResBlock(nnx.Module):
         rngs: nnx.Rngs,
     ):
         self.scale_shift = scale_shift
-        self.dropout_rate = dropout_rate
-        self.deterministic = True
+        self.dropout = dropout.Dropout(dropout_rate)
         self.norm1 = norm.GroupNorm(in_features, _GROUPS)
         self.conv1 = conv.Conv3d(in_features, features, rngs=rngs)
         width = 2 * features if scale_shift else features
@@ -140,8 +142,7 @@ class ResBlock(nnx.Module):
         else:
             y = self.norm2(y + embedded)
         y = jax.nn.silu(y)
-        if not self.deterministic:
-            y = resnet3d.dropout(y, self.dropout_rate, key)
+        y = self.dropout(y, key=key)
         return self.conv2(y) + (x if self.shortcut is None else self.shortcut(x))
 
 
@@ -313,7 +314,7 @@ class Model(nnx.Module):
             latent: Not used: every frame that is not observed is generated.
             indices: Not used: frames are those of one clip, in order.
             condition: Class of each clip, (B,), if `config.num_classes` says so.
-            key: Random key of the dropout in training; None drops nothing.
+            key: Random key of the dropout in training; see `layers.dropout`.
 
         Returns:
             The prediction, like `noisy`; of observed frames it means nothing.

@@ -68,6 +68,9 @@ class Config:
     num_frames: int = 16
     image_size: int = 64
 
+    def __post_init__(self):
+        spec.check_config(self)
+
 
 class Condition(NamedTuple):
     """What a call can be conditioned on, besides diffusion time.

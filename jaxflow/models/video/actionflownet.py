@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
+from jaxflow import spec
 from jaxflow.layers import basic3d, conv, resnet3d
 
 
@@ -49,7 +50,10 @@ class Config:
     frame_rate: float | None = None
     blocks: tuple[int, ...] = basic3d.DEPTHS[18]
     width: int = 64
-    dropout_rate: float = 0.5
+    dropout_rate: spec.Share = 0.5
+
+    def __post_init__(self):
+        spec.check_config(self)
 
 
 class Up(nnx.Module):
@@ -84,11 +88,7 @@ class Up(nnx.Module):
 
 
 class Model(nnx.Module):
-    """ActionFlowNet.
-
-    In evaluation mode it returns scores; in training mode a pair of scores and flow, as
-    `multi_task_loss` takes them.
-    """
+    """ActionFlowNet: a clip to one score a class, and to its flow."""
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
@@ -119,21 +119,33 @@ class Model(nnx.Module):
             rngs=rngs,
         )
 
-    def __call__(self, clip: jax.Array, *, key: jax.Array | None = None):
-        """Classifies a clip; in training mode estimates its flow, too.
+    def __call__(self, clip: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
+        """Classifies a clip.
 
         Args:
             clip: (B, T, H, W, 3), RGB in [0, 1].
-            key: Random key of the dropout in training; None drops nothing.
+            key: Random key of the dropout in training; see `layers.dropout`.
 
         Returns:
-            (B, num_classes) logits, float32 (probabilities in evaluation if
-            `config.head_mode` is "softmax_mean"); in training a pair of them and
-            (B, T, H / 2, W / 2, 2), as `flow` returns it.
+            (B, num_classes) logits, float32; probabilities in evaluation if
+            `config.head_mode` is "softmax_mean".
+        """
+        return self.head(self.features(clip)[-1], key=key)
+
+    def both(
+        self, clip: jax.Array, *, key: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array]:
+        """Classifies a clip and estimates its flow; `multi_task_loss` takes both.
+
+        Args:
+            clip: (B, T, H, W, 3), RGB in [0, 1].
+            key: Random key of the dropout in training; see `layers.dropout`.
+
+        Returns:
+            What a call returns, and what `flow` returns.
         """
         maps = self.features(clip)
-        scores = self.head(maps[-1], key=key)
-        return scores if self.deterministic else (scores, self._decode(maps))
+        return self.head(maps[-1], key=key), self._decode(maps)
 
     def flow(self, clip: jax.Array) -> jax.Array:
         """Estimates flow from each frame to the next.
@@ -149,6 +161,7 @@ class Model(nnx.Module):
 
     def features(self, clip: jax.Array) -> list[jax.Array]:
         """Returns the maps of the stages, fine to coarse."""
+        spec.check_clip(clip)
         x = self.stem(resnet3d.normalise(clip))
         maps = []
         for stage in self.stages:
@@ -174,7 +187,7 @@ def multi_task_loss(
     """Returns cross entropy plus `weight` times the end-point error.
 
     Args:
-        outputs: What the model returns in training mode, of T frames.
+        outputs: What `Model.both` returns in training mode, of T frames.
         labels: (B,) class numbers.
         flow: (B, T - 1, H / 2, W / 2, 2), the flow of a teacher, in pixels of that
             grid.

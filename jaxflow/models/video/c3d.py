@@ -18,8 +18,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxflow import _checks, ops, spec
-from jaxflow.layers import conv, resnet3d
+from jaxflow import ops, spec
+from jaxflow.layers import conv, dropout, resnet3d
 
 POOL5 = {"pad": 1, "ceil": 0, "floor": 0}
 
@@ -55,7 +55,16 @@ class Config:
     colour: Literal["rgb", "bgr"] = "rgb"
     width: int = 64
     dense_features: int = 4096
-    dropout_rate: float = 0.5
+    dropout_rate: spec.Share = 0.5
+
+    def __post_init__(self):
+        spec.check_config(self)
+        side = 32 if self.pool5 == "floor" else 16
+        if self.num_frames < 16 or self.crop_size < side:
+            raise ValueError(
+                f"`num_frames` must be at least 16 and `crop_size` {side}, or the five "
+                f"pools leave nothing; got {self.num_frames} and {self.crop_size}"
+            )
 
 
 # name: factor on the width, and the size in time of the pool behind it, if any.
@@ -75,12 +84,11 @@ class Model(nnx.Module):
     """C3D: a clip of 16 frames of 112 x 112 to one score a class."""
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
-        _checks.one_of("pool5", config.pool5, POOL5)
-        _checks.one_of("colour", config.colour, ("rgb", "bgr"))
-        _checks.one_of("head_mode", config.head_mode, resnet3d.HEAD_MODES)
         self.config = config
         self.cam_layer = "conv5b"
         self.deterministic = True
+        self.mode = config.head_mode
+        self.dropout = dropout.Dropout(config.dropout_rate)
         features = 3
         for name, (factor, _) in CONVOLUTIONS.items():
             out = factor * config.width
@@ -98,7 +106,7 @@ class Model(nnx.Module):
 
         Args:
             clip: (B, T, H, W, 3), RGB in [0, 1], of the configured length and size.
-            key: Random key of the dropout in training; None drops nothing.
+            key: Random key of the dropout in training; see `layers.dropout`.
 
         Returns:
             (B, num_classes) logits, float32; probabilities in evaluation if
@@ -107,6 +115,7 @@ class Model(nnx.Module):
         Raises:
             ValueError: If the clip has another length or size.
         """
+        spec.check_clip(clip)
         side = self.config.crop_size
         expected = (self.config.num_frames, side, side, 3)
         if clip.shape[1:] != expected:
@@ -115,19 +124,18 @@ class Model(nnx.Module):
                 f"layers of C3D fix; got {clip.shape}: crop it, or set crop_size and "
                 "num_frames"
             )
-        keys = (None, None)
-        if key is not None and not self.deterministic:
-            keys = jax.random.split(key)
+        keys = dropout.split(key, 2)
         x = self.features(clip)
-        for layer, drop in zip((self.fc6, self.fc7), keys, strict=True):
-            x = resnet3d.dropout(jax.nn.relu(layer(x)), self.config.dropout_rate, drop)
+        x = self.dropout(jax.nn.relu(self.fc6(x)), key=keys[0])
+        x = self.dropout(jax.nn.relu(self.fc7(x)), key=keys[1])
         scores = self.fc8(x).astype(jnp.float32)
-        if self.config.head_mode == "softmax_mean" and self.deterministic:
+        if self.mode == "softmax_mean" and self.deterministic:
             scores = jax.nn.softmax(scores, axis=-1)
         return scores
 
     def features(self, clip: jax.Array) -> jax.Array:
         """Returns the flattened last map, (B, features), channels slowest."""
+        spec.check_clip(clip)
         mean = jnp.array([104.0, 117.0, 128.0], clip.dtype)
         x = clip[..., ::-1] if self.config.colour == "bgr" else clip
         x = 255 * x - mean

@@ -50,7 +50,10 @@ class Config:
     frame_rate: float | None = 25.0
     in_features: int = 3
     width: float = 1.0
-    dropout_rate: float = 0.5
+    dropout_rate: spec.Share = 0.5
+
+    def __post_init__(self):
+        spec.check_config(self)
 
 
 class Model(nnx.Module):
@@ -85,7 +88,7 @@ class Model(nnx.Module):
         Args:
             clip: (B, T, H, W, C) in [0, 1]: RGB, or flow as a picture: u and v clipped
                 to 20 pixels, plus 20, divided by 40.
-            key: Random key of the dropout in training; None drops nothing.
+            key: Random key of the dropout in training; see `layers.dropout`.
 
         Returns:
             (B, num_classes) logits, float32; probabilities in evaluation if
@@ -95,6 +98,7 @@ class Model(nnx.Module):
 
     def features(self, clip: jax.Array) -> jax.Array:
         """Returns the last map, (B, T / 8, H / 32, W / 32, C), sizes rounded up."""
+        spec.check_clip(clip, channels=self.config.in_features)
         return self.body(2 * clip - 1)
 
 

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxflow import _checks
+from jaxflow import _checks, spec
 from jaxflow.layers import conv, norm, resnet3d
 
 # Shifts of the next frame, in pixels of the feature map: none, and the four neighbours.
@@ -52,12 +52,17 @@ class Config:
     head_mode: resnet3d.HeadMode = "logit_mean"
     num_frames: int = 7
     frame_stride: int = 8
-    placement: str = "segments"
+    placement: Literal["spread", "pyslowfast", "segments", "random", "dense"] = (
+        "segments"
+    )
     blocks: tuple[int, ...] = resnet3d.DEPTHS[50]
     width: int = 64
     reduction: int = 16
     join: Literal["sum", "concat"] = "sum"
-    dropout_rate: float = 0.5
+    dropout_rate: spec.Share = 0.5
+
+    def __post_init__(self):
+        spec.check_config(self)
 
 
 class MotionBlock(nnx.Module):
@@ -147,7 +152,7 @@ class Model(nnx.Module):
         self.head = resnet3d.Head(
             features[-1],
             config.num_classes,
-            window=config.crop_size // 32,
+            window=resnet3d.head_window(config.crop_size),
             mode=config.head_mode,
             dropout_rate=config.dropout_rate,
             rngs=rngs,
@@ -158,7 +163,7 @@ class Model(nnx.Module):
 
         Args:
             clip: (B, T, H, W, 3), RGB in [0, 1]: the segments of a video.
-            key: Random key of the dropout in training; None drops nothing.
+            key: Random key of the dropout in training; see `layers.dropout`.
 
         Returns:
             (B, num_classes) logits, float32; probabilities in evaluation if
@@ -168,6 +173,7 @@ class Model(nnx.Module):
 
     def features(self, clip: jax.Array) -> jax.Array:
         """Returns the last map, (B, T, H / 32, W / 32, C)."""
+        spec.check_clip(clip)
         x = self.trunk.start(resnet3d.normalise(clip))
         for index, motion in enumerate(self.motion):
             x = motion(self.trunk.stage(index + 2, x))

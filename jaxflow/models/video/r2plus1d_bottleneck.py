@@ -51,7 +51,10 @@ class Config:
     blocks: tuple[int, ...] = resnet3d.DEPTHS[50]
     width: int = 64
     time_strides: tuple[int, ...] = (1, 1, 2, 2)
-    dropout_rate: float = 0.5
+    dropout_rate: spec.Share = 0.5
+
+    def __post_init__(self):
+        spec.check_config(self)
 
 
 class Block(nnx.Module):
@@ -120,7 +123,7 @@ class Model(nnx.Module):
         self.head = resnet3d.Head(
             features,
             config.num_classes,
-            window=config.crop_size // 32,
+            window=resnet3d.head_window(config.crop_size),
             mode=config.head_mode,
             dropout_rate=config.dropout_rate,
             rngs=rngs,
@@ -131,7 +134,7 @@ class Model(nnx.Module):
 
         Args:
             clip: (B, T, H, W, 3), RGB in [0, 1].
-            key: Random key of the dropout in training; None drops nothing.
+            key: Random key of the dropout in training; see `layers.dropout`.
 
         Returns:
             (B, num_classes) logits, float32; probabilities in evaluation if
@@ -141,6 +144,7 @@ class Model(nnx.Module):
 
     def features(self, clip: jax.Array) -> jax.Array:
         """Returns the last map, (B, T / 4, H / 32, W / 32, C), sizes rounded up."""
+        spec.check_clip(clip)
         x = self.stem(resnet3d.normalise(clip))
         for stage in self.stages:
             for block in stage:

@@ -50,10 +50,13 @@ class Config:
     frame_rate: float | None = 15.0
     blocks: tuple[int, ...] = basic3d.DEPTHS[18]
     kinds: tuple[basic3d.Kind, ...] = ("3d",) * 4
-    stem_middle: int = 0
+    stem_middle: spec.Count = 0
     width: int = 64
     epsilon: float = 1e-5
-    dropout_rate: float = 0.0
+    dropout_rate: spec.Share = 0.0
+
+    def __post_init__(self):
+        spec.check_config(self)
 
 
 class Model(nnx.Module):
@@ -105,7 +108,7 @@ class Model(nnx.Module):
 
         Args:
             clip: (B, T, H, W, 3), RGB in [0, 1].
-            key: Random key of the dropout in training; None drops nothing.
+            key: Random key of the dropout in training; see `layers.dropout`.
 
         Returns:
             (B, num_classes) logits, float32; probabilities in evaluation if
@@ -115,6 +118,7 @@ class Model(nnx.Module):
 
     def features(self, clip: jax.Array) -> jax.Array:
         """Returns the last stage's map, (B, T / 8, H / 16, W / 16, C)."""
+        spec.check_clip(clip)
         x = self.stem(resnet3d.normalise(clip))
         for stage in self.stages:
             for block in stage:

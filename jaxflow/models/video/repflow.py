@@ -29,10 +29,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxflow import _checks, ops, spec
+from jaxflow import ops, spec
 from jaxflow.layers import (
     basic3d,
     conv,
+    dropout,
     representation_flow,
     resnet3d,
     resnet3d_keys,
@@ -96,11 +97,14 @@ class Config:
     variant: representation_flow.Variant = "hmdb_release"
     inner_features: int = 32
     iterations: int = 10
-    learn: tuple[int, ...] = (0, 1, 1, 1, 1)
+    learn: representation_flow.Learn = (0, 1, 1, 1, 1)
     normalise_over: Literal["tensor", "sample"] = "sample"
-    dropout_rate: float = 0.5
-    mean: tuple[float, float, float] = (0.45, 0.45, 0.45)
+    dropout_rate: spec.Share = 0.5
+    mean: tuple[spec.Number, spec.Number, spec.Number] = (0.45, 0.45, 0.45)
     std: tuple[float, float, float] = (0.225, 0.225, 0.225)
+
+    def __post_init__(self):
+        spec.check_config(self)
 
 
 class Fusion(nnx.Module):
@@ -206,13 +210,6 @@ class Model(nnx.Module):
     """A ResNet with representation flow: a clip to one score a class."""
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
-        for field, allowed in (
-            ("backbone", BACKBONES),
-            ("flow", FLOWS),
-            ("location", LOCATIONS),
-            ("fusion", FUSIONS),
-        ):
-            _checks.one_of(field, getattr(config, field), allowed)
         self.config = config
         self.deterministic = True
         expansion = 4 if config.bottleneck else 1
@@ -246,7 +243,7 @@ class Model(nnx.Module):
         Args:
             clip: (B, T, H, W, 3), RGB in [0, 1]. A flow layer takes one frame off, two
                 layers take two; at least one must be left where they are.
-            key: Random key of the dropout in training; None drops nothing.
+            key: Random key of the dropout in training; see `layers.dropout`.
 
         Returns:
             (B, num_classes) logits, float32; probabilities in evaluation if
@@ -255,6 +252,7 @@ class Model(nnx.Module):
         Raises:
             ValueError: If the clip is too short.
         """
+        spec.check_clip(clip)
         mean, std = (
             jnp.asarray(c, clip.dtype) for c in (self.config.mean, self.config.std)
         )
@@ -267,12 +265,13 @@ class Model(nnx.Module):
             joined = flow if self.fusion is None else self.fusion(x, flow)
         for part in self.parts[self.place :]:
             joined = part(joined)
-        scores = self.head(joined, key=key)
+        keys = dropout.split(key, 2)
+        scores = self.head(joined, key=keys[0])
         if self.appearance is None:
             return scores
         for part in self.appearance:
             x = part(x)
-        return (scores + self.head(x, key=key)) / 2
+        return (scores + self.head(x, key=keys[1])) / 2
 
 
 def make_flow(config: Config, features: int, *, rngs: nnx.Rngs) -> nnx.Module:

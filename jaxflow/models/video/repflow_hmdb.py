@@ -21,7 +21,7 @@ from typing import Literal
 import jax
 from flax import nnx
 
-from jaxflow import ops
+from jaxflow import ops, spec
 from jaxflow.layers import representation_flow, resnet3d
 
 BLOCKS = {34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
@@ -63,10 +63,13 @@ class Config:
     width: int = 64
     inner_features: int = 32
     iterations: int = 3
-    learn: tuple[int, ...] = (0, 1, 1, 1, 1)
+    learn: representation_flow.Learn = (0, 1, 1, 1, 1)
     normalise_over: Literal["tensor", "sample"] = "tensor"
-    dropout_rate: float = 0.3
+    dropout_rate: spec.Share = 0.3
     zero_init: bool = True
+
+    def __post_init__(self):
+        spec.check_config(self)
 
 
 class Block(nnx.Module):
@@ -193,7 +196,7 @@ class Model(nnx.Module):
 
         Args:
             clip: (B, T, H, W, 3), RGB in [0, 1], of at least 11 frames.
-            key: Random key of the dropout in training; None drops nothing.
+            key: Random key of the dropout in training; see `layers.dropout`.
 
         Returns:
             (B, num_classes) logits, float32; probabilities in evaluation if
@@ -206,11 +209,7 @@ class Model(nnx.Module):
 
     def features(self, clip: jax.Array) -> jax.Array:
         """Returns the last stage's map, (B, T', H / 32, W / 32, C)."""
-        if clip.shape[1] < SHORTEST:
-            raise ValueError(
-                f"`clip` must have at least {SHORTEST} frames for two flow layers; "
-                f"got {clip.shape[1]}"
-            )
+        spec.check_clip(clip, minimum=(SHORTEST, 1, 1))
         x = self.stem(1 - 2 * clip)
         x = ops.max_pool(x, (3, 3, 3), strides=(2, 2, 2), padding=1)
         for index, stage in enumerate(self.stages):

@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxflow import spec
 from jaxflow.layers import inception3d, norm, representation_flow, resnet3d
 
 SHORTEST = 11
@@ -58,9 +59,12 @@ class Config:
     width: int = 64
     inner_features: int = 32
     iterations: int = 10
-    learn: tuple[int, ...] = (1, 1, 1, 1, 1)
+    learn: representation_flow.Learn = (1, 1, 1, 1, 1)
     normalise_over: Literal["tensor", "sample"] = "tensor"
-    dropout_rate: float = 0.5
+    dropout_rate: spec.Share = 0.5
+
+    def __post_init__(self):
+        spec.check_config(self)
 
 
 class Projection(nnx.Module):
@@ -193,7 +197,7 @@ class Model(nnx.Module):
 
         Args:
             clip: (B, T, H, W, 3), RGB in [0, 1], of at least 11 frames.
-            key: Random key of the dropout in training; None drops nothing.
+            key: Random key of the dropout in training; see `layers.dropout`.
 
         Returns:
             (B, num_classes) logits, float32; probabilities in evaluation if
@@ -207,11 +211,7 @@ class Model(nnx.Module):
 
     def features(self, clip: jax.Array) -> jax.Array:
         """Returns the last stage's map, (B, T', H / 32, W / 32, C)."""
-        if clip.shape[1] < SHORTEST:
-            raise ValueError(
-                f"`clip` must have at least {SHORTEST} frames for a flow layer behind "
-                f"two strides in time; got {clip.shape[1]}"
-            )
+        spec.check_clip(clip, minimum=(SHORTEST, 7, 7))
         x = self.stem(2 * clip - 1)
         x = inception3d.max_pool(x, (3, 3, 3), (2, 2, 2), same=True)
         for index, stage in enumerate(self.stages):

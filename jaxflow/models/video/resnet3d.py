@@ -26,7 +26,7 @@ from jaxflow import ops, spec
 from jaxflow.layers import non_local, resnet3d, resnet3d_keys
 
 Windows = tuple[tuple[int, ...], ...]
-Indices = tuple[tuple[int, ...], ...]
+Indices = tuple[tuple[spec.Count, ...], ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,8 +65,11 @@ class Config:
     non_local_after: Indices = ((), (), (), ())
     non_local_form: non_local.Form = "embedded_gaussian"
     non_local_pool: tuple[int, int, int] = (1, 2, 2)
-    dropout_rate: float = 0.5
+    dropout_rate: spec.Share = 0.5
     zero_init: bool = True
+
+    def __post_init__(self):
+        spec.check_config(self)
 
 
 class Model(nnx.Module):
@@ -93,7 +96,7 @@ class Model(nnx.Module):
         self.head = resnet3d.Head(
             32 * config.width,
             config.num_classes,
-            window=config.crop_size // 32,
+            window=resnet3d.head_window(config.crop_size),
             mode=config.head_mode,
             dropout_rate=config.dropout_rate,
             rngs=rngs,
@@ -104,7 +107,7 @@ class Model(nnx.Module):
 
         Args:
             clip: (B, T, H, W, 3), RGB in [0, 1].
-            key: Random key of the dropout in training; None drops nothing.
+            key: Random key of the dropout in training; see `layers.dropout`.
 
         Returns:
             (B, num_classes) logits, float32; probabilities in evaluation if
@@ -114,6 +117,7 @@ class Model(nnx.Module):
 
     def features(self, clip: jax.Array) -> jax.Array:
         """Returns the last stage's map, (B, T', H', W', C)."""
+        spec.check_clip(clip)
         x = self.slow.start(resnet3d.normalise(clip))
         x = self.slow.stage(2, x)
         if self.config.temporal_pool and x.shape[1] > 1:

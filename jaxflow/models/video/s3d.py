@@ -53,7 +53,10 @@ class Config:
     frame_rate: float | None = 15.0
     gated: bool = False
     width: float = 1.0
-    dropout_rate: float = 0.2
+    dropout_rate: spec.Share = 0.2
+
+    def __post_init__(self):
+        spec.check_config(self)
 
 
 class Gate(nnx.Module):
@@ -145,7 +148,7 @@ class Model(nnx.Module):
 
         Args:
             clip: (B, T, H, W, 3), RGB in [0, 1], of at least 5 frames of 17 x 17.
-            key: Random key of the dropout in training; None drops nothing.
+            key: Random key of the dropout in training; see `layers.dropout`.
 
         Returns:
             (B, num_classes) logits, float32; probabilities in evaluation if
@@ -158,11 +161,7 @@ class Model(nnx.Module):
 
     def features(self, clip: jax.Array) -> jax.Array:
         """Returns the last map, (B, T / 8, H / 32, W / 32, C)."""
-        if clip.shape[1] < 5 or min(clip.shape[2:4]) < 17:
-            raise ValueError(
-                "`clip` must have at least 5 frames of 17 x 17 pixels for S3D; "
-                f"got {clip.shape[1:4]}"
-            )
+        spec.check_clip(clip, minimum=(5, 17, 17))
         mean = jnp.array([0.43216, 0.394666, 0.37645], clip.dtype)
         deviation = jnp.array([0.22803, 0.22145, 0.216989], clip.dtype)
         return self.body((clip - mean) / deviation)

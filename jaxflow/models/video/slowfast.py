@@ -26,7 +26,7 @@ from flax import nnx
 from jaxflow import _checks, ops, spec
 from jaxflow.layers import non_local, representation_flow, resnet3d, resnet3d_keys
 
-Indices = tuple[tuple[int, ...], ...]
+Indices = tuple[tuple[spec.Count, ...], ...]
 FAST_CHANNELS = {"rgb": 3, "gray": 1, "time_difference": 1, "flow": 2, "half_size": 3}
 LATERALS = ("convolution", "sample", "channels", "none")
 SAMPLINGS = ("linspace", "stride")
@@ -74,8 +74,8 @@ class Config:
     alpha: int = 8
     beta_inv: int = 8
     blocks: tuple[int, ...] = resnet3d.DEPTHS[50]
-    temporal_blocks: tuple[int, ...] = (0, 0, 23, 3)
-    fast_temporal_blocks: tuple[int, ...] = (3, 4, 23, 3)
+    temporal_blocks: tuple[spec.Count, ...] = (0, 0, 23, 3)
+    fast_temporal_blocks: tuple[spec.Count, ...] = (3, 4, 23, 3)
     lateral: Literal["convolution", "sample", "channels", "none"] = "convolution"
     lateral_window: int = 5
     lateral_ratio: int = 2
@@ -84,9 +84,12 @@ class Config:
     non_local_after: Indices = ((), (), (), ())
     non_local_form: non_local.Form = "dot_product"
     non_local_pool: tuple[int, int, int] = (1, 2, 2)
-    dropout_rate: float = 0.5
+    dropout_rate: spec.Share = 0.5
     zero_init: bool = True
     width: int = 64
+
+    def __post_init__(self):
+        spec.check_config(self)
 
 
 def slow_frames(
@@ -148,9 +151,6 @@ class Model(nnx.Module):
     """SlowFast: a clip to one score a class."""
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
-        _checks.one_of("lateral", config.lateral, LATERALS)
-        _checks.one_of("sampling", config.sampling, SAMPLINGS)
-        _checks.one_of("fast_input", config.fast_input, FAST_CHANNELS)
         self.config = config
         self.cam_layer = "slow.res5"
         self.deterministic = True
@@ -204,7 +204,7 @@ class Model(nnx.Module):
         self.head = resnet3d.Head(
             32 * (config.width + fast_width),
             config.num_classes,
-            window=config.crop_size // 32,
+            window=resnet3d.head_window(config.crop_size),
             mode=config.head_mode,
             dropout_rate=config.dropout_rate,
             rngs=rngs,
@@ -224,7 +224,7 @@ class Model(nnx.Module):
             fast: What the fast pathway sees instead of what `config.fast_input`
                 derives from `clip`: (B, T, H', W', C), normalised; for instance the
                 flow of a better estimator.
-            key: Random key of the dropout in training; None drops nothing.
+            key: Random key of the dropout in training; see `layers.dropout`.
 
         Returns:
             (B, num_classes) logits, float32; probabilities in evaluation if
@@ -236,6 +236,7 @@ class Model(nnx.Module):
         self, clip: jax.Array, *, fast: jax.Array | None = None
     ) -> tuple[jax.Array, jax.Array]:
         """Returns the last maps of the slow and the fast pathway."""
+        spec.check_clip(clip)
         frames = slow_frames(clip.shape[1], self.config.alpha, self.config.sampling)
         slow = self.slow.start(resnet3d.normalise(clip[:, frames]))
         if fast is None:

@@ -18,12 +18,17 @@ def test_flow_has_half_the_size_of_any_clip(shape):
     assert out.shape == (batch, time, -(-height // 2), -(-width // 2), 2)
 
 
-def test_training_returns_scores_and_flow(run):
+def test_scores_and_flow_come_from_one_encoder(run):
     model = actionflownet.Model(actionflownet.TINY, rngs=nnx.Rngs(0))
-    model.train()
+    model.eval()
     clip = jax.random.uniform(jax.random.key(0), (2, 4, 32, 32, 3))
-    scores, flow = run(model, clip)
-    assert scores.shape == (2, 5)
+
+    def call(model, clip):
+        return model.both(clip), model(clip), model.flow(clip)
+
+    (scores, flow), alone, flow_alone = run(model, clip, function=call)
+    np.testing.assert_allclose(scores, alone, atol=1e-6)
+    np.testing.assert_allclose(flow, flow_alone, atol=1e-6)
     assert flow.shape == (2, 4, 16, 16, 2)
 
 

@@ -90,16 +90,3 @@ def test_takes_any_clip(run, shape):
     assert scores.shape == (shape[0], 5)
     assert scores.dtype == jnp.float32
     assert np.isfinite(scores).all()
-
-
-def test_training_drops_features_only_where_a_key_is_given(run):
-    model = resnet3d.Model(resnet3d.TINY, rngs=nnx.Rngs(0))
-    model.train()
-
-    def scores(model, clip, key):
-        return model(clip), model(clip, key=key), model(clip)
-
-    clip = jax.random.uniform(jax.random.key(0), (2, 4, 32, 32, 3))
-    plain, dropped, again = run(model, clip, jax.random.key(1), function=scores)
-    assert not np.allclose(plain, dropped)
-    np.testing.assert_allclose(again, plain, atol=1e-5)
