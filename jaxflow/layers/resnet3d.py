@@ -273,7 +273,7 @@ def head_window(crop_size: int) -> int:
     """
     if crop_size < 32:
         raise ValueError(
-            f"`crop_size` must be at least 32, the step of the last map; got {crop_size}"
+            f"`crop_size` must be at least 32, the last step; got {crop_size}"
         )
     return crop_size // 32
 

@@ -29,6 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from jaxflow import spec
 from jaxflow.layers import attention, conv, generation, timestep
 
 _BUCKETS, _MAX_DISTANCE = 32, 32
