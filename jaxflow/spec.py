@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Union
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import core
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -194,7 +195,7 @@ def check_pixels(name: str, pixels: jax.Array | np.ndarray) -> None:
         ValueError: If a value is NaN or infinite, or not in [0, 1] but for what
             filters and rounding leave.
     """
-    if isinstance(pixels, jax.core.Tracer) or not pixels.size:
+    if isinstance(pixels, core.Tracer) or not pixels.size:
         return
     if not jnp.issubdtype(pixels.dtype, jnp.floating):
         return
@@ -268,7 +269,7 @@ def _allows(hint: Any, value: Any) -> bool:
     if kind in (int, float):
         abstract = numbers.Integral if kind is int else numbers.Real
         real = isinstance(value, abstract) and not isinstance(value, bool)
-        return real and _RANGES[limits](value)
+        return real and _RANGES[limits](float(value))
     return isinstance(value, kind) if isinstance(kind, type) else True
 
 
@@ -290,4 +291,5 @@ def _describe(hint: Any) -> str:
         if limits in ("positive", "finite"):
             return f"a {limits} {noun}"
         return f"{article} {noun} {limits}"
-    return {types.NoneType: "None", bool: "True or False"}.get(kind, kind.__name__)
+    names = {types.NoneType: "None", bool: "True or False"}
+    return names.get(kind) or str(getattr(kind, "__name__", kind))

@@ -31,7 +31,7 @@ from flax import nnx
 
 from jaxflow import _checks, spec
 from jaxflow.diffusion import process
-from jaxflow.layers import attention, conv, generation, norm, resnet3d, timestep
+from jaxflow.layers import attention, conv, dropout, generation, norm, timestep
 
 TimeEncoding = Literal["relative", "absolute", "none"]
 ENCODINGS = ("relative", "absolute", "none")
@@ -84,12 +84,15 @@ class Config:
     official_attention: bool = True
     num_classes: int | None = None
     learns_variance: bool = False
-    dropout_rate: float = 0.0
+    dropout_rate: spec.Share = 0.0
     schedule: Literal["linear", "cosine"] = "linear"
     diffusion_steps: int = 1000
     predicts: Literal["noise", "data", "velocity"] = "noise"
     num_frames: int = 20
     image_size: int = 64
+
+    def __post_init__(self):
+        spec.check_config(self)
 
 
 class PositionNet(nnx.Module):
@@ -300,8 +303,7 @@ class ResBlock(nnx.Module):
         rngs: nnx.Rngs,
     ):
         self.scale_shift = config.scale_shift
-        self.dropout_rate = config.dropout_rate
-        self.deterministic = True
+        self.dropout = dropout.Dropout(config.dropout_rate)
         self.norm1 = norm.GroupNorm(in_features, config.groups)
         self.conv1 = conv.Conv(in_features, features, rngs=rngs)
         width = 2 * features if config.scale_shift else features
@@ -327,8 +329,7 @@ class ResBlock(nnx.Module):
         else:
             y = self.norm2(y + embedded, batch_axes=2)
         y = jax.nn.silu(y)
-        if not self.deterministic:
-            y = resnet3d.dropout(y, self.dropout_rate, key)
+        y = self.dropout(y, key=key)
         return self.conv2(y) + (x if self.shortcut is None else self.shortcut(x))
 
 
@@ -463,7 +464,7 @@ class Model(nnx.Module):
             condition: Class of each clip, (B,) integers, if `config.num_classes` says
                 so. None, and -1 for a single clip, is no class; the answer to a class
                 that there is not is NaN.
-            key: Random key of the dropout in training; None drops nothing.
+            key: Random key of the dropout in training; see `layers.dropout`.
 
         Returns:
             The prediction, like `noisy`, with twice the channels if the config says so;

@@ -306,7 +306,12 @@ TINY = Config(
 
 _R18, _R34 = basic3d.DEPTHS[18], basic3d.DEPTHS[34]
 _R50, _R101 = resnet3d.DEPTHS[50], resnet3d.DEPTHS[101]
-_CONTROL = {"location": "input", "flow": "flow_of_flow", "learn": (0,) * 5}
+_FIXED: representation_flow.Learn = (0, 0, 0, 0, 0)
+_CONTROL: dict[str, Any] = {
+    "location": "input",
+    "flow": "flow_of_flow",
+    "learn": _FIXED,
+}
 VARIANTS = {
     "resnet18_2d": Config(blocks=_R18, flow="none"),
     "resnet34_2d": Config(flow="none"),
@@ -321,7 +326,7 @@ VARIANTS = {
     "repflow_r2plus1d_18": Config(backbone="2plus1d", blocks=_R18),
     "repflow_flow_of_flow_resnet34": Config(flow="flow_of_flow"),
     "repflow_flow_conv_flow_resnet34": Config(flow="flow_conv_flow"),
-    "tvl1_resnet34": Config(location="input", learn=(0,) * 5),
+    "tvl1_resnet34": Config(location="input", learn=_FIXED),
     "tvl1_twice_resnet34": Config(**_CONTROL),
 }
 
