@@ -84,7 +84,7 @@ def seed(model: nnx.Module, key: jax.Array) -> None:
             # New variables: the old key may be of another generator.
             node.key = nnx.RngKey(own, tag=node.tag)
             node.count = nnx.RngCount(jnp.zeros((), jnp.uint32), tag=node.tag)
-        elif isinstance(node, Dropout) or (
-            isinstance(node, nnx.Dropout) and node.rngs is None
-        ):
+        elif isinstance(node, Dropout):
             node.rngs = nnx.Rngs(dropout=own)
+        elif isinstance(node, nnx.Dropout) and node.rngs is None:
+            node.rngs = nnx.RngStream(own, tag="dropout")
