@@ -5,10 +5,35 @@ from collections.abc import Collection
 # The name on PyPI; `jaxflow` there is another project.
 _DISTRIBUTION = "jaxflow-motion"
 
+# Later ones are generated for protobuf 6.31, and do not say so to pip.
+_METADATA_FOR_PROTOBUF_5 = '"tensorflow-metadata<1.18"'
+
 
 def install_line(extra: str) -> str:
     """Returns the command that installs an extra of this package."""
     return f'pip install "{_DISTRIBUTION}[{extra}]"'
+
+
+def cannot_import(library: str, extra: str, error: Exception) -> ImportError:
+    """Returns an error of one line about a library that an import failed for.
+
+    Args:
+        library: Its name, as its authors write it.
+        extra: Of this package, that it belongs to.
+        error: Why the import failed. That need not be an ImportError: where code that
+            was generated for a newer protobuf meets an older one, protobuf raises an
+            error of its own.
+    """
+    reason = " ".join(str(error).split()) or type(error).__name__
+    line = install_line(extra)
+    if type(error).__name__ == "VersionError":
+        # Its second sentence, and the address in the third, help nobody here.
+        reason = reason.split(". ")[0]
+        if "tensorflow_metadata" in reason:
+            line += f" {_METADATA_FOR_PROTOBUF_5}"
+        else:
+            line = "pip install --upgrade protobuf"
+    return ImportError(f"this needs {library} ({reason}): run `{line}`")
 
 
 def one_of(name: str, value: object, allowed: Collection) -> None:

@@ -20,3 +20,46 @@ def test_positive_names_the_argument_and_its_value(value):
 
 def test_an_extra_is_installed_by_the_name_of_the_distribution():
     assert _checks.install_line("video") == 'pip install "jaxflow-motion[video]"'
+
+
+class VersionError(Exception):
+    """What protobuf raises; it is no ImportError."""
+
+
+INCOMPATIBLE = (
+    "Detected incompatible Protobuf Gencode/Runtime versions when loading {}: gencode "
+    "6.31.1 runtime 5.29.6. Runtime version cannot be older than the linked gencode "
+    "version. See Protobuf version guarantees at https://protobuf.dev/support/."
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "line"),
+    [
+        (
+            ModuleNotFoundError("No module named 'av'"),
+            "No module named 'av'",
+            'pip install "jaxflow-motion[data]"',
+        ),
+        (AttributeError(), "AttributeError", 'pip install "jaxflow-motion[data]"'),
+        (
+            VersionError(INCOMPATIBLE.format("tensorflow_metadata/proto/v0/x.proto")),
+            "runtime 5.29.6",
+            'pip install "jaxflow-motion[data]" "tensorflow-metadata<1.18"',
+        ),
+        (
+            VersionError(INCOMPATIBLE.format("grain/proto/execution_summary.proto")),
+            "runtime 5.29.6",
+            "pip install --upgrade protobuf",
+        ),
+    ],
+    ids=["missing", "without a word", "metadata", "another's messages"],
+)
+def test_a_library_that_cannot_be_imported_says_why_and_what_to_install(
+    error, reason, line
+):
+    told = _checks.cannot_import("A Library", "data", error)
+    assert isinstance(told, ImportError)
+    text = str(told)
+    assert text.startswith("this needs A Library (") and "\n" not in text
+    assert text.endswith(f"{reason}): run `{line}`")

@@ -23,10 +23,15 @@ import pathlib
 from collections.abc import Iterator
 
 import numpy as np
-import tensorflow_datasets as tfds
 from PIL import Image
 
 import jaxflow.io
+from jaxflow import _checks
+
+try:
+    import tensorflow_datasets as tfds
+except Exception as error:
+    raise _checks.cannot_import("TensorFlow Datasets", "data", error) from error
 
 _SPLIT_FILES = {
     "a": ("FlyingChairs_train_val.txt", "chairs_split.txt"),

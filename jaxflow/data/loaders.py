@@ -167,9 +167,8 @@ def _import_grain():
     try:
         import grain
         from absl import flags
-    except ImportError as error:
-        hint = _checks.install_line("data")
-        raise ImportError(f"this needs Grain: {hint}") from error
+    except Exception as error:
+        raise _checks.cannot_import("Grain", "data", error) from error
     # Workers read absl flags, which nobody has parsed outside an absl program.
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()

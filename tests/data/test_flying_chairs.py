@@ -1,6 +1,7 @@
 """Tests for jaxflow.data.flying_chairs."""
 
 import hashlib
+import runpy
 import subprocess
 import sys
 
@@ -72,6 +73,34 @@ def test_does_without_tensorflow(root, tmp_path):
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert run.stdout.splitlines()[-2:] == ["(12, 16, 2)", "False"]
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (
+            "class VersionError(Exception): pass\n"
+            "raise VersionError('Detected incompatible Protobuf Gencode/Runtime "
+            "versions when loading tensorflow_metadata/proto/v0/schema.proto: gencode "
+            "6.31.1 runtime 5.29.6. Runtime version cannot be older.')",
+            r'5\.29\.6\): run `pip install "jaxflow-motion\[data\]" '
+            r'"tensorflow-metadata<1\.18"`$',
+        ),
+        (
+            "raise ModuleNotFoundError('No module named tree')",
+            r'tree\): run `pip install "jaxflow-motion\[data\]"`$',
+        ),
+    ],
+    ids=["protobuf is too old", "something is missing"],
+)
+def test_tfds_that_cannot_be_imported_says_what_to_install(
+    tmp_path, monkeypatch, body, said
+):
+    (tmp_path / "tensorflow_datasets.py").write_text(body)
+    monkeypatch.delitem(sys.modules, "tensorflow_datasets")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ImportError, match=r"^this needs TensorFlow .*" + said):
+        runpy.run_path(flying_chairs.__file__)
 
 
 def test_a_missing_folder_is_one_error(tmp_path):

@@ -1,5 +1,7 @@
 """Tests for jaxflow.data.loaders."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -145,3 +147,9 @@ def test_images_are_scaled_by_their_own_type():
     source = [element | {"image1": element["image1"].astype(np.int32)}]
     with pytest.raises(ValueError, match="`image1` must be uint8"):
         next(iter(loaders.flow_loader(source, batch_size=1)))
+
+
+def test_without_grain_one_line_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "grain", None)
+    with pytest.raises(ImportError, match=r"^this needs Grain \(.*\): run `pip .*`$"):
+        loaders.flow_loader(Pairs(4), batch_size=2)
