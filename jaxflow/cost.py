@@ -1,13 +1,11 @@
 """What a model costs: parameters, and multiply-adds counted from its program."""
 
-import contextlib
+import dataclasses
 import functools
-import hashlib
 import json
 import math
-import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import jax
@@ -16,6 +14,9 @@ from flax import nnx
 
 from jaxflow import models, spec
 from jaxflow.io import files
+
+TABLE = pathlib.Path(__file__).with_name("costs.json")
+"""What every network costs; ``jaxflow models --measure`` writes it."""
 
 
 def count_parameters(model: nnx.Module) -> int:
@@ -75,47 +76,93 @@ def video_cost(
     return count_parameters(model), multiply_adds(run, state, clip)
 
 
-def remembered_video_cost(
-    name: str, *, num_frames: int, crop_size: int
-) -> tuple[int, int]:
-    """Returns `video_cost`, which takes seconds, from the last time it was asked for.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a network costs, as `jaxflow models` lists it.
 
-    Figures are kept in ``jaxflow`` in the user's folder of caches, for as long as the
-    code of the networks is the same.
+    Attributes:
+        parameters: Number of trained parameters.
+        multiple: Of a flow network, what height and width must be multiples of.
+        multiply_adds: Of a recognition network, those of one clip.
+        num_frames: Frames of that clip.
+        crop_size: Height and width of that clip.
+    """
+
+    parameters: int
+    multiple: int | None = None
+    multiply_adds: int | None = None
+    num_frames: int | None = None
+    crop_size: int | None = None
+
+
+def measured(name: str) -> Cost:
+    """Counts what a network costs, which takes about a second, without running it.
+
+    A clip has the size at which the published figure is given, if there is one, and
+    else that of the config.
 
     Args:
-        name: See `video_cost`, as for the rest.
-        num_frames: Frames of the clip.
-        crop_size: Height and width of the clip.
+        name: One of `models.list_models()`.
+
+    Raises:
+        ValueError: If no model has that name.
     """
-    root = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    path = pathlib.Path(root) / "jaxflow" / f"costs_{_code_of_networks()}.json"
-    config = models.find(name).VARIANTS[name]
-    key = f"{name}, {num_frames} x {crop_size}, {config}"
-    try:
-        known = json.loads(path.read_text())
-    except (OSError, ValueError):
-        known = {}
-    if key not in known:
-        known[key] = video_cost(name, num_frames=num_frames, crop_size=crop_size)
-        # Without a cache it is only slower.
-        with contextlib.suppress(OSError, ValueError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            files.write_bytes(path, json.dumps(known, indent=1).encode())
-    parameters, products = known[key]
-    return parameters, products
+    module = models.find(name)
+    if models.task_of(module) != "video":
+        model = describe(name)
+        frames = getattr(model, "frames", None)
+        multiple = frames.multiple if frames else None
+        return Cost(parameters=count_parameters(model), multiple=multiple)
+    known, config = published(name), module.VARIANTS[name]
+    size = {
+        "num_frames": (known and known.num_frames) or config.num_frames,
+        "crop_size": (known and known.crop_size) or config.crop_size,
+    }
+    parameters, products = video_cost(name, **size)
+    return Cost(parameters=parameters, multiply_adds=products, **size)
+
+
+def listed(name: str) -> Cost:
+    """Returns what `measured` does, at once: from the table that the package holds.
+
+    A network that is not in the table is measured.
+
+    Args:
+        name: One of `models.list_models()`.
+
+    Raises:
+        ValueError: If no model has that name.
+    """
+    models.find(name)
+    return read_table().get(name) or measured(name)
 
 
 @functools.cache
-def _code_of_networks() -> str:
-    """Returns a number that changes with the code that decides what networks cost."""
-    digest = hashlib.sha256(jax.__version__.encode())
-    root = pathlib.Path(__file__).parent
-    for part in ("models/video", "layers", "ops", "cost.py"):
-        found = [root / part] if part.endswith(".py") else (root / part).glob("*.py")
-        for file in sorted(found):
-            digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
+def read_table() -> dict[str, Cost]:
+    """Reads the package's table of costs; it is empty where the file is missing."""
+    try:
+        rows = json.loads(TABLE.read_text())
+    except FileNotFoundError:
+        return {}
+    return {name: Cost(**row) for name, row in rows.items()}
+
+
+def write_table(costs: Mapping[str, Cost]) -> None:
+    """Writes the package's table of costs: sorted, and a line for each network.
+
+    Args:
+        costs: Name -> cost, as `measured` returns it.
+
+    Raises:
+        OSError: If the package's folder cannot be written to.
+    """
+    lines = []
+    for name in sorted(costs):
+        fields = dataclasses.asdict(costs[name])
+        row = {field: value for field, value in fields.items() if value is not None}
+        lines.append(f"{json.dumps(name)}: {json.dumps(row)}")
+    files.write_bytes(TABLE, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
+    read_table.cache_clear()
 
 
 def multiply_adds(function: Callable, *arguments: Any) -> int:

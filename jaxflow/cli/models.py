@@ -17,95 +17,110 @@ def add_command(commands) -> None:
     parser = common.add_command(commands, "models", run, "List what there is", example)
     tasks = ("flow", "video", "generation")
     parser.add_argument("--task", choices=tasks, help="only the models of one task")
+    measure = (
+        "measure the cost of every network anew, and write the table that it is read "
+        "from; for those who add or change a network (takes minutes)"
+    )
+    parser.add_argument("--measure", action="store_true", help=measure)
 
 
 def run(args: argparse.Namespace) -> None:
     """Prints every model: what it costs, and what others say about that."""
-    from jaxflow import classical, evaluate, models
+    from jaxflow import evaluate, models
 
-    flow = args.task != "video"
-    if flow:
-        names = [n for n in models.list_models(args.task) if not _is_video(n)]
+    if args.measure:
+        _measure(args)
+    names = models.list_models(args.task)
+    videos = [name for name in names if _task(name) == "video"]
+    others = [name for name in names if _task(name) != "video"]
+    if args.task != "video":
         rows = {
             name: _describe(name)
-            for name in common.progress(names, "model", quiet=args.quiet)
+            for name in common.progress(others, "model", quiet=args.quiet)
         }
-        if args.task in (None, "flow"):
-            about = {
-                "task": "flow",
-                "parameters": 0,
-                "multiple": 1,
-                "weights": "none needed",
-            }
-            rows |= {name: about for name in sorted(classical.METHODS)}
+        if args.task != "generation":
+            rows |= _methods()
         columns = ("task", "parameters", "multiple", "weights")
         print(evaluate.format_table(rows, columns=columns, title="model"))
     if args.task in (None, "video"):
-        names = models.list_models("video")
         rows = {
             name: _describe_video(name)
-            for name in common.progress(names, "model", quiet=args.quiet)
+            for name in common.progress(videos, "model", quiet=args.quiet)
         }
         notes = [f"  {name}: {row.pop('note')}" for name, row in rows.items()]
         columns = (
             *("task", "parameters", "published M", "GMACs", "published G"),
             *("clip", "weights"),
         )
-        print("\n" if flow else "", end="")
+        print("" if args.task == "video" else "\n", end="")
         print(evaluate.format_table(rows, columns=columns, title="model"))
         print(NOTE_ON_COSTS)
         print("\n".join(note for note in notes if not note.endswith(": ")))
 
 
-def _is_video(name: str) -> bool:
-    """Tells whether a model is for video."""
+def _measure(args: argparse.Namespace) -> None:
+    """Measures the networks of the task, or all, and writes the table."""
+    from jaxflow import cost, models
+
+    known = cost.read_table()
+    kept = {name: known[name] for name in models.list_models() if name in known}
+    names = models.list_models(args.task)
+    for name in common.progress(names, "model", about="measure", quiet=args.quiet):
+        kept[name] = cost.measured(name)
+    cost.write_table(kept)
+    common.wrote(args, str(cost.TABLE))
+
+
+def _task(name: str) -> str:
+    """Returns the task of a network."""
     from jaxflow import models
 
-    return models.task_of(models.find(name)) == "video"
+    return models.task_of(models.find(name))
+
+
+def _methods() -> dict[str, dict[str, Any]]:
+    """Returns the lines of the methods without weights."""
+    from jaxflow import classical
+
+    about = {"task": "flow", "parameters": 0, "multiple": 1, "weights": "none needed"}
+    return {name: about for name in sorted(classical.METHODS)}
 
 
 def _describe(name: str) -> dict[str, Any]:
-    """Returns a network's line of the table, without allocating its weights."""
-    from jaxflow import cost, models
+    """Returns a network's line of the table."""
+    from jaxflow import cost
 
-    model = cost.describe(name)
-    policy = getattr(model, "frames", None)
+    known = cost.listed(name)
     return {
-        "task": models.task_of(models.find(name)),
-        "parameters": cost.count_parameters(model),
-        "multiple": policy.multiple if policy else None,
+        "task": _task(name),
+        "parameters": known.parameters,
+        "multiple": known.multiple,
         "weights": _licences(name),
     }
 
 
 def _describe_video(name: str) -> dict[str, Any]:
     """Returns a recognition network's line: our cost beside the published one."""
-    from jaxflow import cost, models
+    from jaxflow import cost
 
-    known = cost.published(name)
-    config = models.find(name).VARIANTS[name]
-    side = (known and known.crop_size) or config.crop_size
-    frames = (known and known.num_frames) or config.num_frames
-    parameters, products = cost.remembered_video_cost(
-        name, crop_size=side, num_frames=frames
-    )
+    ours, known = cost.listed(name), cost.published(name)
     row = {
         "task": "video",
-        "parameters": parameters,
-        "GMACs": products / 1e9,
-        "clip": f"{frames} x {side}^2",
+        "parameters": ours.parameters,
+        "GMACs": (ours.multiply_adds or 0) / 1e9,
+        "clip": f"{ours.num_frames} x {ours.crop_size}^2",
         "weights": _licences(name),
         "note": "",
     }
     if known is None:
         return row
     figures = (
-        ("published M", parameters / 1e6, known.parameters),
-        ("published G", products / 1e9, known.multiply_adds),
+        ("published M", ours.parameters / 1e6, known.parameters),
+        ("published G", row["GMACs"], known.multiply_adds),
     )
-    for column, ours, printed in figures:
+    for column, figure, printed in figures:
         if printed:
-            mark = "" if cost.agrees(ours, printed) else " !"
+            mark = "" if cost.agrees(figure, printed) else " !"
             row[column] = printed + mark
             if mark:
                 row["note"] = f"{known.reason} ({known.source})"

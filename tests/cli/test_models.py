@@ -1,6 +1,10 @@
 """Tests for jaxflow.cli.models."""
 
-from jaxflow import cli, models
+import json
+
+import pytest
+
+from jaxflow import cli, cost, models
 
 
 def test_models_lists_task_size_and_licence(monkeypatch, capsys):
@@ -29,3 +33,52 @@ def test_models_of_video_show_the_published_cost_beside_ours(monkeypatch, capsys
     assert lines["r3d_34"][2:8] == ["63,681,104", "-", "75.378", "-", "16", "x"]
     assert "windows of 3 frames" in " ".join(lines["fast_r50:"])
     assert "slow_r50:" not in lines
+
+
+@pytest.fixture
+def table(monkeypatch, tmp_path):
+    """Keeps the package's own table of costs as it is; returns another's path."""
+    monkeypatch.setattr(cost, "TABLE", tmp_path / "costs.json")
+    cost.read_table.cache_clear()
+    yield cost.TABLE
+    cost.read_table.cache_clear()
+
+
+def test_models_measure_writes_what_the_list_is_read_from(monkeypatch, capsys, table):
+    monkeypatch.setattr(models, "list_models", lambda task=None: ["spynet"])
+    wrong = {"parameters": 1, "multiple": 2}
+    table.write_text(json.dumps({"spynet": wrong, "flownets": wrong, "gone": wrong}))
+    assert cli.main(["models", "--task", "flow", "-q"]) == 0
+    row = next(
+        line.split()
+        for line in capsys.readouterr().out.splitlines()
+        if line.startswith("spynet ")
+    )
+    assert row[1:4] == ["flow", "1", "2"]
+
+    assert cli.main(["models", "--task", "flow", "--measure"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"wrote {table}"
+    assert next(line.split() for line in lines if line.startswith("spynet "))[1:4] == [
+        "flow",
+        "1,440,300",
+        "32",
+    ]
+    assert list(json.loads(table.read_text())) == ["spynet"]
+
+
+def test_models_list_a_network_that_nobody_measured_yet(
+    monkeypatch, capsys, recogniser
+):
+    names = ["tiny_network"]
+    monkeypatch.setattr(models, "list_models", lambda task=None: names)
+    assert cli.main(["models", "--task", "video"]) == 0
+    lines = {
+        line.split()[0]: line.split()
+        for line in capsys.readouterr().out.split("\n")
+        if line
+    }
+    assert lines["tiny_network"][1] == "video"
+    assert int(lines["tiny_network"][2].replace(",", "")) == cost.count_parameters(
+        recogniser
+    )
