@@ -29,7 +29,7 @@ describe = models.describe
 
 def published(name: str) -> spec.Published | None:
     """Returns what others say that a model costs, if its file has it in `PUBLISHED`."""
-    return getattr(models.find(name), "PUBLISHED", {}).get(name)
+    return models.find(name).RECORD.published.get(name)
 
 
 def agrees(ours: float, printed: str) -> bool:
@@ -113,7 +113,7 @@ def measured(name: str) -> Cost:
         frames = getattr(model, "frames", None)
         multiple = frames.multiple if frames else None
         return Cost(parameters=count_parameters(model), multiple=multiple)
-    known, config = published(name), module.VARIANTS[name]
+    known, config = published(name), module.RECORD.variants[name]
     size = {
         "num_frames": (known and known.num_frames) or config.num_frames,
         "crop_size": (known and known.crop_size) or config.crop_size,

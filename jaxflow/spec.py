@@ -6,8 +6,8 @@ import math
 import numbers
 import types
 import typing
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal, Union
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal, Protocol, Union
 
 import jax
 import jax.numpy as jnp
@@ -115,6 +115,101 @@ class Published:
     crop_size: int | None = None
     num_frames: int | None = None
     reason: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Record:
+    """What a model file hands over: `RECORD`, which is also `Model.record`.
+
+    A model that is defined elsewhere, such as in a notebook, needs none.
+
+    Attributes:
+        model: The class, built as ``model(config, rngs=rngs)``.
+        variants: Public name -> config.
+        tiny: A config that tests run.
+        tiny_size: Height and width of the frames they run it on; None is the least.
+        weights: "variant/data" -> a published checkpoint.
+        keys: Dialect of published checkpoints -> rows (pattern of a key, our path or
+            None for what is left out).
+        optional: Patterns of our paths that a checkpoint may lack.
+        adapt: Dialect -> rows (pattern of a key, function of the array in torch's
+            layout), where a dialect's arrays differ.
+        requires: Dialect -> the fields of the config that its checkpoints need.
+        published: Public name -> what others say that it costs.
+    """
+
+    model: Callable[..., Any] | None = None
+    variants: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    tiny: Any = None
+    tiny_size: tuple[int, int] | None = None
+    weights: Mapping[str, Weights] = dataclasses.field(default_factory=dict)
+    keys: Mapping[str, Sequence] = dataclasses.field(default_factory=dict)
+    optional: Sequence[str] = ()
+    adapt: Mapping[str, Sequence] = dataclasses.field(default_factory=dict)
+    requires: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    published: Mapping[str, Published] = dataclasses.field(default_factory=dict)
+
+
+def record_of(model: Any) -> Record:
+    """Returns the record of a model, or an empty one if it has none.
+
+    Args:
+        model: A model, or its class.
+    """
+    return getattr(model, "record", None) or Record()
+
+
+class FlowModel(Protocol):
+    """What a network for flow owes: two frames in, flow out.
+
+    `jaxflow.estimate_flow` and training need no more than this and `nnx.Module`.
+
+    Attributes:
+        frames: How frames of any size are brought to one that it takes.
+    """
+
+    frames: Frames
+
+    def __call__(self, image1: jax.Array, image2: jax.Array) -> Any:
+        """Maps (B, H, W, 3) frames in [0, 1] to flow in pixels."""
+        ...
+
+
+class VideoModel(Protocol):
+    """What a recognition network owes: a clip in, one score a class out.
+
+    If it has a `config` with `num_frames`, `crop_size` and `frame_stride`, these are
+    the defaults of `jaxflow.classify_video`; if it has a `cam_layer`, that of Grad-CAM.
+    """
+
+    def __call__(self, clip: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
+        """Maps (B, T, H, W, C) in [0, 1] to (B, classes), in both modes.
+
+        `key` is that of the dropout in training; see `layers.dropout`.
+        """
+        ...
+
+
+class GenerationModel(Protocol):
+    """What a network of video diffusion owes: a noisy clip in, a prediction out."""
+
+    def __call__(
+        self,
+        noisy: jax.Array,
+        time: jax.Array,
+        *,
+        clean: jax.Array | None = None,
+        observed: jax.Array | None = None,
+        latent: jax.Array | None = None,
+        indices: jax.Array | None = None,
+        condition: Any = None,
+    ) -> jax.Array:
+        """Maps (B, T, H, W, C), about [-1, 1], and times (B,) to what is predicted.
+
+        `clean` and `observed` say which frames are given, `latent` which are asked for
+        and `indices` where they are in the video; a network refuses what it cannot use.
+        """
+        ...
 
 
 def check_pair(image1: jax.Array, image2: jax.Array, frames: Frames) -> None:

@@ -95,7 +95,7 @@ def published() -> dict[str, spec.Weights]:
     return {
         name: described
         for module in modules
-        for name, described in getattr(module, "WEIGHTS", {}).items()
+        for name, described in module.RECORD.weights.items()
     }
 
 
@@ -166,12 +166,11 @@ def record_of(model: nnx.Module) -> dict[str, Any]:
     config = getattr(model, "config", None)
     if not dataclasses.is_dataclass(config) or isinstance(config, type):
         return {}
-    module = sys.modules[type(model).__module__]
-    variants = getattr(module, "VARIANTS", {})
+    variants = spec.record_of(model).variants
     names = [name for name, value in variants.items() if value == config]
     fields = json.loads(json.dumps(dataclasses.asdict(config), default=str))
     return {
-        "model": module.__name__,
+        "model": type(model).__module__,
         "variant": names[0] if names else "",
         "config": fields,
     }

@@ -172,7 +172,7 @@ def registry(monkeypatch):
         sha256=digest[:8],
         num_params=1,
     )
-    module = types.SimpleNamespace(WEIGHTS={"toy/chairs": toy})
+    module = types.SimpleNamespace(RECORD=spec.Record(weights={"toy/chairs": toy}))
     monkeypatch.setattr(models, "list_models", lambda: ["toy"])
     monkeypatch.setattr(models, "find", lambda name: _Hashable(module))
     return toy
@@ -180,7 +180,7 @@ def registry(monkeypatch):
 
 class _Hashable:
     def __init__(self, module):
-        self.WEIGHTS = module.WEIGHTS
+        self.RECORD = module.RECORD
 
 
 def test_published_weights_are_verified_or_their_source_is_named(tmp_path, registry):
@@ -247,7 +247,9 @@ def offered(tmp_path, monkeypatch):
             )
             monkeypatch.setattr(weights, "published", lambda: {"toy/chairs": toy})
 
-        monkeypatch.setattr(spynet, "VARIANTS", {"toy": spynet.TINY})
+        record = dataclasses.replace(spynet.RECORD, variants={"toy": spynet.TINY})
+        monkeypatch.setattr(spynet, "RECORD", record)
+        monkeypatch.setattr(spynet.Model, "record", record)
         monkeypatch.setattr(models, "find", lambda name: spynet)
         server.digest = hashlib.sha256(content).hexdigest()
         yield server, offer, model

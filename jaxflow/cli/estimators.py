@@ -57,7 +57,7 @@ def load(
         )
     module = models.find(name)
     call = options.of_call(module.Model.__call__)
-    kinds = options.of_config(module.VARIANTS[name]) | call
+    kinds = options.of_config(module.RECORD.variants[name]) | call
     found = options.read(words, kinds, name)
     overrides = {key: found.pop(key) for key in list(found) if key not in call}
     how = {key: overrides.pop(key) for key in HOW if key in overrides}
@@ -96,7 +96,7 @@ def overrides(name: str, words: Sequence[str]) -> dict[str, Any]:
     """Returns the fields of a network's config that `--option` names."""
     from jaxflow import models
 
-    kinds = options.of_config(models.find(name).VARIANTS[name])
+    kinds = options.of_config(models.find(name).RECORD.variants[name])
     return options.read(words, kinds, name)
 
 

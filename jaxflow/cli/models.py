@@ -131,6 +131,6 @@ def _licences(name: str) -> str:
     """Returns the licences of a network's published weights."""
     from jaxflow import models
 
-    published = getattr(models.find(name), "WEIGHTS", {})
+    published = models.find(name).RECORD.weights
     licences = {w.licence for key, w in published.items() if key.startswith(f"{name}/")}
     return "; ".join(sorted(licences)) or "none published"

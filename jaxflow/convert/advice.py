@@ -54,7 +54,7 @@ def _variants_that_fit(model: nnx.Module, state: Mapping[str, np.ndarray]) -> li
         modules.setdefault(models.find(name).__name__, models.find(name))
     order = sorted(modules, key=lambda name: name != module)
     knowing = [name for name in order if name == module or _knows(modules[name], state)]
-    tried = [name for each in knowing for name in modules[each].VARIANTS]
+    tried = [name for each in knowing for name in modules[each].RECORD.variants]
     fitting = []
     for name in tried[:_MOST_TRIED]:
         other = models.describe(name)
@@ -71,7 +71,7 @@ def _knows(module: Any, state: Mapping[str, np.ndarray]) -> bool:
     The model is not built for it.
     """
     keys = list(state)[:: max(1, len(state) // 20)]
-    for rows in getattr(module, "KEYS", {}).values():
+    for rows in module.RECORD.keys.values():
         patterns = [re.compile(pattern) for pattern, path in rows if path]
         known = sum(_ends_with_one(key, patterns) for key in keys)
         if known >= _ENOUGH * len(keys):

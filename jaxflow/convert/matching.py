@@ -9,7 +9,6 @@ when a part of a network is wrapped is left out where the keys fit no table with
 import collections
 import dataclasses
 import re
-import sys
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, cast
 
@@ -17,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxflow import models
+from jaxflow import models, spec
 from jaxflow.convert import slots
 
 SHOWN = 3
@@ -229,26 +228,25 @@ def _renamed(keys: Keys, rename: Callable[[str], str]) -> Keys:
 def _adapt(model: nnx.Module, dialect: str, key: str, array: np.ndarray) -> np.ndarray:
     """Returns an array as our network takes it, if the dialect's differs in it.
 
-    `ADAPT` of the model's file lists, for a dialect, patterns of keys and a function of
-    the array in torch's layout.
+    `adapt` of the model's record lists, for a dialect, patterns of keys and a function
+    of the array in torch's layout.
     """
-    module = sys.modules[type(model).__module__]
-    for pattern, function in getattr(module, "ADAPT", {}).get(dialect, ()):
+    for pattern, function in spec.record_of(model).adapt.get(dialect, ()):
         if re.fullmatch(pattern, key):
             array = function(np.asarray(array))
     return array
 
 
 def check_config(model: nnx.Module, dialect: str) -> None:
-    """Raises if the weights are for another config (`REQUIRES` of the model's file)."""
-    module = sys.modules[type(model).__module__]
-    for field, value in getattr(module, "REQUIRES", {}).get(dialect, {}).items():
+    """Raises if the weights are for another config (`requires` of its record)."""
+    record = spec.record_of(model)
+    for field, value in record.requires.get(dialect, {}).items():
         found = getattr(cast(Any, model).config, field)
         if found != value:
-            name = module.__name__.rpartition(".")[2]
+            name = type(model).__module__.rpartition(".")[2]
             variants = [
                 variant
-                for variant, config in module.VARIANTS.items()
+                for variant, config in record.variants.items()
                 if getattr(config, field) == value
             ]
             raise ValueError(

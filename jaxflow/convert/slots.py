@@ -2,7 +2,6 @@
 
 import dataclasses
 import re
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+
+from jaxflow import spec
 
 OWN_DIALECT = "jaxflow"
 """Name of the dialect whose keys are our own dotted paths."""
@@ -80,8 +81,7 @@ class Slot:
 
 def key_tables(model: nnx.Module) -> dict[str, tuple]:
     """Returns the key tables of a model: dialect -> rows. Our own dialect has none."""
-    module = sys.modules[type(model).__module__]
-    return {OWN_DIALECT: (), **getattr(module, "KEYS", {})}
+    return {OWN_DIALECT: (), **spec.record_of(model).keys}
 
 
 def weight_slots(model: nnx.Module) -> dict[str, Slot]:
@@ -141,13 +141,13 @@ def unfilled(model: nnx.Module) -> dict[str, jax.ShapeDtypeStruct]:
 def is_optional(model: nnx.Module, path: str) -> bool:
     """Tells whether a checkpoint may lack a weight, which then keeps its value.
 
-    Such weights are listed as patterns of our paths in `OPTIONAL` of the model's file.
+    Such weights are patterns of our paths in `optional` of the model's record.
 
     Args:
         model: Any model of `jaxflow.models`.
         path: Our dotted path.
     """
-    patterns = getattr(sys.modules[type(model).__module__], "OPTIONAL", ())
+    patterns = spec.record_of(model).optional
     return any(re.fullmatch(pattern, path) for pattern in patterns)
 
 

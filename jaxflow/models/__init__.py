@@ -1,8 +1,9 @@
 """The model zoo.
 
 A model is one file. It defines `Model`, an `nnx.Module` built as
-``Model(config, rngs=rngs)``, and `VARIANTS`, a dict from public name to config. Its
-name appears nowhere else: the functions below find it by reading the files.
+``Model(config, rngs=rngs)``, and hands over a `RECORD`, a `spec.Record` that lists its
+variants. Its name appears nowhere else: the functions below find it by reading the
+files.
 """
 
 import dataclasses
@@ -15,6 +16,8 @@ from typing import Any, cast
 
 import jax
 from flax import nnx
+
+from jaxflow import spec
 
 TASKS = ("flow", "video", "generation")
 
@@ -49,12 +52,12 @@ def create(name: str, *, rngs: nnx.Rngs, **overrides) -> nnx.Module:
         ValueError: If no model has that name, or its config has no such field.
     """
     module = find(name)
-    config = module.VARIANTS[name]
+    config = module.RECORD.variants[name]
     fields = [field.name for field in dataclasses.fields(config)]
     for field in overrides:
         if field not in fields:
             raise ValueError(f"{name} has no config field {field!r}; it has {fields}")
-    model = module.Model(dataclasses.replace(config, **overrides), rngs=rngs)
+    model = module.RECORD.model(dataclasses.replace(config, **overrides), rngs=rngs)
     model.eval()
     return model
 
@@ -133,7 +136,7 @@ def _modules() -> dict[str, types.ModuleType]:
     found = {}
     for info in pkgutil.walk_packages(__path__, prefix=f"{__name__}."):
         module = importlib.import_module(info.name)
-        for name in getattr(module, "VARIANTS", ()):
+        for name in getattr(module, "RECORD", spec.Record()).variants:
             if name in found:
                 raise ValueError(f"{module} and {found[name]} both define {name!r}")
             found[name] = module

@@ -1,5 +1,6 @@
 """Tests for jaxflow.convert.load."""
 
+import dataclasses
 import importlib.util
 import json
 import pathlib
@@ -79,7 +80,8 @@ def test_a_second_value_for_one_weight_is_an_error_but_an_alias_is_not(rng):
     own = {"levels.0.convs.0.bias": state["moduleBasic.0.moduleBasic.0.bias"]}
     table = {"both": ((r"alias", r"levels.0.convs.0.bias"), *spynet.KEYS["sniklaus"])}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(spynet, "KEYS", table)
+        record = dataclasses.replace(spynet.RECORD, keys=table)
+        patch.setattr(spynet.Model, "record", record)
         convert.convert_state_dict(tiny(), state | {"alias": own.popitem()[1]})
         with pytest.raises(ValueError, match="a second value for levels"):
             convert.convert_state_dict(tiny(), state | {"alias": np.zeros(8)})
@@ -279,7 +281,8 @@ def test_a_model_that_is_loaded_is_not_drawn(tmp_path, monkeypatch):
 
 
 def test_what_the_weights_leave_open_is_drawn(tmp_path, monkeypatch):
-    monkeypatch.setattr(c3d, "VARIANTS", {"c3d": c3d.TINY})
+    record = dataclasses.replace(c3d.RECORD, variants={"c3d": c3d.TINY})
+    monkeypatch.setattr(c3d, "RECORD", record)
     path = tmp_path / "w.safetensors"
     convert.save_weights(states.blank(c3d, 1), path)
     model = jaxflow.load_model("c3d", path, head="fresh", num_classes=3, seed=4)

@@ -28,12 +28,12 @@ def _files(task):
     package = importlib.import_module(TASK_FOLDERS[task])
     names = [info.name for info in pkgutil.iter_modules(package.__path__)]
     modules = [importlib.import_module(f"{package.__name__}.{name}") for name in names]
-    return [module for module in modules if hasattr(module, "VARIANTS")]
+    return [module for module in modules if hasattr(module, "RECORD")]
 
 
 FLOW, VIDEO, GENERATION = map(_files, models.TASKS)
 ALL = FLOW + VIDEO + GENERATION
-VARIANTS = [(module, name) for module in ALL for name in module.VARIANTS]
+VARIANTS = [(module, name) for module in ALL for name in module.RECORD.variants]
 
 
 def _label(value):
@@ -52,7 +52,7 @@ each_variant = _each(("module", "name"), VARIANTS)
 @functools.cache
 def tiny(module):
     """Returns a tiny model, split: (graphdef, state)."""
-    model = module.Model(module.TINY, rngs=nnx.Rngs(jax.random.key(0)))
+    model = module.Model(module.RECORD.tiny, rngs=nnx.Rngs(jax.random.key(0)))
     model.eval()
     # Zero-initialised weights, such as last layers of residual branches, would hide
     # whatever comes before them.
@@ -79,14 +79,14 @@ def inputs(module, *, batch=3, dtype=jnp.float32, seed=0):
     if module in GENERATION:
         return generation_inputs(module, rng, batch, dtype)
     if module in VIDEO:
-        side = module.TINY.crop_size
-        shape = (batch, module.TINY.num_frames, side, side, 3)
+        side = module.RECORD.tiny.crop_size
+        shape = (batch, module.RECORD.tiny.num_frames, side, side, 3)
         return (jnp.asarray(rng.uniform(size=shape), dtype),)
     graphdef, state = tiny(module)
     frames = nnx.merge(graphdef, state, copy=True).frames
     least = max(64, *frames.minimum)
     side = -(-least // frames.multiple) * frames.multiple
-    size = getattr(module, "TINY_SIZE", (side, side + max(frames.multiple, 32)))
+    size = module.RECORD.tiny_size or (side, side + max(frames.multiple, 32))
     return tuple(
         jnp.asarray(rng.uniform(size=(batch, *size, 3)), dtype) for _ in range(2)
     )
@@ -94,7 +94,7 @@ def inputs(module, *, batch=3, dtype=jnp.float32, seed=0):
 
 def generation_inputs(module, rng, batch, dtype):
     """Returns a noisy clip, times, what comes with the clip, and what conditions it."""
-    config = module.TINY
+    config = module.RECORD.tiny
     shape = (batch, config.num_frames, config.image_size, config.image_size)
     clips = rng.normal(size=(2, *shape, config.channels))
     observed = np.zeros(shape[:2], bool)
@@ -156,9 +156,11 @@ def test_says_what_it_is(module):
     assert dataclasses.is_dataclass(module.Config)
     assert module.Config.__dataclass_params__.frozen
     assert all(field.kw_only for field in dataclasses.fields(module.Config))
-    assert isinstance(module.TINY, module.Config)
-    assert module.VARIANTS
-    for config in module.VARIANTS.values():
+    assert isinstance(module.RECORD.tiny, module.Config)
+    assert module.Model.record is module.RECORD
+    assert module.RECORD.model is module.Model
+    assert module.RECORD.variants
+    for config in module.RECORD.variants.values():
         assert isinstance(config, module.Config)
         hash(config)
 
@@ -168,19 +170,19 @@ def test_a_bad_config_value_is_an_error_when_it_is_made(module):
     for field in dataclasses.fields(module.Config):
         for bad in (object(), -1, float("nan"), "no such choice"):
             with pytest.raises(ValueError, match=f"`{field.name}` must be"):
-                dataclasses.replace(module.TINY, **{field.name: bad})
+                dataclasses.replace(module.RECORD.tiny, **{field.name: bad})
 
 
 @each_variant
 def test_every_variant_can_be_created_by_name(module, name):
     task = module.__name__.split(".")[-2]
     assert name in models.list_models(task)
-    assert describe(module, name).config == module.VARIANTS[name]
+    assert describe(module, name).config == module.RECORD.variants[name]
 
 
 @each_variant
 def test_published_parameter_counts(module, name):
-    for key, weights in getattr(module, "WEIGHTS", {}).items():
+    for key, weights in module.RECORD.weights.items():
         if key.split("/")[0] == name:
             model = describe(module, name)
             if weights.config:
@@ -190,10 +192,10 @@ def test_published_parameter_counts(module, name):
 
 @each_file
 def test_weights_name_a_variant_and_a_dialect(module):
-    for key, weights in getattr(module, "WEIGHTS", {}).items():
+    for key, weights in module.RECORD.weights.items():
         assert isinstance(weights, spec.Weights)
-        assert key.split("/")[0] in module.VARIANTS
-        assert weights.dialect in module.KEYS
+        assert key.split("/")[0] in module.RECORD.variants
+        assert weights.dialect in module.RECORD.keys
         assert weights.licence and weights.source and weights.file
 
 
@@ -254,7 +256,7 @@ def uncovered(module, name, dialect):
     model = describe(module, name)
     patterns = [
         template_pattern(pattern, template)
-        for pattern, template in module.KEYS[dialect]
+        for pattern, template in module.RECORD.keys[dialect]
         if template is not None
     ]
     return [
@@ -267,15 +269,17 @@ def uncovered(module, name, dialect):
 
 @each_file
 def test_every_dialect_covers_each_weight_of_some_variant(module):
-    for dialect in getattr(module, "KEYS", {}):
-        gaps = {name: uncovered(module, name, dialect) for name in module.VARIANTS}
+    for dialect in module.RECORD.keys:
+        gaps = {
+            name: uncovered(module, name, dialect) for name in module.RECORD.variants
+        }
         short = {name: paths[:5] for name, paths in gaps.items()}
         assert not all(gaps.values()), f"{dialect}: {short}"
 
 
 @each_file
 def test_published_weights_are_covered_by_their_dialect(module):
-    for key, weights in getattr(module, "WEIGHTS", {}).items():
+    for key, weights in module.RECORD.weights.items():
         assert uncovered(module, key.split("/")[0], weights.dialect) == []
 
 
@@ -298,7 +302,7 @@ def test_output_shape_and_dtype(module):
     arrays = inputs(module)
     out = runner(module)(tiny(module)[1], *arrays)
     if module in VIDEO:
-        assert out.shape == (3, module.TINY.num_classes)
+        assert out.shape == (3, module.RECORD.tiny.num_classes)
     elif module in GENERATION:
         assert out.shape == arrays[0].shape
     else:
@@ -448,7 +452,7 @@ def test_a_size_that_leaves_nothing_is_one_clear_error(module, setting):
     """Whatever size a config or a clip asks for, it runs or is refused by name."""
     for size in (1, 2, 7, 16):
         try:
-            config = dataclasses.replace(module.TINY, **{setting: size})
+            config = dataclasses.replace(module.RECORD.tiny, **{setting: size})
             model = nnx.eval_shape(lambda c=config: module.Model(c, rngs=nnx.Rngs(0)))
             side = (config.crop_size, config.crop_size, 3)
             clip = jax.ShapeDtypeStruct((1, config.num_frames, *side), jnp.float32)
@@ -461,7 +465,7 @@ def test_a_size_that_leaves_nothing_is_one_clear_error(module, setting):
 
 @each_video_file
 def test_training_drops_by_its_key_and_evaluation_never(module):
-    config = dataclasses.replace(module.TINY, dropout_rate=0.5)
+    config = dataclasses.replace(module.RECORD.tiny, dropout_rate=0.5)
     model = module.Model(config, rngs=nnx.Rngs(0))
     weights = checkpoint.weights_of(model)
     (clip,) = inputs(module, batch=2)

@@ -19,7 +19,7 @@ mmflow: no mean is subtracted, FlowNetSD's output is multiplied by 20.
 """
 
 import dataclasses
-from typing import Literal
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -68,6 +68,8 @@ class Model(nnx.Module):
     last part predicts, coarse to fine, each in pixels of its own grid: levels 6 to 2
     of the last stage, or 1/4, 1/2 and full size of the fusion.
     """
+
+    record: ClassVar[spec.Record]
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
@@ -266,3 +268,13 @@ ADAPT = {
 }
 
 REQUIRES = {"mmflow": {"mean": flownet.NO_MEAN}}
+
+RECORD = Model.record = spec.Record(
+    model=Model,
+    variants=VARIANTS,
+    tiny=TINY,
+    weights=WEIGHTS,
+    keys=KEYS,
+    adapt=ADAPT,
+    requires=REQUIRES,
+)

@@ -10,6 +10,7 @@ fuses zero flow with zero flow; it is meant to be called through `fuse`.
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -50,6 +51,8 @@ IN_FEATURES = 11
 
 class Model(nnx.Module):
     """FlowNet2's fusion network; see `fuse`."""
+
+    record: ClassVar[spec.Record]
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
@@ -171,3 +174,12 @@ KEYS = {
 ADAPT = {
     "mmflow": ((r"encoder\.layers\.0\.layers\.0\.conv\.weight", conv.flip_colours),),
 }
+
+RECORD = Model.record = spec.Record(
+    model=Model,
+    variants=VARIANTS,
+    tiny=TINY,
+    weights=WEIGHTS,
+    keys=KEYS,
+    adapt=ADAPT,
+)

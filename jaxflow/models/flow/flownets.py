@@ -14,6 +14,7 @@ channels everywhere but in flow; batch normalisation is the variant of NVIDIA's 
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -69,6 +70,8 @@ class Model(nnx.Module):
     up-sampled by 4); in training mode the predictions of levels 6 to 2, each in pixels
     of its own grid.
     """
+
+    record: ClassVar[spec.Record]
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
@@ -180,3 +183,13 @@ ADAPT = {
 }
 
 REQUIRES = {"mmflow": {"mean": flownet.NO_MEAN}}
+
+RECORD = Model.record = spec.Record(
+    model=Model,
+    variants=VARIANTS,
+    tiny=TINY,
+    weights=WEIGHTS,
+    keys=KEYS,
+    adapt=ADAPT,
+    requires=REQUIRES,
+)

@@ -18,7 +18,7 @@ reads. They are listed in `OPTIONAL`.
 """
 
 import dataclasses
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -418,6 +418,8 @@ class Model(nnx.Module):
     densities, which the network is trained by.
     """
 
+    record: ClassVar[spec.Record]
+
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
         self.frames = spec.Frames(
@@ -603,3 +605,13 @@ KEYS = {
         (rf"{_HEAD}Decoder_(\d)\.(dc_conv_\d)\.1\.{_LEAF}", r"decoder_\1.\2.norm.\3"),
     ),
 }
+
+RECORD = Model.record = spec.Record(
+    model=Model,
+    variants=VARIANTS,
+    tiny=TINY,
+    tiny_size=TINY_SIZE,
+    weights=WEIGHTS,
+    keys=KEYS,
+    optional=OPTIONAL,
+)

@@ -18,7 +18,7 @@ the official test, "less than exactly 1", depends on how float32 rounds.
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -171,6 +171,8 @@ class Model(nnx.Module):
     each in pixels of its own grid, and the `Estimates` of both directions: the
     refinement passes no gradient on, so estimators learn from `contexts` alone.
     """
+
+    record: ClassVar[spec.Record]
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
@@ -403,3 +405,11 @@ def _visinf():
 
 
 KEYS = {"visinf": tuple(_visinf())}
+
+RECORD = Model.record = spec.Record(
+    model=Model,
+    variants=VARIANTS,
+    tiny=TINY,
+    weights=WEIGHTS,
+    keys=KEYS,
+)

@@ -17,6 +17,7 @@ level before; the Caffe original resizes three of them from the full size.
 
 import dataclasses
 import itertools
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -238,6 +239,8 @@ class Model(nnx.Module):
     flow of levels 6 (1/32) to 2 (1/2), each in pixels of its own grid.
     """
 
+    record: ClassVar[spec.Record]
+
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
         self.frames = spec.Frames(multiple=32, fit="resize")
@@ -325,3 +328,11 @@ def _sniklaus():
 
 
 KEYS = {"sniklaus": tuple(_sniklaus())}
+
+RECORD = Model.record = spec.Record(
+    model=Model,
+    variants=VARIANTS,
+    tiny=TINY,
+    weights=WEIGHTS,
+    keys=KEYS,
+)

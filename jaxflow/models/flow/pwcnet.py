@@ -19,6 +19,7 @@ mmflow's correlation is not divided by the number of channels ("pwcnet_mmflow").
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -202,6 +203,8 @@ class Model(nnx.Module):
     In evaluation mode it returns flow at a quarter of the size; in training mode the
     flows at 1/64, 1/32, 1/16, 1/8 and 1/4, each in pixels of its own grid.
     """
+
+    record: ClassVar[spec.Record]
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
@@ -438,3 +441,13 @@ KEYS = {
 }
 
 REQUIRES = {"mmflow": {"divide_by_channels": False}}
+
+RECORD = Model.record = spec.Record(
+    model=Model,
+    variants=VARIANTS,
+    tiny=TINY,
+    weights=WEIGHTS,
+    keys=KEYS,
+    optional=OPTIONAL,
+    requires=REQUIRES,
+)

@@ -18,7 +18,7 @@ slow index and y in its fast one, as the released weights expect.
 
 import dataclasses
 import functools
-from typing import Literal, cast
+from typing import ClassVar, Literal, cast
 
 import jax
 import jax.numpy as jnp
@@ -295,6 +295,8 @@ class Model(nnx.Module):
     In evaluation mode it returns full-size flow; in training mode the full-size flow
     after every iteration, for `losses.sequence_loss`.
     """
+
+    record: ClassVar[spec.Record]
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
@@ -664,3 +666,12 @@ KEYS = {
 }
 
 ADAPT = {"mmflow": ((r"(encoder|context)\.conv1\.weight", conv.flip_colours),)}
+
+RECORD = Model.record = spec.Record(
+    model=Model,
+    variants=VARIANTS,
+    tiny=TINY,
+    weights=WEIGHTS,
+    keys=KEYS,
+    adapt=ADAPT,
+)

@@ -18,6 +18,7 @@ number of levels, but it refuses sides above 1472. Flow is float32 in any precis
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -84,6 +85,8 @@ class Model(nnx.Module):
     In evaluation mode it returns full-size flow; in training mode the flow of every
     level, coarse to fine, each in pixels of its own grid.
     """
+
+    record: ClassVar[spec.Record]
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
@@ -193,3 +196,11 @@ KEYS = {
         (r".*\.(?!weight$|bias$)\w+", None),
     ),
 }
+
+RECORD = Model.record = spec.Record(
+    model=Model,
+    variants=VARIANTS,
+    tiny=TINY,
+    weights=WEIGHTS,
+    keys=KEYS,
+)

@@ -20,7 +20,7 @@ fewer scales.
 
 import dataclasses
 import math
-from typing import cast
+from typing import ClassVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -84,6 +84,8 @@ class Model(nnx.Module):
     two taps of every difference of p and of the flow, for u and v, along x and y, the
     finest scale first. `smoothness` is that of the loss.
     """
+
+    record: ClassVar[spec.Record]
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         del rngs  # Nothing is drawn: the algorithm is the initialisation.
@@ -338,3 +340,12 @@ WEIGHTS = {}
 KEYS = {}
 # Only the loss has it.
 OPTIONAL = (r"smoothness",)
+
+RECORD = Model.record = spec.Record(
+    model=Model,
+    variants=VARIANTS,
+    tiny=TINY,
+    weights=WEIGHTS,
+    keys=KEYS,
+    optional=OPTIONAL,
+)

@@ -18,7 +18,7 @@ mean of the training frames, which official checkpoints carry beside the weights
 
 import dataclasses
 import math
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -404,6 +404,8 @@ class Model(nnx.Module):
     confidence too.
     """
 
+    record: ClassVar[spec.Record]
+
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
         self.frames = spec.Frames(multiple=64, fit="resize", method="opencv_uint8")
@@ -588,3 +590,11 @@ def _gengshan():
 
 
 KEYS = {"gengshan-y": tuple(_gengshan())}
+
+RECORD = Model.record = spec.Record(
+    model=Model,
+    variants=VARIANTS,
+    tiny=TINY,
+    weights=WEIGHTS,
+    keys=KEYS,
+)

@@ -363,6 +363,8 @@ class Stage(nnx.Module):
 class Model(nnx.Module):
     """FDM: noisy and observed frames of a video to the noise in the noisy ones."""
 
+    record: ClassVar[spec.Record]
+
     takes: ClassVar[tuple[str, ...]] = ("clean", "observed", "latent", "indices")
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
@@ -677,3 +679,12 @@ KEYS = {
         ),
     ),
 }
+
+RECORD = Model.record = spec.Record(
+    model=Model,
+    variants=VARIANTS,
+    tiny=TINY,
+    weights=WEIGHTS,
+    keys=KEYS,
+    optional=OPTIONAL,
+)

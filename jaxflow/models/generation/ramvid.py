@@ -222,6 +222,8 @@ def enlarge(x: jax.Array, num_frames: int) -> jax.Array:
 class Model(nnx.Module):
     """RaMViD: a clip, clean where observed and noisy elsewhere, to its noise."""
 
+    record: ClassVar[spec.Record]
+
     takes: ClassVar[tuple[str, ...]] = ("clean", "observed")
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
@@ -462,3 +464,11 @@ KEYS = {
         (rf"out\.2\.{_LEAF}", r"last.\1"),
     ),
 }
+
+RECORD = Model.record = spec.Record(
+    model=Model,
+    variants=VARIANTS,
+    tiny=TINY,
+    weights=WEIGHTS,
+    keys=KEYS,
+)

@@ -382,6 +382,8 @@ class Level(nnx.Module):
 class Model(nnx.Module):
     """The factorised 3-D U-Net: a noisy clip to what a diffusion model predicts."""
 
+    record: ClassVar[spec.Record]
+
     takes: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
@@ -661,3 +663,11 @@ ADAPT = {
         ),
     )
 }
+
+RECORD = Model.record = spec.Record(
+    model=Model,
+    variants=VARIANTS,
+    tiny=TINY,
+    keys=KEYS,
+    adapt=ADAPT,
+)

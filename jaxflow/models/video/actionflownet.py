@@ -15,6 +15,7 @@ flow, half that of the clip, are our reading.
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -89,6 +90,8 @@ class Up(nnx.Module):
 
 class Model(nnx.Module):
     """ActionFlowNet: a clip to one score a class, and to its flow."""
+
+    record: ClassVar[spec.Record]
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
@@ -210,3 +213,11 @@ VARIANTS = {"actionflownet": Config()}
 WEIGHTS = {}
 
 KEYS = {}
+
+RECORD = Model.record = spec.Record(
+    model=Model,
+    variants=VARIANTS,
+    tiny=TINY,
+    weights=WEIGHTS,
+    keys=KEYS,
+)

@@ -12,7 +12,7 @@ the channels in whatever order they are: `Config.colour` is that order.
 """
 
 import dataclasses
-from typing import Literal
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -82,6 +82,8 @@ CONVOLUTIONS = {
 
 class Model(nnx.Module):
     """C3D: a clip of 16 frames of 112 x 112 to one score a class."""
+
+    record: ClassVar[spec.Record]
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
@@ -186,3 +188,12 @@ KEYS = {
     ),
     "original": ((r"(conv\d[ab]|fc[678])\.(weight|bias)", r"\1.\2"),),
 }
+
+RECORD = Model.record = spec.Record(
+    model=Model,
+    variants=VARIANTS,
+    tiny=TINY,
+    weights=WEIGHTS,
+    keys=KEYS,
+    published=PUBLISHED,
+)

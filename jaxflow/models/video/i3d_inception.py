@@ -16,6 +16,7 @@ none, which is a scale of 1. The average pool shrinks to maps that are smaller t
 
 import dataclasses
 import functools
+from typing import ClassVar
 
 import jax
 from flax import nnx
@@ -58,6 +59,8 @@ class Config:
 
 class Model(nnx.Module):
     """I3D: a clip, of frames or of flow, to one score a class."""
+
+    record: ClassVar[spec.Record]
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
@@ -158,3 +161,12 @@ KEYS = {
         ),
     ),
 }
+
+RECORD = Model.record = spec.Record(
+    model=Model,
+    variants=VARIANTS,
+    tiny=TINY,
+    weights=WEIGHTS,
+    keys=KEYS,
+    published=PUBLISHED,
+)

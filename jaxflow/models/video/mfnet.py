@@ -14,7 +14,7 @@ which has no next one, is compared with itself. Scores of the frames are average
 """
 
 import dataclasses
-from typing import Literal
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -129,6 +129,8 @@ def residuals(features: jax.Array) -> jax.Array:
 class Model(nnx.Module):
     """MFNet: a clip to one score a class."""
 
+    record: ClassVar[spec.Record]
+
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
         self.cam_layer = "motion.3"
@@ -195,3 +197,11 @@ VARIANTS = {"mfnet_r50": Config(), "mfnet_concat_r50": Config(join="concat")}
 WEIGHTS = {}
 
 KEYS = {}
+
+RECORD = Model.record = spec.Record(
+    model=Model,
+    variants=VARIANTS,
+    tiny=TINY,
+    weights=WEIGHTS,
+    keys=KEYS,
+)

@@ -18,6 +18,7 @@ original returns probabilities averaged over positions, in training too: here th
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 from flax import nnx
@@ -96,6 +97,8 @@ class Block(nnx.Module):
 
 class Model(nnx.Module):
     """pytorchvideo's R(2+1)D: a clip to one score a class."""
+
+    record: ClassVar[spec.Record]
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
@@ -204,3 +207,12 @@ def _keys():
 
 # PySlowFast saves pytorchvideo's models with one prefix more.
 KEYS = {"pytorchvideo": tuple((rf"(?:model\.)?{key}", path) for key, path in _keys())}
+
+RECORD = Model.record = spec.Record(
+    model=Model,
+    variants=VARIANTS,
+    tiny=TINY,
+    weights=WEIGHTS,
+    keys=KEYS,
+    published=PUBLISHED,
+)

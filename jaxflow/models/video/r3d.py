@@ -14,6 +14,7 @@ paper's own code (VMZ) once a convolution, with epsilon 1e-3: both are here.
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 from flax import nnx
@@ -61,6 +62,8 @@ class Config:
 
 class Model(nnx.Module):
     """A residual network of two-convolution blocks: a clip to one score a class."""
+
+    record: ClassVar[spec.Record]
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
@@ -240,3 +243,12 @@ KEYS = {
         _HEAD,
     ),
 }
+
+RECORD = Model.record = spec.Record(
+    model=Model,
+    variants=VARIANTS,
+    tiny=TINY,
+    weights=WEIGHTS,
+    keys=KEYS,
+    published=PUBLISHED,
+)

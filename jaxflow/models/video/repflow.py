@@ -23,7 +23,7 @@ example, so that a batch is its examples; the releases' way is an option.
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -209,6 +209,8 @@ def make_parts(config: Config, *, rngs: nnx.Rngs) -> list[nnx.Module]:
 class Model(nnx.Module):
     """A ResNet with representation flow: a clip to one score a class."""
 
+    record: ClassVar[spec.Record]
+
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
         self.deterministic = True
@@ -384,3 +386,12 @@ KEYS = {
     ),
     "torchvision_bottleneck": resnet3d_keys.image_keys("parts.0.conv", _STAGES, "abc"),
 }
+
+RECORD = Model.record = spec.Record(
+    model=Model,
+    variants=VARIANTS,
+    tiny=TINY,
+    weights=WEIGHTS,
+    keys=KEYS,
+    published=PUBLISHED,
+)

@@ -16,7 +16,7 @@ Clips of fewer than 16 frames reach the last stages as little but margin.
 """
 
 import dataclasses
-from typing import Literal
+from typing import ClassVar, Literal
 
 import jax
 from flax import nnx
@@ -148,6 +148,8 @@ class Block(nnx.Module):
 class Model(nnx.Module):
     """A (2+1)D ResNet with flow-conv-flow behind its second stage."""
 
+    record: ClassVar[spec.Record]
+
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
         self.cam_layer = f"stages.{len(config.blocks) - 1}.{config.blocks[-1] - 1}"
@@ -262,3 +264,12 @@ def _keys():
 KEYS = {"representation_flow": tuple(_keys())}
 # The code keeps numbers that do not learn out of its checkpoints.
 OPTIONAL = (r"flow\.(first|second)\.flow\.\w+",)
+
+RECORD = Model.record = spec.Record(
+    model=Model,
+    variants=VARIANTS,
+    tiny=TINY,
+    weights=WEIGHTS,
+    keys=KEYS,
+    optional=OPTIONAL,
+)

@@ -16,7 +16,7 @@ twice.
 """
 
 import dataclasses
-from typing import Literal
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -142,6 +142,8 @@ class Block(nnx.Module):
 class Model(nnx.Module):
     """A (2+1)D ResNet with representation flow behind its second stage."""
 
+    record: ClassVar[spec.Record]
+
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
         self.cam_layer = f"stages.{len(config.blocks) - 1}.{config.blocks[-1] - 1}"
@@ -262,3 +264,12 @@ def _keys():
 KEYS = {"representation_flow": tuple(_keys())}
 # The code keeps numbers that do not learn out of its checkpoints.
 OPTIONAL = (r"flow\.flow\.\w+",)
+
+RECORD = Model.record = spec.Record(
+    model=Model,
+    variants=VARIANTS,
+    tiny=TINY,
+    weights=WEIGHTS,
+    keys=KEYS,
+    optional=OPTIONAL,
+)

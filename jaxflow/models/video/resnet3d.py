@@ -18,6 +18,7 @@ length; the original code fixes it.
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 from flax import nnx
@@ -74,6 +75,8 @@ class Config:
 
 class Model(nnx.Module):
     """A 3-D ResNet of bottlenecks: a clip to one score a class."""
+
+    record: ClassVar[spec.Record]
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
@@ -273,3 +276,12 @@ KEYS = {
         "slow.stem", [f"slow.res{number}" for number in range(2, 6)], "abc"
     ),
 }
+
+RECORD = Model.record = spec.Record(
+    model=Model,
+    variants=VARIANTS,
+    tiny=TINY,
+    weights=WEIGHTS,
+    keys=KEYS,
+    published=PUBLISHED,
+)

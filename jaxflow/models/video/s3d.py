@@ -15,6 +15,7 @@ convolution in time.
 
 import dataclasses
 import functools
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -122,6 +123,8 @@ class SeparableConv(nnx.Module):
 class Model(nnx.Module):
     """S3D: a clip to one score a class."""
 
+    record: ClassVar[spec.Record]
+
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
         self.cam_layer = "body.mixed_5c"
@@ -223,3 +226,12 @@ def _keys():
 
 
 KEYS = {"torchvision": tuple(_keys())}
+
+RECORD = Model.record = spec.Record(
+    model=Model,
+    variants=VARIANTS,
+    tiny=TINY,
+    weights=WEIGHTS,
+    keys=KEYS,
+    published=PUBLISHED,
+)

@@ -16,7 +16,7 @@ weaker inputs is stated at `fast_input`.
 """
 
 import dataclasses
-from typing import Literal
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -149,6 +149,8 @@ def fast_input(clip: jax.Array, kind: str) -> jax.Array:
 
 class Model(nnx.Module):
     """SlowFast: a clip to one score a class."""
+
+    record: ClassVar[spec.Record]
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
@@ -442,3 +444,12 @@ KEYS = {
     "pytorchvideo": resnet3d_keys.pytorchvideo_keys("slow", "fast", projection=6),
     "caffe2": resnet3d_keys.caffe2_keys("slow", "fast"),
 }
+
+RECORD = Model.record = spec.Record(
+    model=Model,
+    variants=VARIANTS,
+    tiny=TINY,
+    weights=WEIGHTS,
+    keys=KEYS,
+    published=PUBLISHED,
+)
