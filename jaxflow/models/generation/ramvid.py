@@ -25,6 +25,7 @@ import numpy as np
 from flax import nnx
 
 from jaxflow import spec
+from jaxflow.diffusion import process as processes
 from jaxflow.layers import attention, conv, dropout, generation, norm, timestep
 
 _GROUPS = 32
@@ -225,6 +226,7 @@ class Model(nnx.Module):
     record: ClassVar[spec.Record]
 
     takes: ClassVar[tuple[str, ...]] = ("clean", "observed")
+    process: ClassVar[processes.Process] = processes.Process()
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config

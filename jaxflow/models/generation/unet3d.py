@@ -30,6 +30,7 @@ import numpy as np
 from flax import nnx
 
 from jaxflow import spec
+from jaxflow.diffusion import process as processes
 from jaxflow.layers import attention, conv, generation, timestep
 
 _BUCKETS, _MAX_DISTANCE = 32, 32
@@ -385,6 +386,9 @@ class Model(nnx.Module):
     record: ClassVar[spec.Record]
 
     takes: ClassVar[tuple[str, ...]] = ()
+    process: ClassVar[processes.Process] = processes.Process(
+        schedule="cosine", limit=0.9999
+    )
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config

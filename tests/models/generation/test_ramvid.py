@@ -1,5 +1,6 @@
 import dataclasses
 import functools
+import json
 
 import jax
 import jax.numpy as jnp
@@ -7,6 +8,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from jaxflow import convert
+from jaxflow.diffusion import guidance, parameterisations, samplers, schedules
 from jaxflow.models.generation import ramvid
 from tests import golden
 
@@ -134,3 +137,52 @@ def test_dropout_acts_in_training_alone(rng):
     assert np.abs(first - second).max() > 1e-3
     with pytest.raises(ValueError, match="random numbers"):
         run()
+
+
+def test_equals_the_official_sampling_chain(folder):
+    """Clean frames pasted before every step, with the official draws."""
+    info = json.loads((folder / "ramvid_diffusion.json").read_text())
+    config = info["config"]
+    arrays, state = golden.load(folder, "ramvid_diffusion")
+    model = golden.blank(
+        "ramvid_unet",
+        model_channels=config["model_channels"],
+        num_heads=config["num_heads"],
+    )
+    convert.convert_state_dict(model, state, dialect="ramvid")
+    chosen = schedules.strided(1000, int(info["timestep_respacing"]))
+    np.testing.assert_array_equal(chosen[::-1], arrays["timestep_map"])
+    steps = schedules.steps(schedules.alpha_bars(schedules.linear_betas(1000)), chosen)
+    video, start = (
+        jnp.asarray(np.moveaxis(arrays[name], 1, -1))
+        for name in ("video", "init_noise")
+    )
+    observed = np.zeros(video.shape[:2], bool)
+    observed[:, info["sampling_conditional_frames"]] = True
+    graph, weights = nnx.split(model)
+
+    @jax.jit
+    def chain(weights, start, draws):
+        network = nnx.merge(graph, weights)
+
+        def predict(noisy, time):
+            return network(noisy, jnp.broadcast_to(time, noisy.shape[:1]))
+
+        return samplers.sample(
+            jax.random.key(0),
+            parameterisations.denoiser(predict, "noise"),
+            start,
+            steps,
+            update=functools.partial(samplers.ddpm, gamma=1.0),
+            before=guidance.paste(video, jnp.asarray(observed)),
+            draws=draws,
+            trajectory=True,
+        )
+
+    found = chain(weights, start, jnp.moveaxis(jnp.asarray(arrays["draws"]), 2, -1))
+    np.testing.assert_allclose(
+        np.moveaxis(found, -1, 2),
+        arrays["trajectory"],
+        atol=info["tolerance"]["trajectory"],
+        rtol=0,
+    )

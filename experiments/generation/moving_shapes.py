@@ -1,0 +1,237 @@
+"""One small model that predicts, looks back, interpolates and invents moving shapes.
+
+    python experiments/generation/moving_shapes.py --workdir runs/shapes
+    python experiments/generation/moving_shapes.py --workdir runs/long --steps 0 \\
+        --start runs/shapes/weights.safetensors --long 100
+
+Clips of 8 frames, drawn inside the step, with masks of the flexible diffusion model's
+distribution. A run that was stopped goes on where it was. The average of the weights is
+tested on 64 clips that no training draws, beside copying the nearest given frame and
+blending the two nearest: PSNR in decibels of one sample, of the best of four and of the
+mean of four; and the same with shuffled frame numbers. `--long` compares schedules for
+a longer video, frame by frame. Results are JSON lines in the folder of the run.
+
+    a step, batch 16: 0.54 s of one core's time, 0.33 s on 2 cores
+    results: not run to its end yet
+"""
+
+import dataclasses
+import functools
+import json
+import pathlib
+import time
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import tyro
+from flax import nnx
+
+from jaxflow import averaging, convert, generation, models, quality, train
+from jaxflow.data import moving_shapes
+from jaxflow.diffusion import long_video, masks, training
+
+# Task, and how many of the 8 frames it is given.
+TASKS: dict[masks.Task, int] = {"future": 3, "past": 3, "interpolate": 2}
+SAMPLES = 4
+# Seed of the clips that are tested; training draws from folded keys of its own seed.
+HELD_OUT = 1_000_003
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Args:
+    """Options.
+
+    Attributes:
+        workdir: Folder for checkpoints, logs, weights and results.
+        model: Name of the network.
+        kind: Clips: "shapes", "shapes3" or "glyphs".
+        steps: Steps of training.
+        batch_size: Clips in a batch.
+        rate: Highest learning rate; it falls along a cosine.
+        decay: Of the average of the weights.
+        encoding: What the network knows of the frames' numbers.
+        width: Channels of its first convolution; None is the network's.
+        start: Weights to begin with.
+        clips: Clips that are tested.
+        sampling_steps: Steps of the sampler in the test.
+        long: Frames of a video to compare schedules on; 0 is no comparison.
+        seed: Of weights, data and noise.
+        save_every: Steps between checkpoints; each is tested on 16 clips.
+    """
+
+    workdir: pathlib.Path
+    model: str = "flexible_16"
+    kind: Literal["shapes", "shapes3", "glyphs"] = "shapes"
+    steps: int = 3000
+    batch_size: int = 16
+    rate: float = 2e-3
+    decay: float = 0.99
+    encoding: Literal["relative", "absolute", "none"] = "relative"
+    width: int | None = None
+    start: pathlib.Path | None = None
+    clips: int = 64
+    sampling_steps: int = 25
+    long: int = 0
+    seed: int = 0
+    save_every: int = 500
+
+
+def main(args: Args) -> None:
+    """Trains and tests."""
+    args.workdir.mkdir(parents=True, exist_ok=True)
+    model = build(args)
+    if args.steps:
+        fit(model, args)
+    began = time.perf_counter()
+    rows = test(model, args, args.clips)
+    rows["seconds_of_test"] = time.perf_counter() - began
+    report(args, {"seed": args.seed, "steps": args.steps, **rows})
+    if args.long:
+        report(args, compare_schedules(model, args))
+
+
+def build(args: Args) -> Any:
+    """Returns the network, of the size and channels of the clips."""
+    own = moving_shapes.KINDS[args.kind]
+    overrides: dict[str, Any] = {"time_encoding": args.encoding}
+    overrides |= {"channels": 1, "image_size": own.size[0]}
+    if args.width is not None:
+        overrides["model_channels"] = args.width
+    if args.start is None:
+        return models.create_model(args.model, seed=args.seed, **overrides)
+    return convert.load_model(args.model, args.start, **overrides)
+
+
+def fit(model: Any, args: Args) -> None:
+    """Trains a network, and gives it the average of its weights."""
+    optimiser = averaging.averaged(
+        optax.chain(
+            optax.clip_by_global_norm(1.0),
+            optax.adam(optax.cosine_decay_schedule(args.rate, args.steps, alpha=0.02)),
+        ),
+        decay=args.decay,
+    )
+    frames = model.config.num_frames
+    clips = functools.partial(
+        moving_shapes.clip_batch, kind=args.kind, batch_size=args.batch_size
+    )
+
+    def draw(key: jax.Array) -> training.Batch:
+        first, second = jax.random.split(key)
+        videos = clips(first, frames=frames)
+        return training.batch(second, videos, model.process, most=frames)
+
+    def averaged(state: train.TrainState) -> train.TrainState:
+        return state._replace(params=averaging.average_of(state.opt_state))
+
+    def evaluate(state: train.TrainState) -> Mapping[str, float]:
+        copied = nnx.merge(*nnx.split(model), copy=True)
+        found = test(train.finish(copied, averaged(state)), args, 16, tasks=("future",))
+        return {f"future_{name}": value for name, value in found["future"].items()}
+
+    # One device: a batch of 16 need not divide over more.
+    mesh = train.data_mesh(jax.devices()[:1])
+    step = train.make_step(model, training.loss, optimiser, draw=draw, mesh=mesh)
+    state = train.fit(
+        step,
+        train.init(model, optimiser, seed=args.seed),
+        steps=args.steps,
+        workdir=args.workdir,
+        log_every=50,
+        save_every=args.save_every,
+        evaluate=evaluate,
+    )
+    train.finish(model, averaged(state))
+    convert.save_weights(model, args.workdir / "weights.safetensors")
+
+
+def test(
+    model: Any, args: Args, count: int, *, tasks: tuple[masks.Task, ...] = tuple(TASKS)
+) -> dict[str, Any]:
+    """Returns a row of decibels for each task, over the frames that are generated."""
+    frames = model.config.num_frames
+    videos = np.asarray(held_out(args, count, frames))
+    settings = generation.Settings(steps=args.sampling_steps)
+    sample = generation.clip_sampler(model, settings, process=model.process)
+    numbers = np.arange(frames)
+    # The frames keep their places, and swap the numbers that the network is told.
+    shuffled = np.random.default_rng(0).permutation(frames)
+    rows: dict[str, Any] = {}
+    for task in tasks:
+        given = masks.task(task, frames, given=TASKS[task])
+        made = draw_samples(sample, videos, given, numbers, args.seed)
+        wrong = draw_samples(sample, videos, given, shuffled, args.seed)
+        rows[task] = {
+            **scores(made, videos, given),
+            "shuffled": scores(wrong, videos, given)["of_mean"],
+            "copy": decibels(quality.copy_nearest(videos, given), videos, given),
+            "blend": decibels(quality.linear_blend(videos, given), videos, given),
+        }
+    return rows
+
+
+def held_out(args: Args, count: int, frames: int) -> jax.Array:
+    """Draws clips that no training draws."""
+    key = jax.random.key(HELD_OUT)
+    return moving_shapes.clip_batch(
+        key, kind=args.kind, batch_size=count, frames=frames
+    )
+
+
+def draw_samples(sample, videos, given, numbers, seed: int) -> np.ndarray:
+    """Returns `SAMPLES` videos of each clip."""
+    shape = videos.shape[:2]
+    observed = np.broadcast_to(given, shape).astype(np.float32)
+    clean = np.where(given[:, None, None, None], videos, 0).astype(np.float32)
+    indices = np.broadcast_to(numbers, shape).astype(np.int32)
+    keys = jax.random.split(jax.random.key(seed), SAMPLES)
+    made = [sample(key, clean, observed, 1 - observed, indices) for key in keys]
+    return np.stack([np.clip(np.asarray(clip), -1, 1) for clip in made])
+
+
+def decibels(video: np.ndarray, target: np.ndarray, given: np.ndarray) -> float:
+    """Returns the mean PSNR of the frames that were not given, of the range 2."""
+    return float(quality.psnr(video[:, ~given], target[:, ~given], peak=2).mean())
+
+
+def scores(samples, videos, given) -> dict[str, float]:
+    """Returns the PSNR of one sample, of the best and of the mean."""
+    score = functools.partial(quality.psnr, peak=2)
+    found = quality.of_samples(samples[:, :, ~given], videos[:, ~given], score=score)
+    return {name: float(value.mean()) for name, value in found.items()}
+
+
+def compare_schedules(model: Any, args: Args) -> dict[str, Any]:
+    """Returns the PSNR of every frame of a long video, by schedule."""
+    videos = np.asarray(held_out(args, 8, args.long))
+    settings = generation.Settings(steps=args.sampling_steps)
+    sample = generation.clip_sampler(model, settings, process=model.process)
+    most, given = model.config.num_frames, TASKS["future"]
+    curves = {}
+    for scheme in ("autoreg", "hierarchy-2"):
+        stages = long_video.schedule(scheme, args.long, given=given, most=most)
+        made = long_video.fill(
+            jax.random.key(args.seed), sample, videos, stages, most=most
+        )
+        curve = quality.psnr(np.clip(made, -1, 1), videos, peak=2)[:, given:].mean(0)
+        curves[scheme] = [round(float(value), 2) for value in curve]
+    held = jnp.broadcast_to(videos[:, given - 1 : given], videos.shape)
+    curve = quality.psnr(held, videos, peak=2)[:, given:].mean(0)
+    curves["copy"] = [round(float(value), 2) for value in curve]
+    return {"long": args.long, **curves}
+
+
+def report(args: Args, row: Mapping[str, Any]) -> None:
+    """Prints a row and adds it to the results."""
+    line = json.dumps(row)
+    print(line)
+    with (args.workdir / "results.jsonl").open("a") as file:
+        file.write(line + "\n")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Args))

@@ -1,0 +1,86 @@
+"""The recipe of experiments/generation trains, stops, goes on, and tests itself."""
+
+import importlib
+import json
+import pathlib
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from jaxflow import convert
+from jaxflow.models.generation import fdm
+
+FOLDER = pathlib.Path(__file__).parents[2] / "experiments" / "generation"
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    """Imports the recipe."""
+    if not FOLDER.is_dir():
+        pytest.skip("installed without its experiments")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(FOLDER)
+        yield importlib.import_module("moving_shapes")
+        del sys.modules["moving_shapes"]
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch, recipe):
+    """Makes the network and the numbers of the test small."""
+    config = fdm.Config(
+        channels=1,
+        model_channels=8,
+        num_res_blocks=1,
+        channel_mult=(1,),
+        attention_downsampling=(),
+        num_heads=2,
+        groups=4,
+        num_frames=5,
+        image_size=16,
+        official_attention=False,
+        schedule="cosine",
+        predicts="velocity",
+    )
+    monkeypatch.setitem(fdm.VARIANTS, "flexible_16", config)
+    monkeypatch.setattr(recipe, "SAMPLES", 2)
+    device = jax.devices()[:1]
+    monkeypatch.setattr(jax, "devices", lambda *args: device)
+
+
+def test_a_run_goes_on_where_it_was_and_tests_itself(recipe, tmp_path):
+    numbers = {"steps": 4, "batch_size": 2, "save_every": 2, "clips": 2}
+    numbers |= {"sampling_steps": 2, "rate": 1e-3}
+    one = recipe.Args(workdir=tmp_path / "one", long=9, **numbers)
+    recipe.main(one)
+    rows = [json.loads(row) for row in open(tmp_path / "one" / "results.jsonl")]
+    assert rows[0]["steps"] == 4
+    for task in recipe.TASKS:
+        row = rows[0][task]
+        assert set(row) == {"single", "best", "of_mean", "shuffled", "copy", "blend"}
+        assert np.isfinite(list(row.values())).all()
+        # The mean of samples is never worse than they are on average.
+        assert row["of_mean"] >= row["single"] and row["best"] >= row["single"] - 1e-6
+    assert len(rows[1]["autoreg"]) == len(rows[1]["hierarchy-2"]) == 6
+    # A run that was stopped half way ends with the same weights.
+    two = recipe.Args(workdir=tmp_path / "two", **numbers)
+    keep = recipe.train.fit
+
+    def stopped(*args, steps, **options):
+        keep(*args, steps=2, **options)
+        raise KeyboardInterrupt
+
+    recipe.train.fit = stopped
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            recipe.main(two)
+    finally:
+        recipe.train.fit = keep
+    recipe.main(two)
+    first, second = (
+        convert.read_checkpoint(tmp_path / name / "weights.safetensors")
+        for name in ("one", "two")
+    )
+    for key, value in first.items():
+        np.testing.assert_array_equal(value, second[key], err_msg=key)
