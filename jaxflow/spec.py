@@ -143,9 +143,9 @@ class Record:
     tiny: Any = None
     tiny_size: tuple[int, int] | None = None
     weights: Mapping[str, Weights] = dataclasses.field(default_factory=dict)
-    keys: Mapping[str, Sequence] = dataclasses.field(default_factory=dict)
+    keys: Mapping[str, tuple] = dataclasses.field(default_factory=dict)
     optional: Sequence[str] = ()
-    adapt: Mapping[str, Sequence] = dataclasses.field(default_factory=dict)
+    adapt: Mapping[str, tuple] = dataclasses.field(default_factory=dict)
     requires: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     published: Mapping[str, Published] = dataclasses.field(default_factory=dict)
 
