@@ -50,7 +50,8 @@ class Weights:
     Attributes:
         file: File name as its authors distribute it.
         source: Who publishes it and where to ask for it.
-        licence: Terms of the weights, which may differ from those of the code.
+        licence: Terms of the weights, which may differ from those of the code; where
+            the authors state none for them, those of the repository that offers them.
         dialect: Name of the key table that reads it.
         sha256: Checksum of the file, or the prefix that its name carries; "" if the
             authors publish none.
@@ -135,6 +136,8 @@ class Record:
         adapt: Dialect -> rows (pattern of a key, function of the array in torch's
             layout), where a dialect's arrays differ.
         requires: Dialect -> the fields of the config that its checkpoints need.
+        indifferent: Fields of the config that change neither weights nor outputs, but
+            how those are computed or what is trained.
         published: Public name -> what others say that it costs.
     """
 
@@ -147,6 +150,7 @@ class Record:
     optional: Sequence[str] = ()
     adapt: Mapping[str, tuple] = dataclasses.field(default_factory=dict)
     requires: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    indifferent: Sequence[str] = ()
     published: Mapping[str, Published] = dataclasses.field(default_factory=dict)
 
 

@@ -24,7 +24,15 @@ from jaxflow.io import download, files, orbax_files, state_files
 Source = files.Path | Sequence[files.Path]
 
 OPEN_LICENCES = ("Apache-2.0", "BSD-3-Clause", "MIT")
-"""Licences under which a file is downloaded without asking anyone."""
+"""Licences under which a file is downloaded without asking anyone.
+
+Where the records of the models have them from: Apache-2.0 from README.md of
+facebookresearch/SlowFast and facebookresearch/pytorchvideo, from setup.py of
+open-mmlab/mmflow and open-mmlab/mmaction2, and from LICENSE.txt of piergiaj/pytorch-i3d
+as others cite it; BSD-3-Clause from the licence in torchvision's wheels, and from
+princeton-vl/RAFT's as OpenMMLab and others repeat it. torchvision adds that the data
+that a network was trained on may bring terms of their own.
+"""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -39,6 +39,7 @@ does not say. Gradients are clipped to norm 1; without --data the scenes are our
 
 import dataclasses
 import functools
+import pathlib
 
 import optax
 import recipe
@@ -46,6 +47,7 @@ import tyro
 from flax import nnx
 
 from jaxflow import checkpoint, losses, train
+from jaxflow.io import orbax_files
 from jaxflow.models.flow import flownet2, flownetsd
 
 C, S1, S2, SD, FUSION = (
@@ -160,7 +162,7 @@ def run_part(name: str, options: recipe.Options, width: float) -> train.TrainSta
     model = build(part, width, rngs=recipe.seeded(options))
     for before in part.after:
         earlier = build(CURRICULUM[before], width, rngs=recipe.seeded(options))
-        checkpoint.restore(find_run(before, options), earlier)
+        checkpoint.restore(last_step(find_run(before, options)), earlier)
         adopt(model, earlier)
     return recipe.run(
         options,
@@ -172,7 +174,7 @@ def run_part(name: str, options: recipe.Options, width: float) -> train.TrainSta
     )
 
 
-def find_run(name: str, options: recipe.Options):
+def find_run(name: str, options: recipe.Options) -> pathlib.Path:
     """Returns the folder of an earlier stage, in --workdir or in --start.
 
     Raises:
@@ -185,6 +187,18 @@ def find_run(name: str, options: recipe.Options):
         f"stage {options.stage!r} begins with {name!r}, which is neither in "
         f"{options.workdir} nor in --start {options.start}"
     )
+
+
+def last_step(run: pathlib.Path) -> pathlib.Path:
+    """Returns the last checkpoint of a stage, with which the next one begins.
+
+    It is where the learning rate has come down, and not the one of the lowest training
+    loss, which is that of few batches. A folder without steps is a saved model itself.
+    """
+    steps = orbax_files.steps_folder(run)
+    if steps is None:
+        return run
+    return steps / str(orbax_files.steps_in(steps)[-1])
 
 
 def main(

@@ -1,6 +1,6 @@
 """C3D: Tran, Bourdev, Fergus, Torresani, Paluri (ICCV 2015), fine-tuned on UCF101.
 
-    python experiments/video/c3d.py --start c3d_sports1m.pth --start-classes 487 \
+    python experiments/video/c3d.py --start c3d_sports1m.pth \
         --data ucf101/train.txt --test ucf101/test.txt --workdir runs/c3d
     python experiments/video/c3d.py --task motion8 --frames 16 --size 32 --width 16 \
         --workdir runs/small

@@ -43,9 +43,8 @@ class Args:
         test: The same, to test the trained net on. Its classes are those of `data`.
         first_label: Number of the first class in lists that do not tell, 0 or 1.
         videos: Folder that the paths of lists are relative to; None for the list's own.
-        start: Run, saved model, file or published name of weights to begin with.
-        start_classes: How many classes that one has, if not those of the data; the
-            classifier then begins anew.
+        start: Run, saved model, file or published name of weights to begin with; the
+            classifier begins anew if it is for another number of classes.
         steps: Number of steps; None for all of the published schedule. Fewer shrink it.
         batch_size: Clips in a batch; None for the published number. The learning rate
             grows with it.
@@ -65,7 +64,6 @@ class Args:
     first_label: Literal[0, 1] | None = None
     videos: pathlib.Path | None = None
     start: pathlib.Path | None = None
-    start_classes: int | None = None
     steps: int | None = None
     batch_size: int | None = None
     frames: int | None = None
@@ -183,22 +181,10 @@ def prepare(args: Args, config: Any, schedule: Schedule) -> tuple[Any, Data]:
 def build(model_type: Callable, config: Any, args: Args) -> Any:
     """Returns a model with fresh weights, or with those of `args.start`."""
 
-    def fresh(config):
-        rngs = nnx.Rngs(jax.random.key(args.seed, impl="rbg"))
-        return model_type(config, rngs=rngs)
-
-    model = fresh(config)
-    if args.start is None:
-        return model
-    classes = args.start_classes or config.num_classes
-    began = fresh(dataclasses.replace(config, num_classes=classes))
-    convert.load_weights(began, args.start)
-    weights = jax.tree.map(
-        lambda old, new: old if old.shape == new.shape else new,
-        checkpoint.weights_of(began),
-        checkpoint.weights_of(model),
-    )
-    checkpoint.fill(model, weights)
+    rngs = nnx.Rngs(jax.random.key(args.seed, impl="rbg"))
+    model = model_type(config, rngs=rngs)
+    if args.start is not None:
+        convert.load_weights(model, args.start, head="match")
     return model
 
 

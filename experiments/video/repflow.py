@@ -5,7 +5,7 @@
     python experiments/video/repflow.py --task order2 --flow flow_conv_flow \
         --width 16 --workdir runs/small
     python experiments/video/repflow.py --schedule hmdb --start runs/repflow/model \
-        --start-classes 150 --data hmdb51/split1_train.txt --workdir runs/repflow_hmdb
+        --data hmdb51/split1_train.txt --workdir runs/repflow_hmdb
 
 The same command run again goes on where it was stopped. Without --data, clips are drawn
 on the device. A shorter --steps shrinks the published schedule.

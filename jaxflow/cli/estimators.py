@@ -6,9 +6,6 @@ from typing import Any
 
 from jaxflow.cli import common, options
 
-HOW = ("correlation",)
-"""Fields of configs that change neither weights nor flow, but how it is computed."""
-
 
 def add_options(add) -> None:
     """Adds the options of an estimator."""
@@ -60,15 +57,7 @@ def load(
     kinds = options.of_config(module.RECORD.variants[name]) | call
     found = options.read(words, kinds, name)
     overrides = {key: found.pop(key) for key in list(found) if key not in call}
-    how = {key: overrides.pop(key) for key in HOW if key in overrides}
-    model = network(name, weights, overrides)
-    if how:
-        from flax import nnx
-
-        same = models.create_model(name, **overrides, **how)
-        nnx.update(same, nnx.state(model))
-        model = same
-    return model, found
+    return network(name, weights, overrides), found
 
 
 def network(name: str, weights: list[str] | None, overrides: dict[str, Any]) -> Any:

@@ -1,6 +1,7 @@
 """What would fit, when a state dict does not fit a model."""
 
 import re
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +11,8 @@ from flax import nnx
 from jaxflow import models
 from jaxflow.convert import matching, slots
 
-_MOST_TRIED = 24
+# Seconds of computing after which no further variant is looked at.
+_ENOUGH_TIME = 0.5
 _MOST_NAMED = 4
 _ENOUGH = 0.9
 
@@ -25,14 +27,13 @@ def what_fits(
         model: The model that it is for.
         state: Key -> array.
     """
-    head = matching.head_paths(model)
-    if head and not plan.missing and not plan.unused and plan.misshapen.keys() <= head:
+    if _only_shapes(plan) and plan.misshapen.keys() <= matching.head_paths(model):
         classes = _classes(plan)
         other = (
             f", and num_classes={classes} makes a model that fits" if classes else ""
         )
         return f"Only the classifier differs: head='fresh' loads all the rest{other}"
-    names = _variants_that_fit(model, state)
+    names = _variants_that_fit(plan, model, state)
     if not names:
         return ""
     more = ", ..." if len(names) > _MOST_NAMED else ""
@@ -46,23 +47,49 @@ def _classes(plan: matching.Plan) -> int | None:
     return int(sizes.pop()) if len(sizes) == 1 else None
 
 
-def _variants_that_fit(model: nnx.Module, state: Mapping[str, np.ndarray]) -> list[str]:
-    """Returns the variants whose weights, but for the classifier, are in the state."""
+def _only_shapes(plan: matching.Plan) -> bool:
+    """Tells whether nothing but shapes differs."""
+    return not plan.missing and not plan.unused
+
+
+def _variants_that_fit(
+    plan: matching.Plan, model: nnx.Module, state: Mapping[str, np.ndarray]
+) -> list[str]:
+    """Returns the variants whose weights, but for the classifier, are in the state.
+
+    Describing a large network takes a third of a second, so that only those are whose
+    tables know the keys, the published ones first, and no more than time allows.
+    """
     module = type(model).__module__
     modules: dict[str, Any] = {}
     for name in models.list_models():
         modules.setdefault(models.find(name).__name__, models.find(name))
-    order = sorted(modules, key=lambda name: name != module)
-    knowing = [name for name in order if name == module or _knows(modules[name], state)]
-    tried = [name for each in knowing for name in modules[each].RECORD.variants]
+    order = sorted(modules.values(), key=lambda each: each.__name__ != module)
     fitting = []
-    for name in tried[:_MOST_TRIED]:
-        other = models.describe(name)
-        head = matching.head_paths(other)
-        tables = slots.key_tables(other)
-        if matching.best_plan(other, state, tables, skip=head).faults() == 0:
-            fitting.append(name)
+    began = time.process_time()
+    for each in order:
+        if not (each.__name__ == module and plan.found) and not _knows(each, state):
+            continue
+        published = {name.partition("/")[0] for name in each.RECORD.weights}
+        others = [
+            name
+            for name, config in each.RECORD.variants.items()
+            if config != getattr(model, "config", None)
+        ]
+        for name in sorted(others, key=lambda name: name not in published):
+            if time.process_time() - began > _ENOUGH_TIME:
+                return fitting
+            if _fits(models.describe(name), state):
+                fitting.append(name)
     return fitting
+
+
+def _fits(model: nnx.Module, state: Mapping[str, np.ndarray]) -> bool:
+    """Tells whether a state fits a model, but for the classifier."""
+    plan = matching.best_plan(model, state, slots.key_tables(model))
+    if plan.faults() == 0:
+        return True
+    return _only_shapes(plan) and plan.misshapen.keys() <= matching.head_paths(model)
 
 
 def _knows(module: Any, state: Mapping[str, np.ndarray]) -> bool:

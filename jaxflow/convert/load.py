@@ -11,7 +11,7 @@ import numpy as np
 import safetensors.numpy
 from flax import nnx
 
-from jaxflow import _checks, models, weights
+from jaxflow import _checks, models, spec, weights
 from jaxflow.convert import advice, matching, slots
 from jaxflow.io import files, state_files
 
@@ -71,8 +71,10 @@ def load_weights(
     """Fills a model from a name, a file, several, a folder or a run.
 
     What this library wrote carries the config of its model, which is compared: another
-    architecture is an error, and other frames, sizes or dropout a warning. To load such
-    weights nevertheless give `convert_state_dict` what `read_checkpoint` returns.
+    architecture is an error, and other frames, sizes or dropout a warning; a field that
+    changes neither weights nor outputs (`indifferent` of the model's record) may
+    differ. To load such weights nevertheless give `convert_state_dict` what
+    `read_checkpoint` returns.
 
     Args:
         model: Any model of `jaxflow.models`; it is changed in place.
@@ -260,12 +262,13 @@ def _compare(found: weights.Found, model: nnx.Module, head: Head) -> None:
             "{}: the weights are of {}, not of {}".format(found.where, *kinds)
         )
     theirs, ours = found.record["config"], own["config"]
+    indifferent = spec.record_of(model).indifferent
     differ = [
         field
         for field in ours
         if field in theirs
         and theirs[field] != ours[field]
-        and field not in _OF_INITIAL_WEIGHTS
+        and field not in (*_OF_INITIAL_WEIGHTS, *indifferent)
         and not (field == "num_classes" and head != "load")
     ]
     hard = [field for field in differ if field not in _OF_CLIPS]

@@ -108,10 +108,11 @@ def head_paths(model: nnx.Module) -> set[str]:
     """Returns our paths of the classifier: what the number of classes gives its shape.
 
     Args:
-        model: Any model; without `num_classes` in its config it has no classifier.
+        model: Any model; without `num_classes` in its config, or with None, it has no
+            classifier.
     """
     config: Any = getattr(model, "config", None)
-    if not hasattr(config, "num_classes"):
+    if getattr(config, "num_classes", None) is None:
         return set()
     other = dataclasses.replace(config, num_classes=config.num_classes + 1)
     larger = models.described(lambda rngs: cast(Any, type(model))(other, rngs=rngs))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from jaxflow import convert, models
+from jaxflow.convert import advice
 
 
 def zeros(name):
@@ -50,3 +51,27 @@ def test_the_message_of_a_large_misfit_is_short():
     assert "540 unused: s0.unknown0.w, s0.unknown1.w, s0.unknown2.w, ..." in str(
         error.value
     )
+
+
+def test_variants_are_described_only_where_keys_are_known_and_time_allows(monkeypatch):
+    model, described = models.describe("slowfast_4x16_r50"), []
+    describe, state = models.describe, zeros("slowfast_8x8_r50")
+    monkeypatch.setattr(
+        models, "describe", lambda n: described.append(n) or describe(n)
+    )
+    unknown = {f"s{i}.unknown{j}.w": np.zeros(1) for i in range(9) for j in range(60)}
+    for budget, keys in ((99, unknown), (0, state)):
+        monkeypatch.setattr(advice, "_ENOUGH_TIME", budget)
+        with pytest.raises(ValueError, match="does not fit slowfast") as error:
+            convert.convert_state_dict(model, keys)
+        assert "It fits" not in str(error.value)
+    assert described == []
+    monkeypatch.setattr(advice, "_ENOUGH_TIME", 0.05)
+    with pytest.raises(ValueError, match=r"It fits slowfast_8x8_r50$"):
+        convert.convert_state_dict(model, state)
+    assert described == ["slowfast_8x8_r50"]
+
+
+def test_a_model_that_is_told_no_classes_has_no_classifier():
+    with pytest.raises(ValueError, match="does not fit fdm"):
+        convert.convert_state_dict(models.describe("fdm_carla"), {"x": np.zeros(3)})

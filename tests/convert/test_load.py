@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 import json
 import pathlib
+import warnings
 
 import jax.numpy as jnp
 import ml_dtypes
@@ -17,7 +18,7 @@ from flax import nnx, serialization
 import jaxflow
 from jaxflow import checkpoint, convert, estimate, models
 from jaxflow.convert import matching
-from jaxflow.models.flow import pwcnet, spynet
+from jaxflow.models.flow import flownet2, pwcnet, raft, spynet
 from jaxflow.models.video import c3d, r3d, repflow, resnet3d
 from tests import golden
 from tests.convert import states
@@ -249,6 +250,23 @@ def test_a_change_of_clips_is_a_warning(tmp_path):
     with pytest.warns(UserWarning, match=message):
         convert.load_weights(other, path)
     states.assert_same(other, states.blank(resnet3d, 1))
+
+
+@pytest.mark.parametrize(
+    ("module", "saved", "here"),
+    [
+        (raft, {"correlation": "all_pairs"}, {"correlation": "on_demand"}),
+        (flownet2, {"frozen": ("flownetc",)}, {"frozen": ()}),
+    ],
+)
+def test_how_the_same_is_computed_may_differ(tmp_path, module, saved, here):
+    path = tmp_path / "w.safetensors"
+    expected = states.blank(module, 1, **saved)
+    convert.save_weights(expected, path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = convert.load_weights(states.blank(module, 2, **here), path)
+    states.assert_same(model, expected)
 
 
 def test_another_number_of_classes_is_no_obstacle_for_a_fresh_head(tmp_path):

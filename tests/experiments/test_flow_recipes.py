@@ -417,6 +417,16 @@ def test_flownet2s_curriculum_leads_from_c_to_the_fusion(load, tmp_path, monkeyp
         module.find_run("c_things", options)
 
 
+def test_a_stage_of_flownet2_begins_with_the_last_step_not_the_best(load, tmp_path):
+    module = load("flownet2")
+    assert module.last_step(tmp_path) == tmp_path
+    place = tmp_path / "checkpoints"
+    with checkpoint.Checkpoints(place) as saved:
+        for step, loss in ((9, 0.1), (10, 0.2)):
+            saved.save(step, {"x": np.ones(1)}, metrics={"loss": loss})
+    assert module.last_step(tmp_path) == place / "10"
+
+
 def test_flownetsd_means_the_same_alone_and_in_flownet2(load):
     module = load("flownet2")
     width = flownet2.TINY.width

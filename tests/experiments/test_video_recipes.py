@@ -324,7 +324,7 @@ def test_a_start_of_other_classes_keeps_all_but_the_classifier(recipes, tmp_path
     convert.save_weights(published, path)
     checkpoint.save(tmp_path / "saved", published)
     for start in (path, tmp_path / "saved"):
-        args = recipe.Args(workdir=tmp_path, start=start, start_classes=7)
+        args = recipe.Args(workdir=tmp_path, start=start)
         model = recipe.build(r3d.Model, r3d.TINY, args)
         ours, theirs = (checkpoint.weights_of(m)["params"] for m in (model, published))
         assert ours["head"]["projection"]["kernel"].shape[1] == 5

@@ -275,6 +275,7 @@ RECORD = Model.record = spec.Record(
     tiny=TINY,
     weights=WEIGHTS,
     keys=KEYS,
+    indifferent=("frozen",),
     adapt=ADAPT,
     requires=REQUIRES,
 )

@@ -537,12 +537,12 @@ VARIANTS = {
 OPTIONAL = (r"encoder\.base\.level[34]\.project\..*", r"encoder\.dla_up\.ida_4\..*")
 
 _SOURCE = "https://github.com/ucbdrive/hd3"
+# README.md of the repository states no terms, so these are fetched by hand.
 WEIGHTS = {
     f"{variant}/{data}": spec.Weights(
         file=f"{prefix}_{data}-{digest}.pth",
-        url=f"http://dl.yf.io/hd3/models/{prefix}_{data}-{digest}.pth",
-        source=_SOURCE,
-        licence="BSD-3-Clause",
+        source=f"{_SOURCE}, http://dl.yf.io/hd3/models/{prefix}_{data}-{digest}.pth",
+        licence="see the repository",
         dialect="ucbdrive",
         sha256=digest,
         num_params=count,

@@ -359,11 +359,10 @@ VARIANTS = {"irr_pwc": Config()}
 WEIGHTS = {
     "irr_pwc/things": spec.Weights(
         file="checkpoint_best.ckpt",
-        source="https://github.com/visinf/irr",
-        licence="Apache-2.0",
+        source="https://github.com/visinf/irr (saved_check_point/pwcnet/"
+        "IRR-PWC_things3d)",
+        licence="see the repository",  # README.md states none: fetched by hand
         dialect="visinf",
-        url="https://github.com/visinf/irr/raw/master/saved_check_point/pwcnet/"
-        "IRR-PWC_things3d/checkpoint_best.ckpt",
         num_params=6_362_092,
         metrics={"sintel_train_clean_epe": 2.34, "sintel_train_final_epe": 3.95},
         citation="Hur and Roth, IRR-PWC, CVPR 2019",

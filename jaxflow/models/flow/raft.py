@@ -673,5 +673,6 @@ RECORD = Model.record = spec.Record(
     tiny=TINY,
     weights=WEIGHTS,
     keys=KEYS,
+    indifferent=("correlation",),
     adapt=ADAPT,
 )
