@@ -71,7 +71,7 @@ def open_video(
         container = av.open(
             "file:" + os.path.abspath(path),
             options=limit | {"protocol_whitelist": "file"},
-            metadata_errors="replace",
+            **_metadata(av),
         )
     with container:
         stream = _moving_stream(path, container)
@@ -174,6 +174,15 @@ def _moving_stream(path: files.Path, container: Any) -> Any:
         raise files.fault(path, "holds no video stream")
     films = (s for s in moving if s.codec_context.name not in _PICTURE_CODECS)
     return next(films, moving[0])
+
+
+def _metadata(av: Any) -> dict[str, str]:
+    """Returns the keyword of `av.open` that lets titles be in no known encoding.
+
+    PyAV has none from 19 on, and lets them be.
+    """
+    old = int(av.__version__.partition(".")[0]) < 19
+    return {"metadata_errors": "replace"} if old else {}
 
 
 def _most_pixels(path: files.Path) -> int:

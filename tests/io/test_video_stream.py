@@ -220,3 +220,20 @@ def test_a_playlist_does_not_open_other_files(tmp_path, rng):
     (tmp_path / "x.mp4").write_text("ffconcat version 1.0\nfile http://127.0.0.1/x\n")
     with pytest.raises(ValueError, match=r"x\.mp4: "):
         io.read_video(tmp_path / "x.mp4")
+
+
+@pytest.mark.parametrize("name", ["x.mp4", "x.mkv", "x.avi"])
+def test_a_title_in_no_known_encoding_does_no_harm(tmp_path, rng, name):
+    path, title = tmp_path / name, "a title of a film"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = title
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        for frame in noise(rng):
+            picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    data = path.read_bytes()
+    assert title.encode() in data
+    path.write_bytes(data.replace(title.encode(), bytes([0xFF, 0xE4]) * 8 + b"x"))
+    assert len(list(io.read_video(path))) == 6
