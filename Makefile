@@ -6,7 +6,7 @@ PYTHON_COLAB ?= python3.12
 COLAB := .venv-colab
 PYTEST := python -m pytest -n auto --dist worksteal
 
-.PHONY: demo test test-slow test-all test-colab lint clean
+.PHONY: demo test test-slow test-all test-colab accelerator lint clean
 
 demo: .venv/demo.stamp
 	$(BIN)/jaxflow demo
@@ -23,6 +23,10 @@ test-all: .venv/test.stamp
 
 test-colab: $(COLAB)/test.stamp
 	$(COLAB)/bin/$(PYTEST)
+
+# Checks and times the device that JAX sees, in eight minutes; OPTIONS=--small tries it.
+accelerator: .venv/test.stamp
+	$(BIN)/python experiments/bench/accelerator.py $(OPTIONS)
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff format --check .
