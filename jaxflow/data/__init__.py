@@ -8,6 +8,7 @@ import importlib
 
 _SUBMODULES = (
     "augment",
+    "builders",
     "clips",
     "draws",
     "flying_chairs",

@@ -64,9 +64,8 @@ def list_pairs(
         ValueError: If there is no such layout or split, nothing is found where the
             layout has it, or a frame is missing.
     """
-    _checks.one_of("layout", layout, sorted(LAYOUTS))
     root = pathlib.Path(root)
-    pairs = list(LAYOUTS[layout](root, split))
+    pairs = find_pairs(layout, root, split=split)
     if not pairs:
         raise ValueError(f"{root}: no pairs of layout {layout!r}, split {split!r}")
     for pair in pairs:
@@ -74,6 +73,18 @@ def list_pairs(
             if path is not None and not path.is_file():
                 raise ValueError(f"{path}: is missing, in a pair of layout {layout!r}")
     return pairs
+
+
+def find_pairs(
+    layout: str, root: str | os.PathLike[str], *, split: str = "train"
+) -> list[Pair]:
+    """Lists the pairs as `list_pairs` does, be they none or their frames missing.
+
+    Raises:
+        ValueError: If there is no such layout or split.
+    """
+    _checks.one_of("layout", layout, sorted(LAYOUTS))
+    return list(LAYOUTS[layout](pathlib.Path(root), split))
 
 
 def load(pair: Pair) -> Sample:

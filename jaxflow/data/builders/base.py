@@ -1,0 +1,246 @@
+"""What the builders of data sets of optical flow have in common.
+
+A data set adds its layouts, the names of its splits and its masks; the files are
+listed and read by `jaxflow.data.folders`, so that what comes back is what it reads.
+"""
+
+import io
+import os
+import pathlib
+from collections.abc import Iterable, Iterator
+from typing import ClassVar, Self
+
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
+
+import jaxflow.io
+from jaxflow import _checks
+from jaxflow.data import folders
+from jaxflow.io import files, png
+
+_SHOWN = 5
+
+
+class FlowBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """Pairs of frames with flow; a subclass is one data set.
+
+    An element has ``image1`` and ``image2``, (H, W, 3) uint8; ``flow``, (H, W, 2)
+    float32 in pixels from frame 1 to frame 2; ``valid``, (H, W) bool, where the flow is
+    known; ``id``, the path of the flow in the folder, as bytes; and the masks of
+    `MASKS`.
+
+    Attributes:
+        LAYOUTS: Layout in `jaxflow.data.folders.LAYOUTS` of each config.
+        SPLITS: Split in that layout of each split here.
+        MASKS: Names of further masks, each (H, W) bool.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "First release."}  # noqa: RUF012
+    LAYOUTS: ClassVar[dict[str, str]] = {}
+    SPLITS: ClassVar[dict[str, str]] = {"train": "train"}
+    MASKS: ClassVar[tuple[str, ...]] = ()
+    HOMEPAGE: ClassVar[str] = ""
+    CITATION: ClassVar[str] = ""
+
+    @classmethod
+    def prepare(
+        cls,
+        folder: str | os.PathLike[str],
+        data_dir: str | os.PathLike[str],
+        *,
+        config: str | None = None,
+    ) -> Self:
+        """Converts the folder that the authors distribute, unless that has been done.
+
+        Args:
+            folder: Of the data set, as it unpacks.
+            data_dir: Where TFDS keeps what it prepares.
+            config: One of `LAYOUTS`; None for the first.
+
+        Returns:
+            The builder; ``builder.as_data_source("train")`` reads.
+
+        Raises:
+            ValueError: If `config` is not known, or the folder is not whole. One report
+                says what is missing, damaged, too short, or there in excess.
+        """
+        config = next(iter(cls.LAYOUTS)) if config is None else config
+        _checks.one_of("config", config, tuple(cls.LAYOUTS))
+        builder = cls(
+            config=config, data_dir=os.fspath(data_dir), file_format="array_record"
+        )
+        if not builder.data_path.exists():
+            # Before TFDS makes folders of its own.
+            builder.list_splits(pathlib.Path(folder))
+            builder.download_and_prepare(
+                download_config=tfds.download.DownloadConfig(
+                    manual_dir=os.fspath(folder)
+                )
+            )
+        return builder
+
+    def list_splits(self, root: pathlib.Path) -> dict[str, list[folders.Pair]]:
+        """Lists the pairs of all splits.
+
+        Raises:
+            ValueError: If files are missing, too few or too many; all are reported.
+        """
+        assert self.builder_config is not None
+        layout = self.LAYOUTS[self.builder_config.name]
+        splits = {
+            name: folders.find_pairs(layout, root, split=split)
+            for name, split in self.SPLITS.items()
+        }
+        pairs = [pair for found in splits.values() for pair in found]
+        raise_report(root, [*missing(root, pairs), *self.faults(root, pairs)])
+        return splits
+
+    def faults(self, root: pathlib.Path, pairs: list[folders.Pair]) -> list[str]:
+        """Says what else is wrong with the tree, a line a fault."""
+        lacking = [
+            f"missing: {path.relative_to(root)}"
+            for pair in pairs
+            for path in self.masks(root, pair).values()
+            if not path.is_file()
+        ]
+        return lacking + unused(root, pairs)
+
+    def masks(self, root: pathlib.Path, pair: folders.Pair) -> dict[str, pathlib.Path]:
+        """Returns the files of `MASKS`."""
+        return {}
+
+    def read_mask(self, path: pathlib.Path) -> np.ndarray:
+        """Reads a mask, which holds where its picture is not black."""
+        return jaxflow.io.read_image(path)[..., 0] != 0
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        picture = tfds.features.Image(shape=(None, None, 3), encoding_format="png")
+        features = {
+            "image1": picture,
+            "image2": picture,
+            "flow": tfds.features.Tensor(
+                shape=(None, None, 2), dtype=np.float32, encoding="bytes"
+            ),
+            "id": tfds.features.Text(),
+        }
+        for name in ("valid", *self.MASKS):
+            features[name] = tfds.features.Tensor(
+                shape=(None, None), dtype=np.bool_, encoding="bytes"
+            )
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=self.__doc__ or "",
+            features=tfds.features.FeaturesDict(features),
+            homepage=self.HOMEPAGE,
+            citation=self.CITATION,
+        )
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager):
+        root = pathlib.Path(os.fspath(dl_manager.manual_dir))
+        splits = self.list_splits(root)
+        damaged: list[str] = []
+        last = list(splits)[-1]
+        return {
+            name: self._generate_examples(root, pairs, damaged, name == last)
+            for name, pairs in splits.items()
+        }
+
+    def _generate_examples(
+        self,
+        root: pathlib.Path,
+        pairs: list[folders.Pair],
+        damaged: list[str],
+        last: bool,
+    ) -> Iterator[tuple[str, dict]]:
+        """Reads pairs, and after the last split reports all that are damaged."""
+        read = 0
+        for pair in pairs:
+            try:
+                example = self._example(root, pair)
+            except ValueError as error:
+                damaged.append(f"damaged: {error}")
+                continue
+            read += 1
+            yield example["id"], example
+        if last or not read:
+            raise_report(root, damaged)
+
+    def _example(self, root: pathlib.Path, pair: folders.Pair) -> dict:
+        sample = folders.load(pair)
+        size = sample.flow.shape[:2]
+        masks = {}
+        for name, path in self.masks(root, pair).items():
+            masks[name] = self.read_mask(path)
+            if masks[name].shape != size:
+                raise files.fault(path, f"is {masks[name].shape}; its flow is {size}")
+        return {
+            "image1": as_png(pair.frame1, sample.frame1),
+            "image2": as_png(pair.frame2, sample.frame2),
+            "flow": sample.flow,
+            "valid": sample.valid,
+            "id": pair.flow.relative_to(root).as_posix(),
+            **masks,
+        }
+
+
+def configs(layouts: Iterable[str]) -> list[tfds.core.BuilderConfig]:
+    """Makes the configs of a builder of their names."""
+    return [tfds.core.BuilderConfig(name=name) for name in layouts]
+
+
+def as_png(path: pathlib.Path, image: np.ndarray) -> bytes:
+    """Returns a picture as the bytes of a PNG; TFDS would need TensorFlow to make it.
+
+    Args:
+        path: Its file, whose own bytes are kept if they are a plain PNG.
+        image: What has been read of it, (H, W, 3) uint8.
+
+    Raises:
+        ValueError: If it has more than 8 bits a sample.
+    """
+    if image.dtype != np.uint8:
+        raise files.fault(path, "has more than 8 bits a sample")
+    data = path.read_bytes()
+    if data.startswith(b"\x89PNG") and png.orientation(path, data) == 1:
+        with Image.open(io.BytesIO(data)) as picture:
+            if picture.mode == "RGB" and "transparency" not in picture.info:
+                return data
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="png")
+    return buffer.getvalue()
+
+
+def missing(root: pathlib.Path, pairs: Iterable[folders.Pair]) -> list[str]:
+    """Says which files of the pairs are not there, or that no pair is listed."""
+    paths = dict.fromkeys(path for pair in pairs for path in pair if path is not None)
+    if not paths:
+        return ["missing: no pairs are where the authors have them"]
+    return [f"missing: {p.relative_to(root)}" for p in paths if not p.is_file()]
+
+
+def unused(root: pathlib.Path, pairs: Iterable[folders.Pair]) -> list[str]:
+    """Says which files beside frames and flow belong to no pair; hidden ones may."""
+    used = {path for pair in pairs for path in pair[:3]}
+    beside = {path.parent for path in used}
+    return [
+        f"extra: {path.relative_to(root)}"
+        for folder in sorted(beside)
+        if folder.is_dir()
+        for path in sorted(folder.iterdir())
+        if path.is_file() and not path.name.startswith(".") and path not in used
+    ]
+
+
+def raise_report(root: pathlib.Path, faults: list[str]) -> None:
+    """Raises all faults of a tree as one ValueError; returns if there are none."""
+    if not faults:
+        return
+    kinds = dict.fromkeys(fault.partition(":")[0] for fault in faults)
+    parts = []
+    for kind in kinds:
+        found = [f.partition(": ")[2] for f in faults if f.startswith(f"{kind}:")]
+        more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        parts.append(f"{len(found)} {kind} ({', '.join(found[:_SHOWN])}{more})")
+    raise ValueError(f"{root}: is not whole: {'; '.join(parts)}")
