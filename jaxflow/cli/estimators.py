@@ -1,6 +1,7 @@
 """Estimators of flow, as ``jaxflow flow`` and ``jaxflow evaluate`` are told them."""
 
 import argparse
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -87,6 +88,12 @@ def overrides(name: str, words: Sequence[str]) -> dict[str, Any]:
 
     kinds = options.of_config(models.find(name).RECORD.variants[name])
     return options.read(words, kinds, name)
+
+
+def files_of(words: Sequence[str]) -> list[str]:
+    """Returns the files that `--option` names, such as initial_flow=FILE."""
+    values = [word.partition("=")[2] for word in words]
+    return [value for value in values if os.path.isfile(value)]
 
 
 def tiles(args: argparse.Namespace) -> dict[str, Any]:

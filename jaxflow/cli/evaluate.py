@@ -53,7 +53,8 @@ def run(args: argparse.Namespace) -> None:
         paths.check_file("--output", args.output)
         roots = [word.partition("=")[2] for word in args.data]
         weights = [word.partition("=")[2] for word in args.model]
-        read = filter(None, (*roots, *weights, *(args.weights or ())))
+        options = estimators.files_of(args.option)
+        read = filter(None, (*roots, *weights, *(args.weights or ()), *options))
         paths.check_targets([("--output", args.output)], read)
     data: list[tuple[str, Any]] = [_load_data(word, args) for word in args.data]
 

@@ -35,7 +35,7 @@ def add_command(commands) -> None:
         "output": "of a pair: flow as .flo, .png (KITTI) or .pfm; of a clip: a colour "
         "video (.mp4, .mov, .mkv), or a folder for flow files",
         "image": "flow in colour: a picture; of a clip, a folder of them",
-        "format": "of the flow files of a clip (default: %(default)s)",
+        "format": "of the flow files of a clip (default: flo)",
         "max_flow": "length of a vector in full colour (default: the longest of a "
         "pair; of a clip, one scale for all of it, from 16 pairs spread over it, the "
         "fastest tenth of which is left out)",
@@ -49,7 +49,7 @@ def add_command(commands) -> None:
     estimators.add_options(add)
     add("-o", "--output", metavar="PATH", help=helps["output"])
     add("--image", metavar="PATH", help=helps["image"])
-    add("--format", choices=kinds, default=kinds[0], help=helps["format"])
+    add("--format", choices=kinds, help=helps["format"])
     add("--max-flow", type=common.positive, metavar="PX", help=helps["max_flow"])
     add("--fps", type=common.rate, help=helps["fps"])
     add("--warm-start", action="store_true", help=helps["warm"])
@@ -79,12 +79,11 @@ def _flow_of_pair(args: argparse.Namespace) -> None:
         args.output, args.image = f"{stem}_flow.flo", f"{stem}_flow_color.png"
     paths.check_suffix("--output", args.output, flow_files.SUFFIXES)
     paths.check_suffix("--image", args.image, image.SUFFIXES)
-    if args.warm_start:
-        raise ValueError("--warm-start: is for clips; two pictures have no pair before")
+    _refuse_options_of_clips(args)
     targets = _given(args)
     for option, path in targets:
         paths.check_file(option, path)
-    paths.check_targets(targets, [*args.frames, *(args.weights or ())])
+    paths.check_targets(targets, [*args.frames, *_read_besides(args)])
     frame1, frame2 = (
         common.uint8_or_float(io.read_image(path)) for path in args.frames
     )
@@ -116,6 +115,10 @@ def _flow_of_clip(args: argparse.Namespace) -> None:
         allowed = video.WRITABLE
         is_folder = paths.is_folder("--output", args.output, allowed=allowed)
         target, folder = (None, args.output) if is_folder else (args.output, None)
+    if args.format is not None and folder is None:
+        raise ValueError("--format: is of flow files; name a folder for them by -o")
+    if args.fps is not None and target is None:
+        raise ValueError("--fps: is of a video; name one by -o, such as -o flow.mp4")
     if args.image is not None and not paths.is_folder("--image", args.image):
         raise ValueError(f"--image: must be a folder; got {args.image!r}")
     if len(clip.names) < 2:
@@ -141,6 +144,28 @@ def _flow_of_clip(args: argparse.Namespace) -> None:
         common.wrote(args, path)
 
 
+def _refuse_options_of_clips(args: argparse.Namespace) -> None:
+    """Raises if an option is given that would be without effect on a pair."""
+    if args.warm_start:
+        raise ValueError("--warm-start: is for clips; two pictures have no pair before")
+    if args.fps is not None:
+        raise ValueError("--fps: is for videos; the flow of two pictures is none")
+    if args.format is not None:
+        raise ValueError(
+            f"--format: is for clips; name the file of a pair: -o flow.{args.format}"
+        )
+
+
+def _format(args: argparse.Namespace) -> str:
+    """Returns the extension of the flow files of a clip."""
+    return args.format or flow_files.SUFFIXES[0][1:]
+
+
+def _read_besides(args: argparse.Namespace) -> list[str]:
+    """Returns what is read besides the frames."""
+    return [*(args.weights or ()), *estimators.files_of(args.option)]
+
+
 def _given(args: argparse.Namespace) -> list[paths.Target]:
     """Returns where results go, as the options say."""
     options = (("--output", args.output), ("--image", args.image))
@@ -152,7 +177,7 @@ def _check_results(
 ) -> None:
     """Raises if a result cannot be written, or would overwrite something."""
     places = {"--output": folder, "--image": args.image}
-    kinds = {"--output": args.format, "--image": "png"}
+    kinds = {"--output": _format(args), "--image": "png"}
     folders = [(option, path) for option, path in places.items() if path is not None]
     paths.check_folders(folders, clip.pictures)
     targets = [
@@ -163,7 +188,7 @@ def _check_results(
     if target is not None:
         paths.check_file("--output", target)
         targets.append(("--output", target))
-    paths.check_targets(targets, [*clip.files, *(args.weights or ())])
+    paths.check_targets(targets, [*clip.files, *_read_besides(args)])
 
 
 def _times(args: argparse.Namespace, clip: clips.Clip) -> np.ndarray | None:
@@ -225,7 +250,7 @@ def _write_each(
     """Writes every flow where it shall go; yields its picture."""
     for name, flow in zip(names, flows, strict=False):
         if flow_folder:
-            io.write_flow(os.path.join(flow_folder, f"{name}.{args.format}"), flow)
+            io.write_flow(os.path.join(flow_folder, f"{name}.{_format(args)}"), flow)
         picture = viz.flow_to_image(flow, max_flow=scale)
         if args.image:
             io.write_image(os.path.join(args.image, f"{name}.png"), picture)

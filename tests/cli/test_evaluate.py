@@ -76,6 +76,9 @@ def test_json_has_no_nan_and_no_input_is_overwritten(tmp_path, picture, fails):
     assert table["middlebury"]["zero"]["s40+"] is None
     line = fails(*words, "-o", "middlebury/Scene/flow10.flo")
     assert "flow10.flo is an input" in line
+    io.write_flow("start.flo", np.zeros((*SIZE, 2)))
+    option = ["--option", "initial_flow=start.flo", "-o", "start.flo"]
+    assert "start.flo is an input" in fails(*words, *option)
     assert "there is no folder" in fails(*words, "-o", "none/table.json")
 
 

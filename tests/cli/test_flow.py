@@ -122,6 +122,10 @@ def test_a_network_runs_with_its_weights(pair):
         ("clip --option gain=abc", "--option gain: must be"),
         ("clip --option iters=3", "has no option 'iters'; there are gain"),
         ("eins.png zwei.png --warm-start", "is for clips"),
+        ("eins.png zwei.png --fps 30", "--fps: is for videos"),
+        ("eins.png zwei.png --format png", "name the file of a pair: -o flow.png"),
+        ("clip -o x.mp4 --format flo", "--format: is of flow files"),
+        ("clip -o flows --fps 30", "--fps: is of a video"),
         ("clip --warm-start", "needs an estimator that takes `initial_flow`"),
     ],
 )
@@ -195,6 +199,17 @@ def test_an_initial_flow_comes_from_a_file(pair):
         "horn_schunck", *frames, options={"initial_flow": start}
     )
     np.testing.assert_array_equal(io.read_flow("warm.flo")[0], expected)
+
+
+def test_an_initial_flow_is_never_written_over(pair, clip, tmp_path, fails):
+    io.write_flow("start.flo", np.full((*SIZE, 2), [3.0, -2.0]))
+    (tmp_path / "flows").mkdir()
+    (tmp_path / "flows/f1.flo").symlink_to(tmp_path / "start.flo")
+    before = (tmp_path / "start.flo").read_bytes()
+    option = ["--model", "horn_schunck", "--option", "initial_flow=start.flo"]
+    assert "start.flo is an input" in fails("flow", *pair, *option, "-o", "start.flo")
+    assert "f1.flo is an input" in fails("flow", clip, *option, "-o", "flows")
+    assert (tmp_path / "start.flo").read_bytes() == before
 
 
 @pytest.mark.parametrize(
