@@ -22,6 +22,7 @@ import argparse
 import datetime
 import fnmatch
 import functools
+import itertools
 import json
 import os
 import pathlib
@@ -67,7 +68,7 @@ def main():
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{slug(about['device'])}.jsonl"
     with path.open("a") as file:
-        for line in (*tested, *measure(arguments, deadline)):
+        for line in itertools.chain(tested, measure(arguments, deadline)):
             print(json.dumps(line), flush=True)
             if "skipped" not in line:
                 load = round(os.getloadavg()[0], 1)
@@ -146,17 +147,15 @@ def measure(arguments, deadline: float) -> Iterator[dict[str, Any]]:
         if time.monotonic() > deadline:
             yield {"case": name, "skipped": "no time was left"}
             continue
+        dtype = "bfloat16" if "bfloat16" in name else "float32"
         try:
             found = prepare()
+            if not isinstance(found, dict):
+                found = timed(*found, rates[dtype], copy)
         except Exception as error:  # One that fails must not take the others along.
             said = " ".join(str(error).split())[:200]
-            yield {"case": name, "failed": f"{type(error).__name__}: {said}"}
-            continue
-        if isinstance(found, dict):
-            yield {"case": name, **found}
-        else:
-            dtype = "bfloat16" if "bfloat16" in name else "float32"
-            yield {"case": name, **timed(*found, rates[dtype], copy)}
+            found = {"failed": f"{type(error).__name__}: {said}"}
+        yield {"case": name, **found}
 
 
 def seconds(call: Callable[[], Any]) -> float:
@@ -252,7 +251,7 @@ def cases(small: bool) -> dict[str, Callable]:
     """Returns name -> () -> (function, its arrays)."""
     found: dict[str, Callable] = {}
     for dtype in ("float32",) if small else ("float32", "bfloat16"):
-        size = (64, 96) if small else (448, 1024)
+        size = (64, 128) if small else (448, 1024)
         part = functools.partial
         found |= {
             f"pwcnet, {dtype}": part(flow_network, "pwcnet", size, dtype, small),

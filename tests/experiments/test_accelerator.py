@@ -70,17 +70,20 @@ def test_what_fails_or_comes_too_late_is_a_line_too(quick, monkeypatch):
     def fail():
         raise ValueError("two\nlines")
 
-    found = {"a": fail, "b": lambda: {"px_mean": 1.0}}
+    found = {
+        "a": fail,
+        "b": lambda: (lambda x: x @ x, (jnp.ones((2, 3)),)),
+        "c": lambda: {"px_mean": 1.0},
+    }
     monkeypatch.setattr(accelerator, "cases", lambda small: found)
     monkeypatch.setattr(accelerator, "parities", dict)
     arguments = argparse.Namespace(small=True, only="?")
     lines = list(accelerator.measure(arguments, time.monotonic() + 60))[3:]
-    assert lines == [
-        {"case": "a", "failed": "ValueError: two lines"},
-        {"case": "b", "px_mean": 1.0},
-    ]
+    assert lines[0] == {"case": "a", "failed": "ValueError: two lines"}
+    assert lines[1]["failed"].startswith("TypeError: ")
+    assert lines[2] == {"case": "c", "px_mean": 1.0}
     (*_, late) = accelerator.measure(arguments, time.monotonic() - 1)
-    assert late == {"case": "b", "skipped": "no time was left"}
+    assert late == {"case": "c", "skipped": "no time was left"}
 
 
 @pytest.mark.parametrize(
