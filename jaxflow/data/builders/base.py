@@ -237,6 +237,7 @@ def raise_report(root: pathlib.Path, faults: list[str]) -> None:
     """Raises all faults of a tree as one ValueError; returns if there are none."""
     if not faults:
         return
+    faults = list(dict.fromkeys(faults))
     kinds = dict.fromkeys(fault.partition(":")[0] for fault in faults)
     parts = []
     for kind in kinds:
