@@ -26,6 +26,8 @@ from jaxflow.data import draws
 
 _WAVES = 24
 _CORNERS = 5
+# Pixels of a picture for each unit of the texture plane.
+_PICTURE_SCALE = 0.7
 # How near an outline is too near to call, in radii of the object.
 _DOUBT = 1e-5
 # Displacements and sizes of the presets are for frames of FlyingChairs' size.
@@ -78,6 +80,8 @@ class Recipe:
         diameter: Mean, standard deviation, smallest and largest size of an object, in
             pixels of a 384x512 frame.
         flat: Probability that a layer is almost without texture.
+        slender: Probability that an object is three to eight times as long as wide.
+        pictures: Probability that a layer is painted with a picture, if there are any.
         scaled: Whether translations shrink with the frame, as sizes do. If not, they
             are pixels of the frame that is drawn.
     """
@@ -87,6 +91,8 @@ class Recipe:
     count: tuple[int, int] = (3, 8)
     diameter: tuple[float, float, float, float] = (200.0, 200.0, 50.0, 640.0)
     flat: float = 0.0
+    slender: float = 0.0
+    pictures: float = 0.75
     scaled: bool = True
 
 
@@ -136,6 +142,25 @@ PRESETS = {
         flat=0.5,
         scaled=False,
     ),
+    "world": Recipe(
+        background=Motion(
+            translation=Spread(sigma=1.6, power=1.8, limit=50.0, probability=0.75),
+            rotation=Spread(sigma=1.0, power=1.5, limit=10.0, probability=0.6),
+            zoom=Spread(sigma=0.03, power=1.2, limit=0.12, probability=0.6),
+            tilt=Spread(sigma=1.5, limit=5.0, probability=0.5),
+        ),
+        objects=Motion(
+            translation=Spread(sigma=2.1, power=1.9, limit=60.0, probability=0.85),
+            rotation=Spread(sigma=2.2, power=1.8, limit=30.0, probability=0.7),
+            zoom=Spread(sigma=0.06, power=1.3, limit=0.25, probability=0.7),
+            tilt=Spread(sigma=4.0, limit=12.0, probability=0.5),
+        ),
+        count=(2, 9),
+        diameter=(150.0, 110.0, 24.0, 500.0),
+        flat=0.1,
+        slender=0.2,
+        scaled=False,
+    ),
 }
 
 
@@ -155,6 +180,8 @@ class Layers(NamedTuple):
         roundness: 1 for a round object, 0 for a polygon: (L,).
         hole: Inner radius, for a ring; 0 without a hole; 2 hides the layer: (L,).
         palette: Three colours, and the amplitude of the detail: (L, 4, 3).
+        picture: Which picture of the bank paints the layer, from 0 to 1; -1 where the
+            cosines do: (L,).
         sharpness: Slope of the change from a colour to the next: (L,).
     """
 
@@ -167,6 +194,7 @@ class Layers(NamedTuple):
     roundness: jax.Array
     hole: jax.Array
     palette: jax.Array
+    picture: jax.Array
     sharpness: jax.Array
 
 
@@ -193,6 +221,7 @@ def flow_batch(
     preset: str | Recipe = "chairs",
     batch_size: int = 8,
     size: tuple[int, int] = (384, 512),
+    textures: jax.Array | None = None,
 ) -> dict[str, jax.Array]:
     """Draws a batch of pairs of frames with their motion; see `flow_pair`.
 
@@ -201,6 +230,7 @@ def flow_batch(
         preset: A name in `PRESETS`, or a recipe.
         batch_size: Number of pairs.
         size: Height and width.
+        textures: As for `flow_pair`.
 
     Returns:
         What `flow_pair` returns, each array with a leading axis of `batch_size`.
@@ -209,7 +239,7 @@ def flow_batch(
         ValueError: If `preset` is not known, or a size is not positive.
     """
     _checks.positive("batch_size", batch_size)
-    draw = functools.partial(flow_pair, preset=preset, size=size)
+    draw = functools.partial(flow_pair, preset=preset, size=size, textures=textures)
     return jax.vmap(draw)(jax.random.split(key, batch_size))
 
 
@@ -218,6 +248,7 @@ def flow_pair(
     *,
     preset: str | Recipe = "chairs",
     size: tuple[int, int] = (384, 512),
+    textures: jax.Array | None = None,
 ) -> dict[str, jax.Array]:
     """Draws two frames of a scene with their motion.
 
@@ -225,6 +256,10 @@ def flow_pair(
         key: Random key.
         preset: A name in `PRESETS`, or a recipe.
         size: Height and width.
+        textures: Pictures that paint some of the layers, (N, S, S, 3), uint8 or float
+            in [0, 1], such as `jaxflow.data.textures.bank` returns. They are read
+            bilinearly, and mirrored beyond their border. None paints all layers with
+            cosines.
 
     Returns:
         A dict of ``image1``, ``image2`` (H, W, 3) RGB in [0, 1]; ``flow`` and
@@ -238,8 +273,8 @@ def flow_pair(
         ValueError: If `preset` is not known, or a size is not positive.
     """
     scene = draw_scene(key, preset=preset, size=size)
-    first = _frame(scene, size, frame=1)
-    second = _frame(scene, size, frame=2)
+    first = _frame(scene, size, textures, frame=1)
+    second = _frame(scene, size, textures, frame=2)
     return {
         "image1": first["image"],
         "image2": second["image"],
@@ -253,7 +288,11 @@ def flow_pair(
 
 
 def render(
-    scene: Scene, points: jax.Array, *, frame: int = 1
+    scene: Scene,
+    points: jax.Array,
+    *,
+    frame: int = 1,
+    textures: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Evaluates a frame of a scene at any points, on and off the pixel grid.
 
@@ -261,6 +300,7 @@ def render(
         scene: From `draw_scene`.
         points: Where to look, (*S, 2): (x, y) in pixels.
         frame: 1 or 2.
+        textures: As for `flow_pair`.
 
     Returns:
         The colours, (*S, 3) RGB in [0, 1], and the layers seen, (*S) int32.
@@ -272,7 +312,7 @@ def render(
     chex.assert_axis_dimension(points, -1, 2)
     x, y = points[..., 0] - scene.centre[0], points[..., 1] - scene.centre[1]
     label, x1, y1, _ = _look(scene.layers, x, y, frame=frame)
-    return _colour(scene, label, x1, y1), label
+    return _colour(scene, textures, label, x1, y1), label
 
 
 def draw_scene(
@@ -311,13 +351,15 @@ def draw_scene(
         look=(count, 4),
         waves=(_WAVES, 3),
         amplitudes=(_WAVES, 3),
+        slender=(count, 2),
+        picture=(count, 2),
     )
     scale = math.sqrt(size[0] * size[1] / (_REFERENCE[0] * _REFERENCE[1]))
     position = (u["position"] - 0.5) * 1.1 * jnp.array([size[1], size[0]], float)
     position = position.at[0].set(0.0)
     to_object, outline = _draw_outlines(u, preset, scale, position)
     forward, backward = _draw_motions(u["motion"], preset, size, scale, position)
-    to_texture, palette, sharpness = _draw_looks(u, preset)
+    to_texture, palette, picture, sharpness = _draw_looks(u, preset)
     waves, amplitudes = _draw_waves(u, size)
     layers = Layers(
         to_object=to_object,
@@ -325,6 +367,7 @@ def draw_scene(
         forward=forward,
         backward=backward,
         palette=palette,
+        picture=picture,
         sharpness=sharpness,
         **outline,
     )
@@ -332,7 +375,9 @@ def draw_scene(
     return Scene(layers, waves, amplitudes, centre)
 
 
-def _frame(scene: Scene, size: tuple[int, int], *, frame: int) -> dict[str, jax.Array]:
+def _frame(
+    scene: Scene, size: tuple[int, int], textures: jax.Array | None, *, frame: int
+) -> dict[str, jax.Array]:
     """Draws a frame, its flow to the other frame, its occlusion and its labels."""
     height, width = size
     x, y = jnp.meshgrid(
@@ -345,7 +390,7 @@ def _frame(scene: Scene, size: tuple[int, int], *, frame: int) -> dict[str, jax.
     other, _, _, doubtful = _look(scene.layers, x + u, y + v, frame=3 - frame)
     outside = (jnp.abs(x + u) > scene.centre[0]) | (jnp.abs(y + v) > scene.centre[1])
     return {
-        "image": _colour(scene, label, x1, y1),
+        "image": _colour(scene, textures, label, x1, y1),
         "flow": jnp.stack([u, v], axis=-1),
         "occlusion": outside | doubtful | (other != label),
         "label": label,
@@ -410,7 +455,13 @@ def _inside(layer: Layers, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.A
     return (reach < outline) & (reach >= inner), near
 
 
-def _colour(scene: Scene, label: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
+def _colour(
+    scene: Scene,
+    textures: jax.Array | None,
+    label: jax.Array,
+    x: jax.Array,
+    y: jax.Array,
+) -> jax.Array:
     """Paints points of frame 1, given the layers that they belong to."""
     layers = scene.layers
     s, t = _affine(jnp.moveaxis(layers.to_texture[label], (-2, -1), (0, 1)), x, y)
@@ -429,7 +480,36 @@ def _colour(scene: Scene, label: jax.Array, x: jax.Array, y: jax.Array) -> jax.A
     palette = layers.palette[label]
     mixed = palette[..., 0, :] + first[..., None] * palette[..., 1, :]
     mixed = mixed + second[..., None] * palette[..., 2, :]
-    return jnp.clip(mixed + fields[2][..., None] * palette[..., 3, :], 0.0, 1.0)
+    colour = mixed + fields[2][..., None] * palette[..., 3, :]
+    if textures is not None:
+        picture = layers.picture[label]
+        painted = _read_picture(textures, picture, s, t)
+        # Between the picture's own colours and those of the layer.
+        painted = 0.8 * painted + 0.4 * (palette[..., 0, :] - 0.25)
+        colour = jnp.where(picture[..., None] >= 0, painted, colour)
+    return jnp.clip(colour, 0.0, 1.0)
+
+
+def _read_picture(textures, picture, s, t):
+    """Reads pictures bilinearly at points of the texture plane; mirrored beyond."""
+    count, side = textures.shape[:2]
+    number = jnp.clip((count * picture).astype(jnp.int32), 0, count - 1)
+    # Half a pixel of the picture a pixel of the frame, and any place in it.
+    s, t = (_PICTURE_SCALE * s + 3 * side, _PICTURE_SCALE * t + 3 * side)
+    left, top = jnp.floor(s), jnp.floor(t)
+
+    def fold(index):
+        index = index.astype(jnp.int32) % (2 * side)
+        return jnp.where(index < side, index, 2 * side - 1 - index)
+
+    flat = textures.reshape(-1, 3)
+    colour = jnp.zeros((*s.shape, 3))
+    for dy, wy in ((0, 1 - (t - top)), (1, t - top)):
+        for dx, wx in ((0, 1 - (s - left)), (1, s - left)):
+            row = (number * side + fold(top + dy)) * side + fold(left + dx)
+            value = flat[row].astype(jnp.float32)
+            colour = colour + (wy * wx)[..., None] * value
+    return colour / 255 if textures.dtype == jnp.uint8 else colour
 
 
 def _affine(matrix, x, y):
@@ -458,6 +538,8 @@ def _draw_outlines(u, recipe, scale, position):
     diameter = mean + deviation * draws.normal(u["shape"][:, 0])
     radius = scale / 2 * jnp.clip(diameter, smallest, largest)
     stretch = jnp.exp(0.6 * (u["shape"][:, 1] - 0.5))
+    long = jnp.sqrt(3 + 5 * u["slender"][:, 1])
+    stretch = jnp.where(u["slender"][:, 0] < recipe.slender, long, stretch)
     rotation = _rotation(2 * jnp.pi * u["turn"])
     shrink = jnp.stack([1 / (radius * stretch), stretch / radius], axis=-1)
     linear = shrink[:, :, None] * rotation
@@ -538,7 +620,10 @@ def _draw_looks(u, recipe):
     tint = 1 + 0.5 * (u["palette"][:, 3] - 0.5)
     detail = jnp.where(flat, 0.0, 0.1 * u["look"][:, 2] ** 2)[:, None] * tint
     sharpness = jnp.exp(math.log(0.7) + math.log(10.0) * u["look"][:, 3])
-    return to_texture, jnp.stack([base, first, second, detail], axis=1), sharpness
+    palette = jnp.stack([base, first, second, detail], axis=1)
+    painted = (u["picture"][:, 0] < recipe.pictures) & ~flat
+    picture = jnp.where(painted, u["picture"][:, 1], -1.0)
+    return to_texture, palette, picture, sharpness
 
 
 def _draw_waves(u, size):
