@@ -93,6 +93,76 @@ def init(
     )
 
 
+class Averaged(NamedTuple):
+    """State of an optimiser that also averages the weights; see `averaged`.
+
+    Attributes:
+        inner: State of the optimiser itself.
+        average: Moving average of the parameters, as a nested dict.
+    """
+
+    inner: Any
+    average: dict
+
+
+def averaged(
+    optimiser: optax.GradientTransformation, *, decay: float = 0.999
+) -> optax.GradientTransformation:
+    """Makes an optimiser keep a moving average of the weights in its state.
+
+        average' = d average + (1 - d) params',   d = min(decay, (1 + t) / (10 + t))
+
+    after step t. With a long memory the average is usually better than the last
+    weights (Polyak and Juditsky, 1992); the smaller d of the first steps forgets the
+    random start. The state of training, and so each checkpoint, holds it.
+
+    Args:
+        optimiser: Any optax transformation.
+        decay: Weight of the past.
+
+    Returns:
+        The transformation, whose state is an `Averaged`.
+
+    Raises:
+        ValueError: If `decay` is not in [0, 1).
+    """
+    if not 0 <= decay < 1:
+        raise ValueError(f"`decay` must be in [0, 1); got {decay}")
+
+    def start(params):
+        count = jnp.zeros((), jnp.int32)
+        return Averaged((count, optimiser.init(params)), jax.tree.map(jnp.copy, params))
+
+    def update(gradient, state, params=None):
+        count, inner = state.inner
+        updates, inner = optimiser.update(gradient, inner, params)
+        after = optax.apply_updates(params, updates)
+        t = count.astype(jnp.float32)
+        past = jnp.minimum(decay, (1 + t) / (10 + t))
+        average = jax.tree.map(
+            lambda a, p: (past * a + (1 - past) * p).astype(p.dtype),
+            state.average,
+            after,
+        )
+        return updates, Averaged((count + 1, inner), average)
+
+    return optax.GradientTransformation(start, update)
+
+
+def average_of(state: TrainState) -> dict:
+    """Returns the averaged parameters of a state whose optimiser is `averaged`.
+
+    Raises:
+        ValueError: If it is another optimiser.
+    """
+    if not isinstance(state.opt_state, Averaged):
+        raise ValueError(
+            "`state` holds no average of its weights; train with "
+            "train.averaged(optimiser)"
+        )
+    return state.opt_state.average
+
+
 def finish(model: nnx.Module, state: TrainState) -> nnx.Module:
     """Writes the trained weights into `model`, puts it in evaluation mode, returns it.
 

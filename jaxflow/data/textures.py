@@ -1,4 +1,4 @@
-"""Pictures to paint scenes with: dead leaves, noise with the spectrum of the world, photographs.
+"""Pictures to paint scenes with: dead leaves, noise as rough as the world, photographs.
 
 `jaxflow.data.synthetic` paints its layers with a bank of such pictures, read at any
 real position. What matters to a network that learns motion is that they look like the
@@ -110,10 +110,10 @@ def _pale(colours: jax.Array) -> jax.Array:
 def photographs(*, size: int = 384) -> np.ndarray:
     """Returns the photographs that scikit-image ships and that are free of rights.
 
-    They are the portrait of Eileen Collins, the Hubble deep field, the retina and the moon
-    (NASA and others, public domain), and the cup, the cat, the rocket, the grass, the
-    gravel, the bricks, the camera man and the coins (CC0 or no known restrictions), as
-    `skimage.data` says.
+    They are the portrait of Eileen Collins, the Hubble deep field and the moon (NASA,
+    public domain), and the cup, the cat, the rocket, the grass, the gravel, the bricks,
+    the camera man and the coins (CC0, or no known restrictions), as `skimage.data`
+    says.
 
     Args:
         size: Height and width to which each is cut (its middle) and resized.
@@ -137,7 +137,9 @@ def photographs(*, size: int = 384) -> np.ndarray:
         side = min(picture.size)
         left, top = ((n - side) // 2 for n in picture.size)
         square = picture.crop((left, top, left + side, top + side))
-        pictures.append(np.asarray(square.resize((size, size), Image.Resampling.LANCZOS)))
+        pictures.append(
+            np.asarray(square.resize((size, size), Image.Resampling.LANCZOS))
+        )
     return np.stack(pictures)
 
 
@@ -157,13 +159,18 @@ def bank(
     """
     taken = photographs(size=size) if photos else np.zeros((0, size, size, 3), np.uint8)
     leaves = jax.jit(functools.partial(dead_leaves, size=size))
-    noise = jax.jit(functools.partial(power_law_noise, size=size), static_argnames=("exponent", "edges"))
+    noise = jax.jit(
+        functools.partial(power_law_noise, size=size),
+        static_argnames=("exponent", "edges"),
+    )
     pictures = list(taken[:count])
     for number in range(count - len(pictures)):
         own = jax.random.fold_in(key, number)
         if number % 3:
             drawn = leaves(own)
         else:
-            drawn = noise(own, exponent=1.0 + 0.3 * (number % 2), edges=2.0 * (number % 4 == 0))
+            drawn = noise(
+                own, exponent=1.0 + 0.3 * (number % 2), edges=2.0 * (number % 4 == 0)
+            )
         pictures.append(np.rint(255 * np.asarray(drawn)).astype(np.uint8))
     return np.stack(pictures)
