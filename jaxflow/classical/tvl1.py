@@ -56,8 +56,8 @@ def tvl1(
     frame2: jax.Array,
     *,
     tau: float = 0.25,
-    weight: float = 0.15,
-    theta: float = 0.3,
+    weight: float | jax.Array = 0.15,
+    theta: float | jax.Array = 0.3,
     levels: int = 5,
     step: float = 0.8,
     sigma: float = 0.0,
@@ -86,7 +86,7 @@ def tvl1(
     longer than about four pixels of the coarsest level is not found: the defaults
     shrink by 0.8^4 only, the preset "wide" by 0.8^8.
 
-    Differentiable in the frames and in `initial_flow`; each block of inner iterations
+    Differentiable in the frames, `initial_flow`, `weight` and `theta`; each block of inner iterations
     is recomputed in the backward pass. A NaN pixel spoils the whole flow.
 
     Args:
@@ -94,7 +94,8 @@ def tvl1(
         frame2: Like `frame1`.
         tau: Step of the dual iteration; at most 1/4 is proven to converge.
         weight: Weight of the data term for images in [0, 255] (lambda in the papers).
-        theta: How tightly the two half-problems are coupled, in pixels^2.
+            An array, which may be learned, is not checked.
+        theta: How tightly the two half-problems are coupled, in pixels^2; or an array.
         levels: Pyramid levels; those with a side under 16 pixels are left out.
         step: Size of a level over that of the next finer one.
         sigma: Gaussian blur before each shrinking, in pixels.
@@ -122,7 +123,8 @@ def tvl1(
     _checks.one_of("interpolation", interpolation, ("bicubic", "bilinear"))
     _checks.one_of("gradient", gradient, ("frame2", "warped"))
     for name, value in (("tau", tau), ("theta", theta), ("weight", weight)):
-        _checks.positive(name, value)
+        if not isinstance(value, jax.Array):
+            _checks.positive(name, value)
     chex.assert_equal_shape([frame1, frame2])
 
     solve = functools.partial(

@@ -17,11 +17,20 @@ large ones:
     cosine cost volume              cosine_cost
     shared decoder                  Decoder
 
-Weights: trained by this project on scenes that `jaxflow.data.synthetic` draws
-(Apache-2.0).
+"jaxflow_accurate" is the same network with a variational method behind it, as FlowNet's
+"+v" (Dosovitskiy et al., ICCV 2015, Sec. 4): TV-L1 starts from the network's flow and
+finds the last half pixel, which a small network lacks; the network finds the long
+motions, which a variational method misses. Both are one differentiable program, and
+the two weights of TV-L1 are parameters of it.
+
+    variational refinement          Refinement
+
+Weights: trained by this project on scenes that `jaxflow.data.synthetic` draws, by
+experiments/flow/scale_shared.py (Apache-2.0). They come with the package.
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +38,7 @@ from flax import nnx
 from jax import lax
 
 from jaxflow import ops, spec
+from jaxflow.classical import tvl1
 from jaxflow.layers import conv
 
 STRIDE = 4
@@ -49,6 +59,9 @@ class Config:
         decoder: Channels of the decoder's convolutions.
         dilations: Their dilations.
         hidden: Channels that a level hands to the next finer one.
+        refinement_levels: Pyramid levels of the TV-L1 that starts from the network's
+            flow; 0 for none.
+        refinement_warps: Its linearisations a level.
     """
 
     levels: int = 5
@@ -58,6 +71,8 @@ class Config:
     decoder: tuple[int, ...] = (80, 80, 64, 64, 48)
     dilations: tuple[int, ...] = (1, 1, 2, 4, 1)
     hidden: int = 16
+    refinement_levels: int = 0
+    refinement_warps: int = 3
 
 
 def leaky_relu(x: jax.Array) -> jax.Array:
@@ -152,6 +167,33 @@ class Decoder(nnx.Module):
         return self.predict_flow(x), jnp.tanh(self.predict_hidden(x)), x
 
 
+class Refinement(nnx.Module):
+    """TV-L1 that starts from a flow; see `jaxflow.classical.tvl1`.
+
+    Args:
+        levels: Pyramid levels.
+        warps: Linearisations a level.
+    """
+
+    def __init__(self, levels: int, warps: int):
+        self.levels, self.warps = levels, warps
+        self.log_weight = nnx.Param(jnp.log(jnp.float32(0.15)))
+        self.log_theta = nnx.Param(jnp.log(jnp.float32(0.3)))
+
+    def __call__(self, image1: jax.Array, image2: jax.Array, flow: jax.Array):
+        """Refines `flow`, (B, H, W, 2), between images in [0, 1]; in float32."""
+        refine = functools.partial(
+            tvl1.tvl1,
+            levels=self.levels,
+            warps=self.warps,
+            outer_iterations=2,
+            weight=jnp.exp(self.log_weight[...]),
+            theta=jnp.exp(self.log_theta[...]),
+        )
+        frames = (image.astype(jnp.float32) for image in (image1, image2))
+        return refine(*frames, initial_flow=flow)
+
+
 class Model(nnx.Module):
     """The network.
 
@@ -166,6 +208,10 @@ class Model(nnx.Module):
         self.deterministic = True
         self.encoder = Encoder(config.encoder, rngs=rngs)
         self.decoder = Decoder(config, rngs=rngs)
+        if config.refinement_levels:
+            self.refinement = Refinement(
+                config.refinement_levels, config.refinement_warps
+            )
 
     def __call__(self, image1: jax.Array, image2: jax.Array):
         """Estimates flow from `image1` to `image2`, both (B, H, W, 3) in [0, 1]."""
@@ -191,6 +237,8 @@ class Model(nnx.Module):
             flows.append(flow)
         mask = self.decoder.predict_mask(x)
         flow = ops.convex_upsample(flow, mask, factor=STRIDE)
+        if self.config.refinement_levels:
+            flow = self.refinement(image1, image2, flow)
         return flow if self.deterministic else [*flows, flow]
 
 
@@ -202,9 +250,14 @@ TINY = Config(
     decoder=(8, 8),
     dilations=(1, 2),
     hidden=4,
+    refinement_levels=1,
+    refinement_warps=1,
 )
 
-VARIANTS = {"jaxflow_fast": Config()}
+VARIANTS = {
+    "jaxflow_fast": Config(),
+    "jaxflow_accurate": Config(refinement_levels=2),
+}
 
 WEIGHTS: dict[str, spec.Weights] = {}
 
