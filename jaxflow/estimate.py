@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxflow import inference, ops, splitting
+from jaxflow import classical, convert, inference, ops, splitting, weights
 from jaxflow.inference import network_size as network_size
 
 # How far beyond [0, 1] a float frame may stray: what filters and rounding leave.
@@ -66,7 +66,9 @@ def estimate_flow(
     model runs in evaluation mode. Calls with frames of one shape compile once.
 
     Args:
-        model: A flow network with its weights, or the name of a classical method.
+        model: A flow network with its weights; or the name of a classical method, or of
+            a network whose weights come with the package ("jaxflow_fast",
+            "jaxflow_accurate").
         frame1: Frame 1, (…, H, W, 3): uint8, or float in [0, 1]. Any number of leading
             axes makes a batch.
         frame2: Frame 2, alike.
@@ -89,7 +91,7 @@ def estimate_flow(
             contain NaN, or if `model` is not what it should be.
     """
     one, two = _check_frames(frame1, frame2)
-    run, arrays = _runner(model, options, precision)
+    run, arrays = _runner(named(model), options, precision)
     batch, whole = one.shape[:-3], one.shape[-3:-1]
     one, two = (x.reshape(-1, *x.shape[-3:]) for x in (one, two))
     arrays = {k: _per_pair(k, x, batch, whole) for k, x in arrays.items()}
@@ -199,7 +201,7 @@ def stream_flow(
     """
     if batch_size < 1:
         raise ValueError(f"`batch_size` must be positive; got {batch_size}")
-    checked = _one_size(frames)
+    model, checked = named(model), _one_size(frames)
     if not warm_start:
         return _stream(model, checked, batch_size, keywords)
     if not inference.takes(model, "initial_flow"):
@@ -208,6 +210,17 @@ def stream_flow(
             "or tvl1; this one does not"
         )
     return _stream_warm(model, checked, keywords)
+
+
+def named(model: nnx.Module | str) -> nnx.Module | str:
+    """Returns the network whose weights come with the package, if `model` names one.
+
+    Args:
+        model: Any estimator; another one is returned as it is.
+    """
+    if not isinstance(model, str) or model in classical.METHODS:
+        return model
+    return convert.shipped_model(model) if model in weights.shipped() else model
 
 
 def _one_size(frames: Iterable[Any]) -> Iterator[np.ndarray]:
@@ -296,7 +309,7 @@ def memory_of_flow(
         ValueError: As `estimate_flow`.
     """
     one, two = _check_frames(frame1, frame2)
-    compiled, known, arrays = _bind(model, options)
+    compiled, known, arrays = _bind(named(model), options)
     batch, whole = one.shape[:-3], one.shape[-3:-1]
     one, two = (x.reshape(-1, *x.shape[-3:]) for x in (one, two))
     arrays = {k: _per_pair(k, x, batch, whole) for k, x in arrays.items()}

@@ -34,6 +34,9 @@ princeton-vl/RAFT's as OpenMMLab and others repeat it. torchvision adds that the
 that a network was trained on may bring terms of their own.
 """
 
+SHIPPED = pathlib.Path(__file__).parent / "pretrained"
+"""Folder of the weights that come with the package."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Found:
@@ -82,7 +85,7 @@ def read(source: Source, *, cache: files.Path | None = None) -> Found:
     if os.path.exists(source):
         return _read_file(source)
     name = os.fspath(source)
-    if name in published():
+    if name in published() or name in shipped():
         path, described = pretrained(name, cache=cache)
         found = _read_file(path)
         return dataclasses.replace(found, dialect=described.dialect)
@@ -107,13 +110,29 @@ def published() -> dict[str, spec.Weights]:
     }
 
 
+def shipped() -> dict[str, str]:
+    """Returns the networks whose weights come with the package: variant -> name."""
+    files_there = {path.name for path in SHIPPED.glob("*.safetensors")}
+    return {
+        name.partition("/")[0]: name
+        for name, described in published().items()
+        if described.file in files_there
+    }
+
+
 def describe(name: str) -> spec.Weights:
     """Returns what is known of published weights.
+
+    Args:
+        name: "variant/data"; or the variant alone, if its weights come with the
+            package.
 
     Raises:
         ValueError: If no weights have that name.
     """
     known = published()
+    if name not in known:
+        name = shipped().get(name, name)
     if name not in known:
         raise ValueError(f"no weights are named {name!r}; there are {sorted(known)}")
     return known[name]
@@ -123,9 +142,12 @@ def place_of(name: str, *, cache: files.Path | None = None) -> pathlib.Path:
     """Returns where published weights are kept, whether they are there or not.
 
     Args:
-        name: One of `published`.
+        name: As for `describe`.
         cache: As for `pretrained`.
     """
+    within = SHIPPED / describe(name).file
+    if within.is_file():
+        return within
     default = pathlib.Path.home() / ".cache" / "jaxflow"
     folder = pathlib.Path(cache or os.environ.get("JAXFLOW_CACHE") or default)
     return folder / describe(name).file
@@ -141,7 +163,7 @@ def pretrained(
     ``FILE.sha256`` beside it in the cache, and the file must not change from then on.
 
     Args:
-        name: "variant/data", e.g. "raft_large/chairs_things".
+        name: "variant/data", e.g. "raft_large/chairs_things"; or as for `describe`.
         path: The file, wherever it is; None looks for it in the cache.
         cache: Folder that holds the file under its authors' name; None for
             `$JAXFLOW_CACHE`, or else `~/.cache/jaxflow`.

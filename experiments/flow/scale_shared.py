@@ -1,14 +1,18 @@
 """Trains the flow networks that come with the package, on scenes drawn on the device.
 
-    python experiments/flow/scale_shared.py --workdir runs/scale_shared
+    python experiments/flow/scale_shared.py --workdir runs/fast
+    python experiments/flow/scale_shared.py --model jaxflow_accurate --steps 60 \
+        --sizes 192 256 --noise 0.01 --start runs/fast/jaxflow_fast.safetensors --workdir runs/accurate
 
 The network is `jaxflow.models.flow.scale_shared`; the scenes are the preset "world" of
 `jaxflow.data.synthetic`, painted with dead leaves, noise and the photographs that
 scikit-image ships. No real pair with known flow is seen. Every scene teaches twice,
 forwards and backwards in time, at one of several sizes in turn.
 
-Stopped at any time, the same command goes on where the last checkpoint was written.
-The averaged weights are written to WORKDIR/jaxflow_fast.safetensors at the end.
+With --start the network is kept as it is, and only the two weights of the variational
+refinement behind it learn. Stopped at any time, the same command goes on where the last
+checkpoint was written. The averaged weights are written to WORKDIR/MODEL.safetensors at
+the end.
 """
 
 import dataclasses
@@ -25,7 +29,7 @@ import tyro
 from optax import contrib
 
 import jaxflow
-from jaxflow import checkpoint, metrics, ops, train
+from jaxflow import averaging, checkpoint, metrics, ops, train
 from jaxflow.data import photometric, synthetic, textures
 
 # Training draws from keys of seeds below this one, measuring from keys of seeds above.
@@ -39,10 +43,12 @@ class Args:
     Attributes:
         workdir: Folder of the run.
         model: Variant to train.
+        start: Weights of "jaxflow_fast", which are kept; only the refinement learns.
         steps: Steps in all.
         scenes: Scenes a step; each gives two pairs.
         sizes: Height and width of the scenes, in turn.
         peak_rate: Largest learning rate.
+        noise: Largest standard deviation of the noise of a scene.
         pictures: Pictures in the bank.
         save_every: Steps between checkpoints.
         seed: Of the initial weights and of the data.
@@ -50,15 +56,17 @@ class Args:
 
     workdir: str = "runs/scale_shared"
     model: str = "jaxflow_fast"
-    steps: int = 8000
+    start: str | None = None
+    steps: int = 6000
     scenes: int = 2
     sizes: tuple[tuple[int, int], ...] = (
         (128, 192),
         (192, 256),
         (128, 192),
-        (256, 384),
+        (256, 320),
     )
     peak_rate: float = 2e-3
+    noise: float = 0.04
     pictures: int = 64
     save_every: int = 250
     seed: int = 0
@@ -69,7 +77,7 @@ def make_optimiser(steps: int, peak_rate: float) -> optax.GradientTransformation
 
     def rate(count):
         progress = jnp.asarray(count, jnp.float32) / steps
-        rise = jnp.minimum(progress / 0.04, 1.0)
+        rise = jnp.minimum(progress / 0.05, 1.0)
         fall = jnp.clip((progress - 0.6) / 0.4, 0.0, 1.0)
         return peak_rate * rise * (0.02 + 0.49 * (1 + jnp.cos(jnp.pi * fall)))
 
@@ -85,7 +93,19 @@ def make_optimiser(steps: int, peak_rate: float) -> optax.GradientTransformation
         weight_decay=0.01,
         muon_weight_dimension_numbers=matrices,
     )
-    return train.averaged(optax.chain(optax.clip_by_global_norm(1.0), muon))
+    return averaging.averaged(
+        optax.chain(optax.clip_by_global_norm(1.0), muon), decay=0.998
+    )
+
+
+def only_refinement(optimiser: optax.GradientTransformation):
+    """Returns an optimiser that leaves everything but the refinement as it is."""
+
+    def labels(params):
+        kept = jax.tree.map(lambda _: False, params)
+        return kept | {"refinement": jax.tree.map(lambda _: True, params["refinement"])}
+
+    return optax.partition({True: optimiser, False: optax.set_to_zero()}, labels)
 
 
 def blur(image: jax.Array) -> jax.Array:
@@ -94,7 +114,12 @@ def blur(image: jax.Array) -> jax.Array:
 
 
 def draw(
-    key: jax.Array, *, bank: jax.Array, scenes: int, size: tuple[int, int]
+    key: jax.Array,
+    *,
+    bank: jax.Array,
+    scenes: int,
+    size: tuple[int, int],
+    noise: float,
 ) -> dict[str, jax.Array]:
     """Draws scenes, worsens their frames as cameras do, and shows each both ways."""
     keys = jax.random.split(key, 4)
@@ -107,8 +132,10 @@ def draw(
     )
     colours = functools.partial(photometric.change_chroma, strength=0.5)
     first, second = jax.vmap(colours)(jax.random.split(keys[2], scenes), first, second)
-    noise = functools.partial(photometric.add_noise, largest=0.04)
-    first, second = jax.vmap(noise)(jax.random.split(keys[3], scenes), first, second)
+    add_noise = functools.partial(photometric.add_noise, largest=noise)
+    first, second = jax.vmap(add_noise)(
+        jax.random.split(keys[3], scenes), first, second
+    )
     return {
         "image1": jnp.concatenate([first, second]),
         "image2": jnp.concatenate([second, first]),
@@ -144,7 +171,11 @@ def make_step(model: Any, optimiser: Any, args: Args) -> train.Step:
             loss,
             optimiser,
             draw=functools.partial(
-                draw, bank=jnp.asarray(bank), scenes=args.scenes, size=size
+                draw,
+                bank=jnp.asarray(bank),
+                scenes=args.scenes,
+                size=size,
+                noise=args.noise,
             ),
             mesh=mesh,
         )
@@ -168,6 +199,13 @@ def main(args: Args) -> dict[str, float]:
     kernel = model.decoder.predict_flow.kernel
     kernel[...] = 0.1 * kernel[...]
     optimiser = make_optimiser(args.steps, args.peak_rate)
+    if args.start:
+        fast: Any = jaxflow.load_weights(
+            jaxflow.create_model("jaxflow_fast"), args.start
+        )
+        model.encoder, model.decoder = fast.encoder, fast.decoder
+        learner = only_refinement(optax.adam(0.02))
+        optimiser = averaging.averaged(learner, decay=0.9)
     step = make_step(model, optimiser, args)
     scenes = jax.jit(
         functools.partial(synthetic.flow_batch, preset="world", batch_size=16,
@@ -176,7 +214,10 @@ def main(args: Args) -> dict[str, float]:
     zero = float(jnp.mean(jnp.linalg.norm(scenes["flow"], axis=-1)))
 
     def evaluate(state: train.TrainState) -> dict[str, float]:
-        weights = {"params": train.average_of(state), "stats": state.stats}
+        weights = {
+            "params": averaging.average_of(state.opt_state),
+            "stats": state.stats,
+        }
         checkpoint.fill(model, jax.tree.map(jnp.copy, weights))
         found = jaxflow.estimate_flow(model, scenes["image1"], scenes["image2"])
         error = float(np.mean(np.linalg.norm(found - scenes["flow"], axis=-1)))

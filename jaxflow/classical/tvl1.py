@@ -86,8 +86,9 @@ def tvl1(
     longer than about four pixels of the coarsest level is not found: the defaults
     shrink by 0.8^4 only, the preset "wide" by 0.8^8.
 
-    Differentiable in the frames, `initial_flow`, `weight` and `theta`; each block of inner iterations
-    is recomputed in the backward pass. A NaN pixel spoils the whole flow.
+    Differentiable in the frames, `initial_flow`, `weight` and `theta`; each block of
+    inner iterations is recomputed in the backward pass. A NaN pixel spoils the whole
+    flow.
 
     Args:
         frame1: (*B, H, W, 3 or 1), floating, in [0, 1].

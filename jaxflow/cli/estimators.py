@@ -45,6 +45,8 @@ def load(
             raise ValueError(f"--weights: {name} is a classical method and has none")
         kinds = options.of_call(classical.METHODS[name])
         return name, options.read(words, kinds, name)
+    if not weights and name in sources.shipped():
+        name = sources.shipped()[name]
     if name in sources.published() and not weights:
         name, weights = name.partition("/")[0], [name]
     if name not in models.list_models("flow"):

@@ -14,8 +14,8 @@ from jaxflow.cli import clips, common, estimators, paths
 from jaxflow.io import flow as flow_files
 from jaxflow.io import image, video
 
-DEFAULT_METHOD = "tvl1"
-"""The estimator unless another is named: it needs no weights."""
+DEFAULT_MODEL = "jaxflow_accurate"
+"""The estimator unless another is named: its weights come with the package."""
 
 SCALE_PAIRS = 16
 """Pairs of a clip, at most, that the scale of its colours is taken from."""
@@ -31,7 +31,8 @@ def add_command(commands) -> None:
     add = common.add_command(commands, "flow", run, about, example).add_argument
     helps = {
         "frames": "two pictures; or one folder, pattern (in quotes) or video",
-        "model": "network or classical method (default: %(default)s)",
+        "model": "network or classical method (default: the network "
+        f"{DEFAULT_MODEL}, which comes with jaxflow)",
         "output": "of a pair: flow as .flo, .png (KITTI) or .pfm; of a clip: a colour "
         "video (.mp4, .mov, .mkv), or a folder for flow files",
         "image": "flow in colour: a picture; of a clip, a folder of them",
@@ -45,7 +46,7 @@ def add_command(commands) -> None:
     }
     kinds = [suffix[1:] for suffix in flow_files.SUFFIXES]
     add("frames", nargs="+", metavar="FRAMES", help=helps["frames"])
-    add("--model", default=DEFAULT_METHOD, metavar="NAME", help=helps["model"])
+    add("--model", metavar="NAME", help=helps["model"])
     estimators.add_options(add)
     add("-o", "--output", metavar="PATH", help=helps["output"])
     add("--image", metavar="PATH", help=helps["image"])
@@ -69,6 +70,11 @@ def run(args: argparse.Namespace) -> None:
             f"FRAMES: give two pictures, or one folder, pattern or video; "
             f"got {len(args.frames)}"
         )
+    if args.model is None:
+        args.model = DEFAULT_MODEL
+        if not args.weights and not args.quiet:
+            about = "Apache-2.0, comes with jaxflow; --model names others"
+            print(f"estimator: {DEFAULT_MODEL} ({about})", file=sys.stderr)
     (_flow_of_pair if len(args.frames) == 2 else _flow_of_clip)(args)
 
 

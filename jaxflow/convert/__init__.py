@@ -12,6 +12,7 @@ from jaxflow.convert.load import load_pretrained as load_pretrained
 from jaxflow.convert.load import load_weights as load_weights
 from jaxflow.convert.load import read_checkpoint as read_checkpoint
 from jaxflow.convert.load import save_weights as save_weights
+from jaxflow.convert.load import shipped_model as shipped_model
 from jaxflow.convert.slots import OWN_DIALECT as OWN_DIALECT
 from jaxflow.convert.slots import Slot as Slot
 from jaxflow.convert.slots import find_slot as find_slot

@@ -1,5 +1,6 @@
 """Fill a model with weights from elsewhere, and save its own."""
 
+import functools
 import json
 import warnings
 from collections.abc import Mapping
@@ -151,7 +152,8 @@ def load_pretrained(
 
     Args:
         name: "variant/data", e.g. "raft_large/chairs_things";
-            `jaxflow.weights.published()` lists all.
+            `jaxflow.weights.published()` lists all. Of a network whose weights come
+            with the package, such as "jaxflow_fast", the variant alone.
         path: The file, wherever it is; None looks for it in the cache, and downloads it
             if its licence permits.
         cache: Folder that holds the file under its authors' name; None for
@@ -174,6 +176,19 @@ def load_pretrained(
     return load_model(variant, place, dialect=described.dialect, head=head, **config)
 
 
+@functools.cache
+def shipped_model(name: str) -> nnx.Module:
+    """Returns a network whose weights come with the package; the same one every time.
+
+    Args:
+        name: One of `jaxflow.weights.shipped()`.
+
+    Raises:
+        ValueError: If no such network comes with it, or its file is damaged.
+    """
+    return load_pretrained(name)
+
+
 def save_weights(model: nnx.Module, path: files.Path) -> None:
     """Writes a model's weights as safetensors, under our dotted paths.
 
@@ -188,7 +203,7 @@ def save_weights(model: nnx.Module, path: files.Path) -> None:
         OSError: If the file cannot be written.
     """
     arrays = {
-        path: np.ascontiguousarray(jax.device_get(slot.variable[...]))
+        path: np.array(jax.device_get(slot.variable[...]), order="C")
         for path, slot in slots.weight_slots(model).items()
     }
     record = weights.record_of(model)

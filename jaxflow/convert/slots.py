@@ -76,7 +76,7 @@ class Slot:
         value = value.reshape(self.foreign_shape)
         if self.axes is not None:
             value = value.transpose(self.axes)
-        return jnp.asarray(np.ascontiguousarray(value), self.variable.dtype)
+        return jnp.asarray(np.array(value, order="C"), self.variable.dtype)
 
 
 def key_tables(model: nnx.Module) -> dict[str, tuple]:

@@ -142,16 +142,16 @@ PRESETS = {
         flat=0.5,
         scaled=False,
     ),
-    # Much of the world stands still, and what moves may cross a fifth of the frame.
+    # Much of the world stands still, and what moves may cross a quarter of the frame.
     "world": Recipe(
         background=Motion(
-            translation=Spread(sigma=2.5, power=1.8, limit=110.0, probability=0.75),
+            translation=Spread(sigma=1.6, power=1.8, limit=50.0, probability=0.75),
             rotation=Spread(sigma=1.0, power=1.5, limit=10.0, probability=0.6),
             zoom=Spread(sigma=0.03, power=1.2, limit=0.12, probability=0.6),
             tilt=Spread(sigma=1.5, limit=5.0, probability=0.5),
         ),
         objects=Motion(
-            translation=Spread(sigma=3.2, power=1.9, limit=130.0, probability=0.85),
+            translation=Spread(sigma=2.1, power=1.9, limit=60.0, probability=0.85),
             rotation=Spread(sigma=2.2, power=1.8, limit=30.0, probability=0.7),
             zoom=Spread(sigma=0.06, power=1.3, limit=0.25, probability=0.7),
             tilt=Spread(sigma=4.0, limit=12.0, probability=0.5),
@@ -160,6 +160,7 @@ PRESETS = {
         diameter=(150.0, 110.0, 24.0, 500.0),
         flat=0.1,
         slender=0.2,
+        scaled=False,
     ),
 }
 

@@ -89,7 +89,7 @@ def power_law_noise(
     frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(size), np.fft.fftfreq(size)))
     frequency[0, 0] = math.inf
     falling = jnp.asarray(frequency**-exponent, jnp.float32)
-    noise = jnp.fft.fft2(draws.normal(u["noise"])) * falling
+    noise = jnp.fft.fft2(draws.normal(u["noise"])) * falling.astype(jnp.complex64)
     field = jnp.fft.ifft2(noise).real
     field = field / jnp.std(field, axis=(1, 2), keepdims=True)
     if edges:

@@ -22,7 +22,7 @@ def method(monkeypatch, tmp_path):
     """Adds a method, and works in an empty folder."""
     known = {**getattr(classical, "METHODS", {}), "brightness": brightness}
     monkeypatch.setattr(classical, "METHODS", known, raising=False)
-    monkeypatch.setattr(flow, "DEFAULT_METHOD", "brightness")
+    monkeypatch.setattr(flow, "DEFAULT_MODEL", "brightness")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path.with_name("cache")))
     monkeypatch.chdir(tmp_path)
 

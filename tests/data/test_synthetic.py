@@ -195,3 +195,26 @@ def test_rejects_what_it_cannot_draw():
         synthetic.flow_batch(key, batch_size=0)
     with pytest.raises(ValueError, match=r"`frame` must be one of 1, 2; got 3"):
         synthetic.render(None, jnp.zeros((1, 2)), frame=3)
+
+
+def test_pictures_move_with_the_layers_that_they_paint(rng):
+    bank = jnp.asarray(rng.integers(0, 256, (3, 32, 32, 3)), jnp.uint8)
+    recipe = dataclasses.replace(synthetic.PRESETS["world"], pictures=1.0, flat=0.0)
+
+    @jax.jit
+    def draw(key):
+        scene = synthetic.draw_scene(key, preset=recipe, size=SIZE)
+        pair = synthetic.flow_pair(key, preset=recipe, size=SIZE, textures=bank)
+        grid = ops.pixel_grid(*SIZE)
+        there, _ = synthetic.render(scene, grid + pair["flow"], frame=2, textures=bank)
+        plain = synthetic.flow_pair(key, preset=recipe, size=SIZE)
+        return pair, there, plain
+
+    pair, there, plain = jax.tree.map(np.asarray, draw(jax.random.key(3)))
+    seen = ~pair["occlusion"]
+    # Positions of some 100 px are known to 1e-5 px; a picture's colour may change by 1
+    # from a pixel to the next.
+    assert np.abs(there - pair["image1"])[seen].max() < 1e-3
+    # The scene is the same, its looks are not.
+    np.testing.assert_array_equal(pair["flow"], plain["flow"])
+    assert np.abs(pair["image1"] - plain["image1"]).mean() > 0.05

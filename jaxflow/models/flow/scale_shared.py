@@ -25,6 +25,8 @@ the two weights of TV-L1 are parameters of it.
 
     variational refinement          Refinement
 
+Deviations: it follows no published code; the three papers differ as said above.
+
 Weights: trained by this project on scenes that `jaxflow.data.synthetic` draws, by
 experiments/flow/scale_shared.py (Apache-2.0). They come with the package.
 """
@@ -259,6 +261,23 @@ VARIANTS = {
     "jaxflow_accurate": Config(refinement_levels=2),
 }
 
-WEIGHTS: dict[str, spec.Weights] = {}
+_shipped = functools.partial(
+    spec.Weights,
+    source="this package; experiments/flow/scale_shared.py trains it",
+    licence="Apache-2.0",
+    dialect="jaxflow",
+)
+WEIGHTS = {
+    "jaxflow_fast/scenes": _shipped(
+        file="jaxflow_fast.safetensors",
+        sha256="227d59da798c5f767d36522240d45f22a4c981c49703425926f743a1fe336ed4",
+        num_params=300_506,
+    ),
+    "jaxflow_accurate/scenes": _shipped(
+        file="jaxflow_accurate.safetensors",
+        sha256="adc5d115e0ff2b685f1fc62fac096a07296a1984997c76dd7a1aceaa9f8d4ec9",
+        num_params=300_508,
+    ),
+}
 
 KEYS: dict[str, tuple] = {}
