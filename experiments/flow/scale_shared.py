@@ -2,7 +2,8 @@
 
     python experiments/flow/scale_shared.py --workdir runs/fast
     python experiments/flow/scale_shared.py --model jaxflow_accurate --steps 60 \
-        --sizes 192 256 --noise 0.01 --start runs/fast/jaxflow_fast.safetensors --workdir runs/accurate
+        --sizes 192 256 --noise 0.01 --start runs/fast/jaxflow_fast.safetensors \
+        --workdir runs/accurate
 
 The network is `jaxflow.models.flow.scale_shared`; the scenes are the preset "world" of
 `jaxflow.data.synthetic`, painted with dead leaves, noise and the photographs that

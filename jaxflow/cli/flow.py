@@ -70,12 +70,17 @@ def run(args: argparse.Namespace) -> None:
             f"FRAMES: give two pictures, or one folder, pattern or video; "
             f"got {len(args.frames)}"
         )
-    if args.model is None:
-        args.model = DEFAULT_MODEL
-        if not args.weights and not args.quiet:
-            about = "Apache-2.0, comes with jaxflow; --model names others"
-            print(f"estimator: {DEFAULT_MODEL} ({about})", file=sys.stderr)
     (_flow_of_pair if len(args.frames) == 2 else _flow_of_clip)(args)
+
+
+def _load(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
+    """Returns the estimator and its options; says which, if none was named."""
+    name = args.model or DEFAULT_MODEL
+    loaded = estimators.load(name, args.weights, args.option)
+    if args.model is None and not args.quiet:
+        about = "comes with jaxflow; --model names others"
+        print(f"estimator: {name} ({about})", file=sys.stderr)
+    return loaded
 
 
 def _flow_of_pair(args: argparse.Namespace) -> None:
@@ -99,7 +104,7 @@ def _flow_of_pair(args: argparse.Namespace) -> None:
 
     from jaxflow import estimate
 
-    estimator, options = estimators.load(args.model, args.weights, args.option)
+    estimator, options = _load(args)
     flow = estimate.estimate_flow(
         estimator, frame1, frame2, options=options, **estimators.tiles(args)
     )
@@ -130,7 +135,7 @@ def _flow_of_clip(args: argparse.Namespace) -> None:
     if len(clip.names) < 2:
         raise ValueError(f"{clip.source}: holds fewer than two frames")
     _check_results(args, clip, target, folder)
-    estimator, options = estimators.load(args.model, args.weights, args.option)
+    estimator, options = _load(args)
     for option, path in (("--output", folder), ("--image", args.image)):
         if path is not None:
             paths.make_folder(option, path)

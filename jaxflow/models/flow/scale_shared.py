@@ -33,6 +33,7 @@ experiments/flow/scale_shared.py (Apache-2.0). They come with the package.
 
 import dataclasses
 import functools
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -73,8 +74,11 @@ class Config:
     decoder: tuple[int, ...] = (80, 80, 64, 64, 48)
     dilations: tuple[int, ...] = (1, 1, 2, 4, 1)
     hidden: int = 16
-    refinement_levels: int = 0
+    refinement_levels: spec.Count = 0
     refinement_warps: int = 3
+
+    def __post_init__(self):
+        spec.check_config(self)
 
 
 def leaky_relu(x: jax.Array) -> jax.Array:
@@ -204,6 +208,8 @@ class Model(nnx.Module):
     of the level's size), and the flow at the size of the frames.
     """
 
+    record: ClassVar[spec.Record]
+
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
         self.frames = spec.Frames(multiple=STRIDE * 2 ** (config.levels - 1))
@@ -280,4 +286,9 @@ WEIGHTS = {
     ),
 }
 
-KEYS: dict[str, tuple] = {}
+RECORD = Model.record = spec.Record(
+    model=Model,
+    variants=VARIANTS,
+    tiny=TINY,
+    weights=WEIGHTS,
+)
