@@ -71,16 +71,9 @@ def run(args: argparse.Namespace) -> None:
             f"got {len(args.frames)}"
         )
     (_flow_of_pair if len(args.frames) == 2 else _flow_of_clip)(args)
-
-
-def _load(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
-    """Returns the estimator and its options; says which, if none was named."""
-    name = args.model or DEFAULT_MODEL
-    loaded = estimators.load(name, args.weights, args.option)
     if args.model is None and not args.quiet:
-        about = "comes with jaxflow; --model names others"
-        print(f"estimator: {name} ({about})", file=sys.stderr)
-    return loaded
+        about = "it comes with jaxflow; --model names others"
+        print(f"estimated by {DEFAULT_MODEL} ({about})", file=sys.stderr)
 
 
 def _flow_of_pair(args: argparse.Namespace) -> None:
@@ -104,7 +97,8 @@ def _flow_of_pair(args: argparse.Namespace) -> None:
 
     from jaxflow import estimate
 
-    estimator, options = _load(args)
+    name = args.model or DEFAULT_MODEL
+    estimator, options = estimators.load(name, args.weights, args.option)
     flow = estimate.estimate_flow(
         estimator, frame1, frame2, options=options, **estimators.tiles(args)
     )
@@ -135,7 +129,8 @@ def _flow_of_clip(args: argparse.Namespace) -> None:
     if len(clip.names) < 2:
         raise ValueError(f"{clip.source}: holds fewer than two frames")
     _check_results(args, clip, target, folder)
-    estimator, options = _load(args)
+    name = args.model or DEFAULT_MODEL
+    estimator, options = estimators.load(name, args.weights, args.option)
     for option, path in (("--output", folder), ("--image", args.image)):
         if path is not None:
             paths.make_folder(option, path)

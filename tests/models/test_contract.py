@@ -280,7 +280,8 @@ def test_every_dialect_covers_each_weight_of_some_variant(module):
 @each_file
 def test_published_weights_are_covered_by_their_dialect(module):
     for key, weights in module.RECORD.weights.items():
-        assert uncovered(module, key.split("/")[0], weights.dialect) == []
+        if weights.dialect != convert.OWN_DIALECT:
+            assert uncovered(module, key.split("/")[0], weights.dialect) == []
 
 
 @each_file

@@ -276,12 +276,12 @@ _shipped = functools.partial(
 WEIGHTS = {
     "jaxflow_fast/scenes": _shipped(
         file="jaxflow_fast.safetensors",
-        sha256="227d59da798c5f767d36522240d45f22a4c981c49703425926f743a1fe336ed4",
+        sha256="c1f84994bc4ce24fe577a721e57006d48e17d38bc457e5b9a5e3385178c04be1",
         num_params=300_506,
     ),
     "jaxflow_accurate/scenes": _shipped(
         file="jaxflow_accurate.safetensors",
-        sha256="adc5d115e0ff2b685f1fc62fac096a07296a1984997c76dd7a1aceaa9f8d4ec9",
+        sha256="9cb491b54d54d1f913456741d7d51e0a0296c80ea4cdadb238699017aa376433",
         num_params=300_508,
     ),
 }
