@@ -92,4 +92,4 @@ def test_the_constraints_hold_what_the_package_is_made_of(project):
     required = {canonicalize_name(Requirement(line).name)
                 for line in project["dependencies"]}  # fmt: skip
     assert {"jax", "flax", "optax", "orbax-checkpoint", "numpy"} <= required
-    assert required - {"safetensors", "tqdm"} <= set(constraints())
+    assert required - {"pooch", "safetensors", "tqdm"} <= set(constraints())
