@@ -368,16 +368,38 @@ def _stages(
             f"`scheme` {scheme!r} needs a network that is told the numbers of frames; "
             "this one takes 'autoreg'"
         )
+    slots = getattr(model, "generates", None)
+    new = None if slots is None else len(slots)
     if length <= most or not ordered:
-        return long_video.between(mask, most=most)
-    scheme = scheme or ("hierarchy-2" if numbered else "autoreg")
-    stages = long_video.schedule(scheme, length, given=int(mask.sum()), most=most)
-    if task != "past":
-        return stages
-    return [
-        long_video.Stage(
-            [length - 1 - i for i in stage.observed],
-            sorted(length - 1 - i for i in stage.latent),
+        stages = long_video.between(mask, most=most, new=new if new != most else None)
+    else:
+        scheme = scheme or ("hierarchy-2" if numbered else "autoreg")
+        given = int(mask.sum())
+        stages = long_video.schedule(scheme, length, given=given, most=most, new=new)
+    if length > most and task == "past":
+        stages = [
+            long_video.Stage(
+                [length - 1 - i for i in stage.observed],
+                sorted(length - 1 - i for i in stage.latent),
+            )
+            for stage in stages
+        ]
+    if slots is not None:
+        for stage in stages:
+            _check_slots(stage, slots, model.config.num_frames)
+    return stages
+
+
+def _check_slots(
+    stage: long_video.Stage, slots: tuple[int, ...], num_frames: int
+) -> None:
+    """Raises if a network that generates certain frames of a clip cannot do a stage."""
+    frames = sorted({*stage.observed, *stage.latent})
+    places = tuple(frames.index(frame) for frame in stage.latent)
+    if places != slots or len(frames) != num_frames:
+        raise ValueError(
+            f"this network generates frames {slots[0]} to {slots[-1]} of {num_frames}, "
+            f"from the {num_frames - len(slots)} others: it cannot generate "
+            f"{stage.latent} from {sorted(stage.observed)}; give it as many frames, "
+            f"and a `length` of these and a multiple of {len(slots)}"
         )
-        for stage in stages
-    ]
