@@ -27,6 +27,7 @@ from PIL import Image
 
 import jaxflow.io
 from jaxflow import _checks
+from jaxflow.data import folders
 
 try:
     import tensorflow_datasets as tfds
@@ -154,15 +155,11 @@ def read_split(root: pathlib.Path, split: str) -> np.ndarray:
         ValueError: If the file is missing, or is not the published one.
     """
     names = _SPLIT_FILES[split]
-    folders = (root, root.parent, root / "data")
-    found = [f / name for f in folders for name in names if (f / name).is_file()]
+    places = (root, root.parent, root / "data")
+    found = [f / name for f in places for name in names if (f / name).is_file()]
     if not found:
         raise ValueError(f"{root}: the split file {names[0]} is not there")
-    lines = found[0].read_text(errors="replace").split()
-    wrong = [n for n, line in enumerate(lines, start=1) if line not in ("1", "2")]
-    if wrong or not lines:
-        fault = f"line {wrong[0]} is neither 1 nor 2" if wrong else "the file is empty"
-        raise ValueError(f"{found[0]}: {fault}")
+    lines = folders.read_chairs_split(found[0])
     checksum = hashlib.md5("\n".join(lines).encode()).hexdigest()
     whole = len(lines) == _PAIRS
     if whole and split == "a" and not checksum.startswith(_CHECKSUM_A):

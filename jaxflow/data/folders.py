@@ -163,7 +163,7 @@ def _chairs_split(root: pathlib.Path, split: str, count: int) -> list[bool]:
         for folder in (root, root.parent):
             path = folder / name
             if path.is_file():
-                lines = path.read_text().split()
+                lines = read_chairs_split(path)
                 if len(lines) != count:
                     raise ValueError(
                         f"{path}: has {len(lines)} lines for {count} pairs"
@@ -174,6 +174,20 @@ def _chairs_split(root: pathlib.Path, split: str, count: int) -> list[bool]:
             f"{root}: split 'val' needs the authors' FlyingChairs_train_val.txt there"
         )
     return [True] * count
+
+
+def read_chairs_split(path: pathlib.Path) -> list[str]:
+    """Reads the authors' list of FlyingChairs: "1" for training, "2" for validation.
+
+    Raises:
+        ValueError: If it is empty, or a line is neither.
+    """
+    lines = path.read_text(errors="replace").split()
+    wrong = [n for n, line in enumerate(lines, start=1) if line not in ("1", "2")]
+    if wrong or not lines:
+        fault = f"line {wrong[0]} is neither 1 nor 2" if wrong else "the file is empty"
+        raise ValueError(f"{path}: {fault}")
+    return lines
 
 
 def _things(clean_or_final: str) -> Callable[[pathlib.Path, str], Iterator[Pair]]:

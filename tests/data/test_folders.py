@@ -193,6 +193,17 @@ def test_the_split_of_chairs_is_the_authors_list(tmp_path):
         folders.list_pairs("chairs", root)
 
 
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [("1\n3\n", "line 2 is neither 1 nor 2"), ("", "the file is empty")],
+)
+def test_a_split_of_chairs_that_is_none_is_one_error(tmp_path, text, fault):
+    make(tmp_path, *TREES["chairs"])
+    (tmp_path / "FlyingChairs_train_val.txt").write_text(text)
+    with pytest.raises(ValueError, match=rf"FlyingChairs_train_val\.txt: {fault}"):
+        folders.list_pairs("chairs", tmp_path)
+
+
 def test_colour_is_preferred_in_kitti_2012(tmp_path):
     make(tmp_path, *TREES["kitti2012"])
     make(tmp_path, *(n.replace("image_0", "colored_0") for n in TREES["kitti2012"]))
