@@ -11,13 +11,17 @@ from collections.abc import Iterable, Iterator
 from typing import ClassVar, Self
 
 import numpy as np
-import tensorflow_datasets as tfds
 from PIL import Image
 
 import jaxflow.io
 from jaxflow import _checks
 from jaxflow.data import folders
 from jaxflow.io import files, png
+
+try:
+    import tensorflow_datasets as tfds
+except Exception as error:
+    raise _checks.cannot_import("TensorFlow Datasets", "data", error) from error
 
 _SHOWN = 5
 

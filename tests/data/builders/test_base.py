@@ -2,6 +2,8 @@
 
 import io as bytes_io
 import pathlib
+import runpy
+import sys
 
 import numpy as np
 import pytest
@@ -35,3 +37,14 @@ def test_a_report_counts_every_kind_and_shows_some_of_each():
         "1 extra (notes: 1.txt)"
     )
     base.raise_report(pathlib.Path("set"), [])
+
+
+@pytest.mark.parametrize(
+    "body", ["import no_such_module", "raise RuntimeError('gone')"]
+)
+def test_tfds_that_cannot_be_imported_says_what_to_install(tmp_path, monkeypatch, body):
+    (tmp_path / "tensorflow_datasets.py").write_text(body)
+    monkeypatch.delitem(sys.modules, "tensorflow_datasets")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ImportError, match="TensorFlow Datasets"):
+        runpy.run_path(base.__file__)
