@@ -1,5 +1,6 @@
 """Validators that name the argument and its value, and how to get what is missing."""
 
+import numbers
 from collections.abc import Collection
 
 # The name on PyPI; `jaxflow` there is another project.
@@ -47,3 +48,11 @@ def positive(name: str, value: int | float) -> None:
     """Raises ValueError unless `value` is greater than 0."""
     if not value > 0:
         raise ValueError(f"`{name}` must be positive; got {value!r}")
+
+
+def counts(**values: object) -> None:
+    """Raises ValueError unless each value is a whole number of 1 or more."""
+    for name, value in values.items():
+        whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+        if not whole or value < 1:  # type: ignore[operator]
+            raise ValueError(f"`{name}` must be a whole number from 1; got {value!r}")

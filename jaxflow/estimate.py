@@ -17,9 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxflow import classical, convert, inference, ops, splitting, weights
+from jaxflow import _checks, classical, convert, inference, ops, splitting, weights
 from jaxflow.inference import network_size as network_size
 
+PRECISIONS = ("highest", "high", "default")
 # How far beyond [0, 1] a float frame may stray: what filters and rounding leave.
 _SLACK = 1e-2
 # Longest side of the grid on which a flow is carried to the next pair: every pixel of
@@ -91,6 +92,7 @@ def estimate_flow(
             contain NaN, or if `model` is not what it should be.
     """
     one, two = _check_frames(frame1, frame2)
+    _checks.one_of("precision", precision, PRECISIONS)
     run, arrays = _runner(named(model), options, precision)
     batch, whole = one.shape[:-3], one.shape[-3:-1]
     one, two = (x.reshape(-1, *x.shape[-3:]) for x in (one, two))
@@ -199,8 +201,7 @@ def stream_flow(
         ValueError: As `estimate_flow`; or if the estimator can start from no flow.
         TypeError: If `estimate_flow` has no such keyword.
     """
-    if batch_size < 1:
-        raise ValueError(f"`batch_size` must be positive; got {batch_size}")
+    _checks.counts(batch_size=batch_size)
     model, checked = named(model), _one_size(frames)
     if not warm_start:
         return _stream(model, checked, batch_size, keywords)
@@ -382,9 +383,21 @@ def _bind(
     fixed, arrays = _part(options or {})
     if isinstance(model, str):
         inference.method_of(model)
+        _check_options(model, options)
         return _run_classical, (model, fixed), arrays
     inference.check_model(model)
+    _check_options(model, options)
     return _run_network, (*splitting.split(model), fixed), arrays
+
+
+def _check_options(model: nnx.Module | str, options: Mapping[str, Any] | None) -> None:
+    """Raises ValueError if there is an option that the estimator does not have."""
+    for name in options or {}:
+        if not inference.takes(model, name):
+            raise ValueError(
+                f"`options` holds {name!r}, which this estimator does not have; it has "
+                f"{inference.options_of(model)}"
+            )
 
 
 def _part(options: Mapping[str, Any]) -> tuple[tuple, dict[str, Any]]:
@@ -530,7 +543,12 @@ def _tile_size(
     """Returns the height and width of what is run at once."""
     if tile is None:
         return size
-    height, width = (tile, tile) if isinstance(tile, int) else tile
+    sides = tile if isinstance(tile, tuple | list) else (tile, tile)
+    if len(sides) != 2:
+        raise ValueError(f"`tile` must be a size or (height, width); got {tile!r}")
+    height, width = sides
+    _checks.counts(tile=height)
+    _checks.counts(tile=width)
     if overlap < 0 or overlap >= min(height, width):
         raise ValueError(
             f"`overlap` must be less than `tile` and not negative; got {overlap} and "

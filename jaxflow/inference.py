@@ -16,7 +16,7 @@ respect to the weights is taken through `nnx.split` and `nnx.merge`:
 import functools
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -117,8 +117,27 @@ def takes(model: nnx.Module | str, option: str) -> bool:
         model: A flow network, or the name of a classical method.
         option: The keyword.
     """
+    parameters = _parameters(model)
+    kinds = {parameter.kind for parameter in parameters.values()}
+    return option in parameters or inspect.Parameter.VAR_KEYWORD in kinds
+
+
+def options_of(model: nnx.Module | str) -> list[str]:
+    """Returns the keywords of an estimator's call.
+
+    Args:
+        model: A flow network, or the name of a classical method.
+    """
+    return [
+        name
+        for name, parameter in _parameters(model).items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    ]
+
+
+def _parameters(model: nnx.Module | str) -> Mapping[str, inspect.Parameter]:
     call = method_of(model) if isinstance(model, str) else type(model).__call__
-    return option in inspect.signature(call).parameters
+    return inspect.signature(call).parameters
 
 
 def network_size(size: tuple[int, int], frames: spec.Frames) -> tuple[int, int]:

@@ -15,6 +15,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from jaxflow import _checks
+
 SPEEDS = (10.0, 40.0)
 
 
@@ -88,7 +90,11 @@ def within(
 
     Returns:
         (*B,), from 0 to 1.
+
+    Raises:
+        ValueError: If `threshold` is not positive.
     """
+    _checks.positive("threshold", threshold)
     return masked_mean(epe_map(flow, target) < threshold, valid)
 
 
@@ -203,7 +209,12 @@ def epe_by_speed(
 
     Returns:
         (*B, len(edges) + 1), in pixels; NaN for an empty bin.
+
+    Raises:
+        ValueError: If `edges` do not rise from above 0.
     """
+    if not all(low < high for low, high in itertools.pairwise((0.0, *edges))):
+        raise ValueError(f"`edges` must be positive and rise; got {edges}")
     error, speed = epe_map(flow, target), _length(target)
     counted = jnp.ones_like(speed, bool) if valid is None else jnp.asarray(valid, bool)
     bounds = (0.0, *edges, jnp.inf)

@@ -139,7 +139,7 @@ def test_options_reach_the_model(pair):
     once = jaxflow.estimate_flow(probe, *pair)
     twice = jaxflow.estimate_flow(probe, *pair, options={"gain": 2.0})
     np.testing.assert_allclose(twice, 2 * once, rtol=1e-6)
-    with pytest.raises(TypeError, match="iterations"):
+    with pytest.raises(ValueError, match="iterations"):
         jaxflow.estimate_flow(probe, *pair, options={"iterations": 3})
 
 
@@ -278,7 +278,7 @@ def test_a_clip_that_is_none_is_an_error(rng):
         jaxflow.estimate_clip(probe, rng.uniform(size=(1, 8, 8, 3)))
     with pytest.raises(ValueError, match="one size"):
         jaxflow.estimate_clip(probe, [GOOD, GOOD[1:]])
-    with pytest.raises(ValueError, match="`batch_size` must be positive"):
+    with pytest.raises(ValueError, match="`batch_size` must be a whole number"):
         jaxflow.estimate_clip(probe, [GOOD, GOOD], batch_size=0)
 
 
@@ -449,3 +449,21 @@ def test_a_clip_shorter_than_the_batch_is_not_filled_up(rng):
     model = Watch(spec.Frames(multiple=1))
     assert len(jaxflow.estimate_clip(model, clip, batch_size=10**6)) == 2
     assert sizes == [2]
+
+
+def test_what_an_estimator_does_not_have_is_named(rng):
+    frames = rng.integers(0, 256, (2, 24, 32, 3), np.uint8)
+    wrong = [
+        ({"options": {"foo": 1}}, "holds 'foo', .* it has .*'warps'"),
+        ({"options": {"warps": 0}}, "`warps` must be a whole number"),
+        ({"options": {"inner_iterations": 2.5}}, "`inner_iterations` must be a whole"),
+        ({"precision": "hi"}, "`precision` must be one of"),
+        ({"tile": 16.5, "overlap": 2}, "`tile` must be a whole number"),
+        ({"tile": (16, 16, 16), "overlap": 2}, "`tile` must be a size"),
+    ]
+    for keywords, message in wrong:
+        with pytest.raises(ValueError, match=message):
+            estimate.estimate_flow("tvl1", *frames, **keywords)
+    for name in ("brox", "horn_schunck", "lucas_kanade"):
+        with pytest.raises(ValueError, match="`levels` must be a whole number"):
+            estimate.estimate_flow(name, *frames, options={"levels": 0})

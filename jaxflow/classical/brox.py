@@ -70,6 +70,7 @@ def brox(
         ValueError: If a number is out of range or the frames have neither 1 nor 3
             channels.
     """
+    _checks.counts(levels=levels, warps=warps)
     chex.assert_equal_shape([frame1, frame2])
     one, two = (
         ops.gaussian_blur(255 * coarse_to_fine.luminance(frame), sigma)
@@ -138,6 +139,9 @@ def variational_refinement(
 
 def _refiner(alpha, delta, gamma, omega, fixed_point_iterations, sor_iterations):
     """Checks the numbers; returns a function (image1, image2, flow) -> flow."""
+    _checks.counts(
+        fixed_point_iterations=fixed_point_iterations, sor_iterations=sor_iterations
+    )
     _checks.positive("alpha", alpha)
     if not 0 < omega < 2:
         raise ValueError(f"`omega` must be in (0, 2); got {omega}")

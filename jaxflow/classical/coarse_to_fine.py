@@ -81,7 +81,7 @@ def pyramid_sizes(
     Raises:
         ValueError: If `levels` is not positive or `step` not in (0, 1).
     """
-    _checks.positive("levels", levels)
+    _checks.counts(levels=levels)
     if not 0 < step < 1:
         raise ValueError(f"`step` must be in (0, 1); got {step}")
     sizes = [size]

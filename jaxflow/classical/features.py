@@ -156,6 +156,7 @@ def track_pair(
     Raises:
         ValueError: If `window` is even or the frames have neither 1 nor 3 channels.
     """
+    _checks.counts(window=window, levels=levels, iterations=iterations)
     chex.assert_equal_shape([frame1, frame2])
     chex.assert_shape(points, (None, 2))
     if window < 1 or window % 2 == 0:

@@ -56,6 +56,7 @@ def horn_schunck(
         ValueError: If `alpha` is not positive or the frames have neither 1 nor 3
             channels.
     """
+    _checks.counts(levels=levels, warps=warps, iterations=iterations)
     _checks.positive("alpha", alpha)
     chex.assert_equal_shape([frame1, frame2])
     one, two = (

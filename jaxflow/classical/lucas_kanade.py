@@ -70,7 +70,8 @@ def local_motion(
         Flow, second moments and rank.
 
     Raises:
-        ValueError: If `window` is even or a choice is unknown.
+        ValueError: If `window` is even, a number is out of range or a choice is
+            unknown.
     """
     ix, iy, it = constraint.motion_derivatives(
         frame1, frame2, kernel=kernel, source=source
@@ -129,8 +130,10 @@ def lucas_kanade(
         Flow, (*B, H, W, 2), in pixels.
 
     Raises:
-        ValueError: If `window` is even or a choice is unknown.
+        ValueError: If `window` is even, a number is out of range or a choice is
+            unknown.
     """
+    _checks.counts(window=window, levels=levels, iterations=iterations)
     chex.assert_equal_shape([frame1, frame2])
     one, two = (
         ops.gaussian_blur(coarse_to_fine.widen(frame), sigma)

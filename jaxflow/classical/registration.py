@@ -94,6 +94,7 @@ def register(
     Raises:
         ValueError: If a choice is unknown, or "ecc" is asked to be robust.
     """
+    _checks.counts(levels=levels, iterations=iterations)
     _checks.one_of("motion", motion, PARAMETERS)
     _checks.one_of(
         "method", method, ("forward_additive", "inverse_compositional", "ecc")

@@ -169,7 +169,7 @@ def block_matching(
         ValueError: If `window` is even, `radius` not positive or `cost` unknown.
     """
     _checks.one_of("cost", cost, ("absolute", "squared", "zncc"))
-    _checks.positive("radius", radius)
+    _checks.counts(radius=radius, window=window)
     if window < 1 or window % 2 == 0:
         raise ValueError(f"`window` must be odd and positive; got {window}")
     chex.assert_equal_shape([frame1, frame2])

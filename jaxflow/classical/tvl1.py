@@ -121,6 +121,14 @@ def tvl1(
         ValueError: If a choice is unknown, a number is out of range or the frames have
             neither 1 nor 3 channels.
     """
+    _checks.counts(
+        levels=levels,
+        warps=warps,
+        outer_iterations=outer_iterations,
+        inner_iterations=inner_iterations,
+        dual_iterations=dual_iterations,
+        median=median,
+    )
     _checks.one_of("interpolation", interpolation, ("bicubic", "bilinear"))
     _checks.one_of("gradient", gradient, ("frame2", "warped"))
     for name, value in (("tau", tau), ("theta", theta), ("weight", weight)):
