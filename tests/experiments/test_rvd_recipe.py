@@ -1,0 +1,48 @@
+"""The recipe that compares RVD's two targets trains, and tests itself."""
+
+import importlib
+import json
+import pathlib
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from jaxflow import convert
+
+FOLDER = pathlib.Path(__file__).parents[2] / "experiments" / "generation"
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    """Imports the recipe."""
+    if not FOLDER.is_dir():
+        pytest.skip("installed without its experiments")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(FOLDER)
+        yield importlib.import_module("rvd")
+        del sys.modules["rvd"]
+
+
+@pytest.mark.parametrize(
+    "target", ["residual", pytest.param("frame", marks=pytest.mark.slow)]
+)
+def test_trains_and_tests_itself(recipe, tmp_path, monkeypatch, target):
+    device = jax.devices()[:1]
+    monkeypatch.setattr(jax, "devices", lambda *args: device)
+    monkeypatch.setattr(recipe, "SAMPLES", 2)
+    numbers = {"steps": 2, "batch_size": 2, "save_every": 2, "clips": 2}
+    numbers |= {"sampling_steps": 2, "width": 8}
+    args = recipe.Args(workdir=tmp_path, target=target, **numbers)
+    recipe.main(args)
+    row = json.loads((tmp_path / "results.jsonl").read_text())
+    assert row["target"] == target and row["steps"] == 2
+    scores = [row[name] for name in ("single", "best", "of_mean", "copy")]
+    assert np.isfinite(scores).all()
+    # The mean of samples is never worse than they are on average.
+    assert row["of_mean"] >= row["single"] and row["best"] >= row["single"] - 1e-6
+    weights = convert.read_checkpoint(tmp_path / "weights.safetensors")
+    assert any(key.startswith("transform.") for key in weights) == (
+        target == "residual"
+    )
