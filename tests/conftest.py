@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import resource
 
 import jax
 import numpy as np
@@ -17,6 +18,10 @@ _CACHE = pathlib.Path(__file__).parent.parent / ".jax_cache"
 jax.config.update("jax_compilation_cache_dir", str(_CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+# A worker keeps what it compiled until it holds this much; compiled again, it comes from
+# the cache on disk.
+_MOST_MEMORY_KIB = 3 * 2**20
 
 _DEFAULT_DATA = pathlib.Path(__file__).parent.parent.parent / "shared"
 DATA = pathlib.Path(os.environ.get("JAXFLOW_TEST_DATA", _DEFAULT_DATA))
@@ -57,3 +62,5 @@ def cheap_compilation(request):
     jax.config.update("jax_disable_most_optimizations", cheap)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
+    if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > _MOST_MEMORY_KIB:
+        jax.clear_caches()
