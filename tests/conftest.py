@@ -19,8 +19,8 @@ jax.config.update("jax_compilation_cache_dir", str(_CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
-# A worker keeps what it compiled until it holds this much; compiled again, it comes from
-# the cache on disk.
+# A worker keeps what it compiled until it holds this much; what is compiled again comes
+# from the cache on disk.
 _MOST_MEMORY_KIB = 3 * 2**20
 
 _DEFAULT_DATA = pathlib.Path(__file__).parent.parent.parent / "shared"
