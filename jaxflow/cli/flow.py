@@ -70,8 +70,10 @@ def run(args: argparse.Namespace) -> None:
             f"FRAMES: give two pictures, or one folder, pattern or video; "
             f"got {len(args.frames)}"
         )
+    by_default = args.model is None
+    args.model = args.model or DEFAULT_MODEL
     (_flow_of_pair if len(args.frames) == 2 else _flow_of_clip)(args)
-    if args.model is None and not args.quiet:
+    if by_default and not args.quiet:
         about = "it comes with jaxflow; --model names others"
         print(f"estimated by {DEFAULT_MODEL} ({about})", file=sys.stderr)
 
@@ -97,8 +99,7 @@ def _flow_of_pair(args: argparse.Namespace) -> None:
 
     from jaxflow import estimate
 
-    name = args.model or DEFAULT_MODEL
-    estimator, options = estimators.load(name, args.weights, args.option)
+    estimator, options = estimators.load(args.model, args.weights, args.option)
     flow = estimate.estimate_flow(
         estimator, frame1, frame2, options=options, **estimators.tiles(args)
     )
@@ -129,8 +130,7 @@ def _flow_of_clip(args: argparse.Namespace) -> None:
     if len(clip.names) < 2:
         raise ValueError(f"{clip.source}: holds fewer than two frames")
     _check_results(args, clip, target, folder)
-    name = args.model or DEFAULT_MODEL
-    estimator, options = estimators.load(name, args.weights, args.option)
+    estimator, options = estimators.load(args.model, args.weights, args.option)
     for option, path in (("--output", folder), ("--image", args.image)):
         if path is not None:
             paths.make_folder(option, path)
