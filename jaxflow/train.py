@@ -17,6 +17,7 @@ import os
 import pathlib
 import time
 import types
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -28,7 +29,7 @@ import tqdm
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxflow import checkpoint, weights
+from jaxflow import checkpoint, stopping, weights
 from jaxflow.io import files
 from jaxflow.layers import dropout
 
@@ -283,17 +284,27 @@ def fit(
     Raises:
         FloatingPointError: If loss or gradient are not finite; it names the step.
         ValueError: If a batch does not divide over the devices, or `batches` is absent,
-            or cannot return to the position of the checkpoint.
+            ends, or cannot return to the position of the checkpoint; if more than
+            `steps` steps were taken already; if `workdir` is used and `resume` is
+            False; or if `best` is not among the metrics.
+        KeyboardInterrupt: After Ctrl-C, at the end of the step, which is saved.
+        SystemExit: After SIGTERM, likewise; its code is 143.
     """
     if step.draws == (batches is not None):
         raise ValueError(
             "`batches` must be given exactly if the step draws none itself"
         )
     state = jax.device_put(state, NamedSharding(step.mesh, PartitionSpec()))
-    with _Run(workdir, best, step.record) as run:
+    with _Run(workdir, best, step.record) as run, stopping.Stop() as stop:
+        run.check(batches, None if resume else int(state.step))
         if resume:
             state = run.resume(state, batches)
         start = int(state.step)
+        if start > steps:
+            raise ValueError(
+                f"`steps` is {steps}, but {workdir or 'the state'} has taken {start} "
+                "already; give more steps, or another `workdir`"
+            )
         run.open_logs(start)
         window: list[Metrics] = []
         began = time.perf_counter()
@@ -302,7 +313,14 @@ def fit(
             if batches is None:
                 state, metrics = step.run(state)
             else:
-                state, metrics = step.run(state, shard(next(batches), step.mesh))
+                batch = next(batches, None)
+                if batch is None:
+                    run.save(number - 1, state, batches)
+                    raise ValueError(
+                        f"`batches` ended before step {number} of {steps}; repeat the "
+                        "data, or give fewer `steps`"
+                    )
+                state, metrics = step.run(state, shard(batch, step.mesh))
             window.append(metrics)
             bar.update()
             saves = number % save_every == 0 or number == steps
@@ -312,11 +330,14 @@ def fit(
                 row["steps_per_second"] = len(window) / seconds
                 bar.set_postfix(loss=f"{row['loss']:.4g}")
                 if saves and evaluate is not None:
-                    row |= evaluate(state)
+                    row |= run.judge(evaluate, number, state, batches)
                 run.log(number, row)
                 if saves:
                     run.save(number, state, batches, row)
                 window, began = [], time.perf_counter()
+            if stop.signal is not None:
+                run.save(number, state, batches)
+                stop.leave()
         bar.close()
     return state
 
@@ -340,6 +361,11 @@ def shard(batch: Batch, mesh: Mesh) -> Batch:
 
 def _check_divides(batch: Batch, mesh: Mesh, processes: int = 1) -> None:
     for array in jax.tree.leaves(batch):
+        if not array.ndim:
+            raise ValueError(
+                "each array of a batch must have a first axis, which is split over the "
+                "devices; got a scalar"
+            )
         if array.shape[0] * processes % mesh.size:
             raise ValueError(
                 f"a batch of {array.shape[0]} does not divide over {mesh.size} devices;"
@@ -377,6 +403,7 @@ class _Run:
         self.best = best
         self.record = record
         self.checkpoints: checkpoint.Checkpoints | None = None
+        self.saved: int | None = None
         self.board: Any = None
 
     def __enter__(self) -> "_Run":
@@ -398,11 +425,29 @@ class _Run:
         if self.board is not None:
             self.board.close()
 
+    def check(self, batches: Iterator | None, start: int | None) -> None:
+        """Refuses what is known to fail later, before anything is computed."""
+        if self.folder is None or self.checkpoints is None:
+            return
+        kept = self.checkpoints.steps()
+        if start is not None and kept and start < kept[-1]:
+            raise ValueError(
+                f"`workdir` {self.folder} holds steps {kept}, later than the state's "
+                f"{start}; resume them, or choose another folder"
+            )
+        if batches is not None and not hasattr(batches, "get_state"):
+            warnings.warn(
+                "`batches` has no get_state and set_state, so this run cannot be "
+                "resumed; a Grain iterator has them",
+                stacklevel=3,
+            )
+
     def resume(self, state: TrainState, batches: Iterator | None) -> TrainState:
         """Returns the newest state that was saved, or the one given."""
         found = None if self.checkpoints is None else self.checkpoints.restore(state)
         if found is not None:
             state, data = found
+            self.saved = int(state.step)
             if batches is not None:
                 if not hasattr(batches, "set_state") or "position" not in data:
                     raise ValueError(
@@ -418,7 +463,7 @@ class _Run:
             return
         self.path = self.folder / "metrics.jsonl"
         rows = self.path.read_text().splitlines() if self.path.exists() else []
-        kept = [row for row in rows if json.loads(row)["step"] <= step]
+        kept = [row for row in rows if _step_of(row) <= step]
         self.path.write_text("".join(f"{row}\n" for row in kept))
         try:
             import tensorboardX
@@ -442,12 +487,43 @@ class _Run:
         step: int,
         state: TrainState,
         batches: Iterator | None,
-        row: Mapping[str, float],
+        row: Mapping[str, float] | None = None,
     ) -> None:
-        """Saves a checkpoint."""
-        if self.checkpoints is None:
+        """Saves a checkpoint, unless this step has one; without a row, unranked."""
+        if self.checkpoints is None or step in (0, self.saved):
             return
+        if row is not None and self.best not in row:
+            self.save(step, state, batches)
+            self.checkpoints.wait()
+            raise ValueError(
+                f"`best` is {self.best!r}, which is not among the metrics "
+                f"{sorted(row)}; step {step} was saved"
+            )
         data = {}
         if hasattr(batches, "get_state"):
             data["position"] = batches.get_state()  # type: ignore[union-attr]
-        self.checkpoints.save(step, state, data=data, metrics=dict(row))
+        metrics = None if row is None else dict(row)
+        self.checkpoints.save(step, state, data=data, metrics=metrics)
+        self.saved = step
+
+    def judge(
+        self,
+        evaluate: Callable[[TrainState], Mapping[str, Any]],
+        step: int,
+        state: TrainState,
+        batches: Iterator | None,
+    ) -> dict[str, float]:
+        """Returns what `evaluate` finds, as numbers; if it fails the state is saved."""
+        try:
+            return {name: float(value) for name, value in evaluate(state).items()}
+        except BaseException:
+            self.save(step, state, batches)
+            raise
+
+
+def _step_of(row: str) -> float:
+    """Returns the step of a logged row; of one that is torn, infinity."""
+    try:
+        return json.loads(row)["step"]
+    except (ValueError, KeyError, TypeError):
+        return math.inf

@@ -23,7 +23,7 @@ FLOORS = (
         "averaging",
     },
     {"models"},
-    {"weights", "inference", "splitting"},
+    {"weights", "inference", "splitting", "stopping"},
     {"generation", "views", "convert", "cost", "evaluate"},
     {"estimate", "explain", "checkpoint"},
     {"classify", "train"},

@@ -2,6 +2,7 @@
 
 import json
 import math
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -214,7 +215,8 @@ def test_what_cannot_be_trained_is_refused_at_the_door(tmp_path):
         train.fit(drawing, state, steps=1, progress=False)
     plain = (next(Batches()) for _ in range(9))
     _, step, state = setup()
-    train.fit(step, state, plain, steps=1, workdir=tmp_path, progress=False)
+    with pytest.warns(UserWarning, match="cannot be resumed"):
+        train.fit(step, state, plain, steps=1, workdir=tmp_path, progress=False)
     _, step, state = setup()
     with pytest.raises(ValueError, match="cannot return to where the checkpoint"):
         train.fit(step, state, plain, steps=2, workdir=tmp_path, progress=False)
@@ -237,3 +239,98 @@ def test_a_grain_iterator_resumes_where_it_was(tmp_path):
 
     run(tmp_path / "parts", 2)
     assert_same(run(tmp_path / "whole", 5), run(tmp_path / "parts", 5))
+
+
+class Interrupted(Batches):
+    """An iterator in whose third batch a signal comes."""
+
+    def __init__(self, number):
+        super().__init__()
+        self.number = number
+
+    def __next__(self):
+        if self.count == 2 and self.number:
+            signal.raise_signal(self.number)
+        return super().__next__()
+
+
+@pytest.mark.parametrize(
+    ("number", "error"),
+    [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)],
+)
+def test_a_signal_saves_the_step_and_the_run_goes_on_from_it(tmp_path, number, error):
+    fit = {"steps": 5, "progress": False}
+    _, step, state = setup()
+    whole = train.fit(step, state, Batches(), **fit)
+    _, step, state = setup()
+    with pytest.raises(error):
+        train.fit(step, state, Interrupted(number), workdir=tmp_path, **fit)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["3"]
+    _, step, state = setup()
+    assert_same(whole, train.fit(step, state, Batches(), workdir=tmp_path, **fit))
+
+
+def test_what_would_train_nothing_or_wipe_a_run_is_refused(tmp_path):
+    _, step, state = setup(draw)
+    train.fit(step, state, steps=3, workdir=tmp_path, progress=False)
+    kept = (tmp_path / "metrics.jsonl").read_bytes()
+    _, step, state = setup(draw)
+    with pytest.raises(ValueError, match=r"`steps` is 2, but .* has taken 3 already"):
+        train.fit(step, state, steps=2, workdir=tmp_path, progress=False)
+    _, step, state = setup(draw)
+    with pytest.raises(
+        ValueError, match=r"holds steps \[3\], later than the state's 0"
+    ):
+        train.fit(step, state, steps=9, workdir=tmp_path, resume=False, progress=False)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == kept
+
+
+def test_a_torn_last_row_is_mended(tmp_path):
+    _, step, state = setup(draw)
+    train.fit(step, state, steps=2, workdir=tmp_path, log_every=1, progress=False)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 3, "lo')
+    _, step, state = setup(draw)
+    train.fit(step, state, steps=3, workdir=tmp_path, log_every=1, progress=False)
+    assert [row["step"] for row in rows(tmp_path)] == [1, 2, 3]
+
+
+def test_nothing_is_lost_when_judging_fails_or_the_data_end(tmp_path):
+    def broken(state):
+        raise ZeroDivisionError
+
+    _, step, state = setup(draw)
+    with pytest.raises(ZeroDivisionError):
+        train.fit(
+            step, state, steps=2, workdir=tmp_path / "a", evaluate=broken,
+            progress=False,
+        )  # fmt: skip
+    _, step, state = setup(draw)
+    with pytest.raises(ValueError, match=r"`best` is 'epe', .* \['grad_norm', 'loss'"):
+        train.fit(
+            step, state, steps=2, workdir=tmp_path / "b", best="epe", progress=False
+        )
+    _, step, state = setup()
+    ending = iter([next(Batches()), next(Batches())])
+    with (
+        pytest.warns(UserWarning, match="cannot be resumed"),
+        pytest.raises(ValueError, match="ended before step 3 of 9"),
+    ):
+        train.fit(step, state, ending, steps=9, workdir=tmp_path / "c", progress=False)
+    for folder in "abc":
+        assert (tmp_path / folder / "checkpoints" / "2").is_dir(), folder
+
+
+def test_metrics_of_any_scalar_kind_are_kept(tmp_path):
+    _, step, state = setup(draw)
+    train.fit(
+        step, state, steps=1, workdir=tmp_path, progress=False, best="a",
+        evaluate=lambda state: {"a": jnp.float32(0.5), "b": np.float16(2)},
+    )  # fmt: skip
+    assert rows(tmp_path)[0]["a"] == 0.5 and rows(tmp_path)[0]["b"] == 2.0
+
+
+def test_a_scalar_in_a_batch_is_refused():
+    _, step, state = setup()
+    with pytest.raises(ValueError, match="must have a first axis"):
+        train.fit(step, state, iter([{"x": np.float32(1)}]), steps=1, progress=False)
