@@ -56,12 +56,31 @@ def read(path: files.Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         saved = _read_msgpack(path)
     else:
         saved = torch_files.read_torch(path)
+    saved = _of_list(saved)
     if not isinstance(saved, Mapping):
         raise files.fault(path, f"holds one {type(saved).__name__}, not a state dict")
     arrays = only_arrays(unwrap(_flatten(unwrap(saved))))
     if not arrays:
         raise files.fault(path, "holds no arrays; save the state dict itself")
     return arrays, record
+
+
+def _of_list(saved: Any) -> Any:
+    """Returns the weights of [state dict, optimiser, epoch, step, averages …].
+
+    So score_sde and what derives from it save. Averages, the last item if it has the
+    names of weights, take their place, as in the loaders of that code.
+    """
+    if not isinstance(saved, (list, tuple)) or not saved:
+        return saved
+    first, last = saved[0], saved[-1]
+    if not isinstance(first, Mapping):
+        return saved
+    first = {str(key).removeprefix("module."): value for key, value in first.items()}
+    if not isinstance(last, Mapping):
+        return first
+    last = {str(key).removeprefix("module."): value for key, value in last.items()}
+    return first | last if last.keys() <= first.keys() else first
 
 
 def unwrap(saved: Mapping[str, Any]) -> Mapping[str, Any]:

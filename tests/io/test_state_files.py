@@ -136,3 +136,24 @@ def test_damaged_files_are_one_line_that_names_them(tmp_path):
                 assert name in str(error)
                 assert "\n" not in str(error)
                 assert len(str(error)) < 700
+
+
+def test_reads_lists_of_weights_optimiser_numbers_and_averages(tmp_path):
+    weights = {"module.a": np.ones(2), "module.b": np.zeros(3)}
+    averages = {"a": np.full(2, 5.0)}
+    optimiser = {"state": {"0": np.ones(7)}}
+    lists = {
+        "plain": ([weights, optimiser, 3, 40], 1.0),
+        "averaged": ([weights, optimiser, 3, 40, averages], 5.0),
+        "other_table_last": ([weights, optimiser], 1.0),
+    }
+    for name, (saved, value) in lists.items():
+        path = tmp_path / f"{name}.pkl"
+        path.write_bytes(pickle.dumps(saved))
+        arrays, _ = state_files.read(path)
+        assert arrays.keys() == {"a", "b"}
+        np.testing.assert_array_equal(arrays["a"], np.full(2, value))
+    path = tmp_path / "numbers.pkl"
+    path.write_bytes(pickle.dumps([1, 2]))
+    with pytest.raises(ValueError, match="not a state dict"):
+        state_files.read(path)
