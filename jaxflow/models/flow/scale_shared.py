@@ -228,10 +228,10 @@ class Model(nnx.Module):
         for _ in range(self.config.levels - 1):
             images.append(ops.avg_pool(images[-1], 2, strides=2))
         flows: list[jax.Array] = []
-        flow = hidden = x = None
+        flow = hidden = x = jnp.zeros(())
         for level in reversed(images):
             x1, x2 = jnp.split(self.encoder(level), 2)
-            if flow is None or hidden is None:
+            if not flows:
                 flow = jnp.zeros((*x1.shape[:-1], 2), jnp.float32)
                 hidden = jnp.zeros((*x1.shape[:-1], self.config.hidden), x1.dtype)
             else:
