@@ -218,7 +218,10 @@ def test_what_cannot_be_trained_is_refused_at_the_door(tmp_path):
     with pytest.warns(UserWarning, match="cannot be resumed"):
         train.fit(step, state, plain, steps=1, workdir=tmp_path, progress=False)
     _, step, state = setup()
-    with pytest.raises(ValueError, match="cannot return to where the checkpoint"):
+    with (
+        pytest.warns(UserWarning, match="cannot be resumed"),
+        pytest.raises(ValueError, match="cannot return to where the checkpoint"),
+    ):
         train.fit(step, state, plain, steps=2, workdir=tmp_path, progress=False)
 
 
