@@ -68,7 +68,8 @@ def generate(
     """Generates the frames of a video that are not given.
 
     A video longer than `model.config.num_frames` is generated in stages, each of which
-    is compiled once. The same seed gives the same video on the same machine.
+    is compiled once; a network that makes one frame after the other, such as RVD, runs
+    over the video once. The same seed gives the same video on the same machine.
 
     Args:
         model: A network of task "generation".
@@ -104,22 +105,27 @@ def generate(
     settings = _settings(model, settings, bool(mask.any()))
     process = _process(model, process)
     network: Any = model
-    most = min(getattr(network.config, "num_frames", len(video)), len(video))
-    stages = _stages(network, mask, task, scheme, most)
     if condition is not None:
         condition = _condition(network, np.asarray(condition))
-    sample = clip_sampler(model, settings, process=process)
     scaled = 2 * np.asarray(_unit(video), np.float32) - 1
     scaled[~mask] = 0
-    made = long_video.fill(
-        jax.random.key(seed),
-        functools.partial(sample, condition=condition),
-        scaled[None],
-        stages,
-        most=most,
-        pads="latent" in network.takes,
-        progress=progress,
-    )[0]
+    key = jax.random.key(seed)
+    if _extends(model):
+        given = _check_extends(mask, scheme, condition)
+        made = _extended(key, model, settings, process, scaled[None], given)[0]
+    else:
+        most = min(getattr(network.config, "num_frames", len(video)), len(video))
+        stages = _stages(network, mask, task, scheme, most)
+        sample = clip_sampler(model, settings, process=process)
+        made = long_video.fill(
+            key,
+            functools.partial(sample, condition=condition),
+            scaled[None],
+            stages,
+            most=most,
+            pads="latent" in network.takes,
+            progress=progress,
+        )[0]
     fresh = np.clip((made + 1) / 2, 0, 1)
     if not np.isfinite(fresh).all():
         raise ValueError(
@@ -138,6 +144,8 @@ def default_settings(model: Any, *, conditional: bool) -> Settings:
         model: A network of task "generation".
         conditional: Whether any frames are observed.
     """
+    if _extends(model):
+        return Settings(sampler="ddpm")
     if conditional and "observed" not in model.takes:
         return Settings(conditioning="reconstruction")
     return Settings()
@@ -222,15 +230,68 @@ def _sample(
             denoise, clean, observed, weight=settings.weight
         )
     denoise = guidance.thresholded(denoise, parameterisations.clip)
-    update = (
-        functools.partial(samplers.ddim, eta=settings.noise)
-        if settings.sampler == "ddim"
-        else functools.partial(samplers.ddpm, gamma=settings.noise)
-    )
     first, rest = jax.random.split(key)
     start = jax.random.normal(first, clean.shape, clean.dtype)
     steps = processes.sampling_steps(process, settings.steps)
+    update = _update(settings)
     return samplers.sample(rest, denoise, start, steps, update=update, before=before)
+
+
+def _update(settings: Settings) -> samplers.Update:
+    """Returns a step of the sampler."""
+    if settings.sampler == "ddim":
+        return functools.partial(samplers.ddim, eta=settings.noise)
+    return functools.partial(samplers.ddpm, gamma=settings.noise)
+
+
+def _extends(model: Any) -> bool:
+    """Tells whether a network makes each frame from those before it."""
+    return hasattr(model, "extend")
+
+
+def _check_extends(mask: np.ndarray, scheme: Any, condition: Any) -> int:
+    """Returns the number of given frames, for a network that extends videos."""
+    given = int(mask.sum())
+    if not given or not mask[:given].all():
+        raise ValueError(
+            "this network makes each frame from those before it: give the first frames "
+            "of the video, and `observed` 'future'"
+        )
+    if scheme not in (None, "autoreg"):
+        raise ValueError(
+            f"`scheme` {scheme!r} needs a network that is told the numbers of frames; "
+            "this one takes 'autoreg'"
+        )
+    if condition is not None:
+        raise ValueError("this network takes no `condition`; leave it None")
+    return given
+
+
+def _extended(
+    key: jax.Array,
+    model: nnx.Module,
+    settings: Settings,
+    process: processes.Process,
+    clips: np.ndarray,
+    given: int,
+) -> np.ndarray:
+    """Fills clips, (B, T, H, W, C) in [-1, 1], after their given frames."""
+    model = nnx.merge(*nnx.split(model), copy=True)
+    model.eval()
+    graph, state = nnx.split(model)
+    count = clips.shape[1] - given
+    first = clips[:, :given]
+    made = _extension(graph, settings, process, count, state, key, first)
+    return np.concatenate([first, np.asarray(made)], axis=1)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _extension(graph, settings, process, count, state, key, frames):
+    """Makes frames after those given: a pure function of weights and arrays."""
+    model: Any = nnx.merge(graph, state)
+    steps = processes.sampling_steps(process, settings.steps)
+    update = _update(settings)
+    return model.extend(key, frames, count=count, steps=steps, update=update)
 
 
 def _given(model: Any, frames, observed, length, size):
@@ -317,6 +378,12 @@ def _settings(model: Any, settings: Settings | None, conditional: bool) -> Setti
         settings = default_settings(model, conditional=conditional)
     _checks.one_of("settings.sampler", settings.sampler, SAMPLERS)
     _checks.one_of("settings.conditioning", settings.conditioning, CONDITIONINGS)
+    if _extends(model) and settings.conditioning != "network":
+        raise ValueError(
+            "this network follows the frames before by itself: use the conditioning "
+            "'network'"
+        )
+    trained = trained or _extends(model)
     if conditional and settings.conditioning == "network" and not trained:
         raise ValueError(
             "this network takes no observed frames: use the conditioning "

@@ -42,7 +42,7 @@ def add_command(commands) -> None:
         "scheme": "how a video longer than the model takes is made (default: "
         "hierarchy-2)",
         "steps": "steps of the sampler (default: %(default)s)",
-        "sampler": "(default: %(default)s)",
+        "sampler": "(default: ddim; ddpm if the network makes frame after frame)",
         "noise": "0 to 1: eta of ddim, gamma of ddpm (default: %(default)s)",
         "conditioning": "how frames are followed (default: by the network if it was "
         "trained to, else reconstruction)",
@@ -65,7 +65,7 @@ def add_command(commands) -> None:
     schemes = ("autoreg", "long-range", "hierarchy-2", "hierarchy-3")
     add("--scheme", choices=schemes, help=helps["scheme"])
     add("--steps", type=common.whole, default=50, metavar="N", help=helps["steps"])
-    add("--sampler", choices=("ddim", "ddpm"), default="ddim", help=helps["sampler"])
+    add("--sampler", choices=("ddim", "ddpm"), help=helps["sampler"])
     add("--noise", type=float, default=0.0, metavar="X", help=helps["noise"])
     ways = ("network", "replacement", "reconstruction")
     add("--conditioning", choices=ways, help=helps["conditioning"])
@@ -109,7 +109,10 @@ def run(args: argparse.Namespace) -> None:
         length = getattr(model.config, "num_frames", None)
     settings = generation.default_settings(model, conditional=frames is not None)
     settings = settings._replace(
-        steps=args.steps, sampler=args.sampler, noise=args.noise, scale=args.guidance
+        steps=args.steps,
+        sampler=args.sampler or settings.sampler,
+        noise=args.noise,
+        scale=args.guidance,
     )
     if args.conditioning:
         settings = settings._replace(conditioning=args.conditioning)

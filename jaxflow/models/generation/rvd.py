@@ -421,8 +421,7 @@ class Model(nnx.Module):
         if clean is None:
             raise ValueError(
                 "`clean` must be the clip, whose frames are predicted each from those "
-                "before; got None: to make frames, call "
-                "jaxflow.models.generation.rvd.sample"
+                "before; got None: to make frames, call jaxflow.generate"
             )
         means, states = self.watch(clean.astype(noisy.dtype))
         # What is known before frame t was seen up to frame t - 1.
@@ -491,6 +490,18 @@ class Model(nnx.Module):
         _, seen = lax.scan(look, memory, jnp.moveaxis(clean, 1, 0))
         return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), seen)
 
+    def extend(
+        self,
+        key: jax.Array,
+        frames: jax.Array,
+        *,
+        count: int,
+        steps: schedules.Steps,
+        update: samplers.Update,
+    ) -> jax.Array:
+        """Makes the next frames of videos; see `sample`."""
+        return sample(key, self, frames, count=count, steps=steps, update=update)
+
 
 def sample(
     key: jax.Array,
@@ -499,9 +510,10 @@ def sample(
     *,
     count: int,
     steps: schedules.Steps | None = None,
+    update: samplers.Update = samplers.ddpm,
     draws: jax.Array | None = None,
 ) -> jax.Array:
-    """Makes the next frames of videos, each by a whole run of the ancestral sampler.
+    """Makes the next frames of videos, each by a whole run of a sampler.
 
     A residual is clipped to +-2 in every step, and a frame to +-1 before it is looked
     at. A pure function of its arrays, to be compiled by the caller.
@@ -513,6 +525,7 @@ def sample(
         count: Number of frames to make.
         steps: Of the sampler, from `process.sampling_steps`; None is all of the
             network's process.
+        update: A step of the sampler; the authors' is the ancestral one.
         draws: Noise in place of the key's, (count, 1 + steps, B, H, W, channels): to
             start with, and that of each step.
 
@@ -553,6 +566,7 @@ def sample(
             parameterisations.denoiser(predict, "noise", threshold=limit),
             start,
             steps,
+            update=update,
             draws=None if noise is None else noise[1:],
         )
         frame = mean + residual
