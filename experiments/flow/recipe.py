@@ -312,9 +312,9 @@ def sources_of(options: Options, stage: Stage) -> list[Sequence]:
         if not equals:
             raise ValueError(f"`data` must be given as LAYOUT=FOLDER; got {item!r}")
         if layout == "chairs":
-            from jaxflow.data import flying_chairs
+            from jaxflow.data.builders import flying_chairs
 
-            builder = flying_chairs.prepare(folder, options.prepared)
+            builder = flying_chairs.FlyingChairs.prepare(folder, options.prepared)
             source = builder.as_data_source("train")
         else:
             source = folders.Folder(layout, folder)

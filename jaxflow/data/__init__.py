@@ -11,7 +11,6 @@ _SUBMODULES = (
     "builders",
     "clips",
     "draws",
-    "flying_chairs",
     "folders",
     "list_rows",
     "lists",

@@ -98,6 +98,9 @@ def load(pair: Pair) -> Sample:
     flow, valid = io.read_flow(pair.flow)
     if pair.invalid is not None:
         valid &= io.read_image(pair.invalid)[..., 0] == 0
+    if pair.flow.suffix == ".flo5":
+        # Spring's flow has two rows and columns to one of the frames.
+        flow, valid = flow[::2, ::2], valid[::2, ::2]
     if not frame1.shape[:2] == frame2.shape[:2] == flow.shape[:2]:
         raise ValueError(
             f"{pair.flow}: is {flow.shape[:2]}; its frames are {frame1.shape[:2]} and "
@@ -295,6 +298,26 @@ def _middlebury(root: pathlib.Path, split: str) -> Iterator[Pair]:
         yield Pair(frames / "frame10.png", frames / "frame11.png", flow)
 
 
+def _chairs_sdhom(root: pathlib.Path, split: str) -> Iterator[Pair]:
+    """ChairsSDHom: data/train/t0/00000.png, t1/00000.png, flow/00000.pfm."""
+    _checks.one_of("split", split, ("train", "test"))
+    folder = (root / "data" if (root / "data").is_dir() else root) / split
+    for flow in sorted((folder / "flow").glob("[!.]*.pfm")):
+        name = f"{flow.stem}.png"
+        yield Pair(folder / "t0" / name, folder / "t1" / name, flow)
+
+
+def _spring(root: pathlib.Path, split: str) -> Iterator[Pair]:
+    """Spring: train/0001/frame_left/frame_left_0001.png, flow_FW_left/ alike, .flo5."""
+    _checks.one_of("split", split, ("train",))
+    for flow in sorted((root / "train").glob("[!.]*/flow_*_*/flow_*_*_*.flo5")):
+        _, direction, camera, number = flow.stem.split("_")
+        frames = flow.parent.parent / f"frame_{camera}"
+        ends = int(number), int(number) + (1 if direction == "FW" else -1)
+        frame1, frame2 = (frames / f"{frames.name}_{n:04d}.png" for n in ends)
+        yield Pair(frame1, frame2, flow)
+
+
 LAYOUTS: dict[str, Callable[[pathlib.Path, str], Iterator[Pair]]] = {
     "chairs": _chairs,
     "things_clean": _things("clean"),
@@ -305,5 +328,7 @@ LAYOUTS: dict[str, Callable[[pathlib.Path, str], Iterator[Pair]]] = {
     "kitti2015": _kitti("image_2"),
     "hd1k": _hd1k,
     "middlebury": _middlebury,
+    "chairs_sdhom": _chairs_sdhom,
+    "spring": _spring,
 }
 """Layout of a data set by its name: (root, split) -> its pairs."""

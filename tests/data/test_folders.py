@@ -62,6 +62,11 @@ TREES = {
             f"other-gt-flow/{s}/flow10.flo",
         )
     ],
+    "chairs_sdhom": [
+        f"data/train/{part}"
+        for i in (0, 1)
+        for part in (f"t0/0000{i}.png", f"t1/0000{i}.png", f"flow/0000{i}.pfm")
+    ],
 }
 FIRST = {
     "chairs": ("data/00001_img1.ppm", "data/00001_img2.ppm", "data/00001_flow.flo"),
@@ -89,6 +94,11 @@ FIRST = {
         "other-data/Urban2/frame10.png",
         "other-data/Urban2/frame11.png",
         "other-gt-flow/Urban2/flow10.flo",
+    ),
+    "chairs_sdhom": (
+        "data/train/t0/00000.png",
+        "data/train/t1/00000.png",
+        "data/train/flow/00000.pfm",
     ),
 }
 COUNT = {"sintel_final": 4}

@@ -563,7 +563,7 @@ def test_robust_loss_of_fine_tuning_is_eq_4(load):
 def chairs(monkeypatch):
     """Four pairs in place of FlyingChairs."""
     pytest.importorskip("grain")
-    flying_chairs = pytest.importorskip("jaxflow.data.flying_chairs")
+    flying_chairs = pytest.importorskip("jaxflow.data.builders.flying_chairs")
     rng = np.random.default_rng(0)
     pairs = [
         {
@@ -579,7 +579,8 @@ def chairs(monkeypatch):
             assert split == "train"
             return pairs
 
-    monkeypatch.setattr(flying_chairs, "prepare", lambda folder, made: Builder())
+    builder = flying_chairs.FlyingChairs
+    monkeypatch.setattr(builder, "prepare", lambda folder, made: Builder())
     return pairs
 
 

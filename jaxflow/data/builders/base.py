@@ -38,6 +38,7 @@ class FlowBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         LAYOUTS: Layout in `jaxflow.data.folders.LAYOUTS` of each config.
         SPLITS: Split in that layout of each split here.
         MASKS: Names of further masks, each (H, W) bool.
+        BACKWARD: Whether elements have ``flow_backward``, from frame 2 to frame 1.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -45,6 +46,7 @@ class FlowBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     LAYOUTS: ClassVar[dict[str, str]] = {}
     SPLITS: ClassVar[dict[str, str]] = {"train": "train"}
     MASKS: ClassVar[tuple[str, ...]] = ()
+    BACKWARD: ClassVar[bool] = False
     HOMEPAGE: ClassVar[str] = ""
     CITATION: ClassVar[str] = ""
 
@@ -77,13 +79,17 @@ class FlowBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         )
         if not builder.data_path.exists():
             # Before TFDS makes folders of its own.
-            builder.list_splits(pathlib.Path(folder))
+            builder.list_splits(builder.root(pathlib.Path(folder)))
             builder.download_and_prepare(
                 download_config=tfds.download.DownloadConfig(
                     manual_dir=os.fspath(folder)
                 )
             )
         return builder
+
+    def root(self, folder: pathlib.Path) -> pathlib.Path:
+        """Returns the folder that the layout begins in: the one given, or one in it."""
+        return folder
 
     def list_splits(self, root: pathlib.Path) -> dict[str, list[folders.Pair]]:
         """Lists the pairs of all splits.
@@ -103,13 +109,25 @@ class FlowBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def faults(self, root: pathlib.Path, pairs: list[folders.Pair]) -> list[str]:
         """Says what else is wrong with the tree, a line a fault."""
+        further = [path for pair in pairs for path in self.further(root, pair)]
         lacking = [
             f"missing: {path.relative_to(root)}"
-            for pair in pairs
-            for path in self.masks(root, pair).values()
+            for path in further
             if not path.is_file()
         ]
-        return lacking + unused(root, pairs)
+        return lacking + unused(root, pairs, further)
+
+    def further(self, root: pathlib.Path, pair: folders.Pair) -> list[pathlib.Path]:
+        """Returns the files of a pair beside its frames and flow."""
+        masks = list(self.masks(root, pair).values())
+        return [*masks, self.backward(root, pair)] if self.BACKWARD else masks
+
+    def backward(self, root: pathlib.Path, pair: folders.Pair) -> pathlib.Path:
+        """Returns the file of the flow from frame 2 to frame 1, of `BACKWARD`."""
+        raise NotImplementedError
+
+    def check(self, pair: folders.Pair, sample: folders.Sample) -> None:
+        """Raises ValueError if a pair cannot be of this data set."""
 
     def masks(self, root: pathlib.Path, pair: folders.Pair) -> dict[str, pathlib.Path]:
         """Returns the files of `MASKS`."""
@@ -129,6 +147,8 @@ class FlowBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             ),
             "id": tfds.features.Text(),
         }
+        if self.BACKWARD:
+            features["flow_backward"] = features["flow"]
         for name in ("valid", *self.MASKS):
             features[name] = tfds.features.Tensor(
                 shape=(None, None), dtype=np.bool_, encoding="bytes"
@@ -142,13 +162,18 @@ class FlowBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager):
-        root = pathlib.Path(os.fspath(dl_manager.manual_dir))
+        root = self.root(pathlib.Path(os.fspath(dl_manager.manual_dir)))
         splits = self.list_splits(root)
         damaged: list[str] = []
-        last = list(splits)[-1]
+        names = list(splits)
         return {
-            name: self._generate_examples(root, pairs, damaged, name == last)
-            for name, pairs in splits.items()
+            name: self._generate_examples(
+                root,
+                pairs,
+                damaged,
+                [pair for later in names[place + 1 :] for pair in splits[later]],
+            )
+            for place, (name, pairs) in enumerate(splits.items())
         }
 
     def _generate_examples(
@@ -156,29 +181,41 @@ class FlowBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         root: pathlib.Path,
         pairs: list[folders.Pair],
         damaged: list[str],
-        last: bool,
+        following: list[folders.Pair],
     ) -> Iterator[tuple[str, dict]]:
         """Reads pairs, and after the last split reports all that are damaged."""
         read = 0
-        for pair in pairs:
-            try:
-                example = self._example(root, pair)
-            except ValueError as error:
-                damaged.append(f"damaged: {error}")
-                continue
+        for example in self._examples(root, pairs, damaged):
             read += 1
             yield example["id"], example
-        if last or not read:
+        if not read:  # TFDS ends at an empty split, before it reads the others.
+            for _ in self._examples(root, following, damaged):
+                pass
+        if not (read and following):
             raise_report(root, damaged)
+
+    def _examples(self, root, pairs, damaged: list[str]) -> Iterator[dict]:
+        """Reads what can be read of some pairs, and adds what cannot to `damaged`."""
+        for pair in pairs:
+            try:
+                yield self._example(root, pair)
+            except ValueError as error:
+                damaged.append(f"damaged: {error}")
 
     def _example(self, root: pathlib.Path, pair: folders.Pair) -> dict:
         sample = folders.load(pair)
+        self.check(pair, sample)
         size = sample.flow.shape[:2]
         masks = {}
         for name, path in self.masks(root, pair).items():
             masks[name] = self.read_mask(path)
             if masks[name].shape != size:
                 raise files.fault(path, f"is {masks[name].shape}; its flow is {size}")
+        if self.BACKWARD:
+            path = self.backward(root, pair)
+            masks["flow_backward"], known = jaxflow.io.read_flow(path)
+            if known.shape != size or not known.all():
+                raise files.fault(path, f"is no dense flow of {size}, its flow's size")
         return {
             "image1": as_png(pair.frame1, sample.frame1),
             "image2": as_png(pair.frame2, sample.frame2),
@@ -224,10 +261,15 @@ def missing(root: pathlib.Path, pairs: Iterable[folders.Pair]) -> list[str]:
     return [f"missing: {p.relative_to(root)}" for p in paths if not p.is_file()]
 
 
-def unused(root: pathlib.Path, pairs: Iterable[folders.Pair]) -> list[str]:
+def unused(
+    root: pathlib.Path,
+    pairs: Iterable[folders.Pair],
+    further: Iterable[pathlib.Path] = (),
+) -> list[str]:
     """Says which files beside frames and flow belong to no pair; hidden ones may."""
     used = {path for pair in pairs for path in pair[:3]}
     beside = {path.parent for path in used}
+    used |= set(further)
     return [
         f"extra: {path.relative_to(root)}"
         for folder in sorted(beside)
