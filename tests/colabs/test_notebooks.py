@@ -13,6 +13,11 @@ NOTEBOOKS = {
         None,
         ["quickstart_model", "runs"],
     ),
+    "generate_video": (
+        ["future given frames kept: True", "numbers shuffled:"],
+        10,  # a clip, four tasks, three long videos, two encodings
+        ["runs", "shapes.safetensors"],
+    ),
     "recognition": (
         ["accuracy on new clips", "the same bit for bit: True"],
         2,  # the clips, and the frames above where the class is seen
