@@ -9,7 +9,8 @@ distribution. A run that was stopped goes on where it was. The average of the we
 tested on 64 clips that no training draws, beside copying the nearest given frame and
 blending the two nearest: PSNR in decibels of one sample, of the best of four and of the
 mean of four; and the same with shuffled frame numbers. `--long` compares schedules for
-a longer video, frame by frame. Results are JSON lines in the folder of the run.
+a longer video, frame by frame. `--pictures` trains on single frames first, `--joint` on
+both at once. Results are JSON lines in the folder of the run.
 
     a step, batch 16: 0.54 s of one core's time, 0.33 s on 2 cores
     results: not run to its end yet
@@ -20,7 +21,7 @@ import functools
 import json
 import pathlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import jax
@@ -56,6 +57,10 @@ class Args:
         encoding: What the network knows of the frames' numbers.
         width: Channels of its first convolution; None is the network's.
         start: Weights to begin with.
+        pictures: Steps of training on single frames, without attention along frames,
+            before the training on clips begins with these weights.
+        joint: Weight of the loss of single frames in training on clips; 0 leaves them
+            out.
         clips: Clips that are tested.
         sampling_steps: Steps of the sampler in the test.
         long: Frames of a video to compare schedules on; 0 is no comparison.
@@ -73,6 +78,8 @@ class Args:
     encoding: Literal["relative", "absolute", "none"] = "relative"
     width: int | None = None
     start: pathlib.Path | None = None
+    pictures: int = 0
+    joint: float = 0.0
     clips: int = 64
     sampling_steps: int = 25
     long: int = 0
@@ -84,8 +91,11 @@ def main(args: Args) -> None:
     """Trains and tests."""
     args.workdir.mkdir(parents=True, exist_ok=True)
     model = build(args)
+    if args.pictures:
+        start_from_pictures(model, args)
     if args.steps:
         fit(model, args)
+        convert.save_weights(model, args.workdir / "weights.safetensors")
     began = time.perf_counter()
     rows = test(model, args, args.clips)
     rows["seconds_of_test"] = time.perf_counter() - began
@@ -94,10 +104,10 @@ def main(args: Args) -> None:
         report(args, compare_schedules(model, args))
 
 
-def build(args: Args) -> Any:
+def build(args: Args, **overrides: Any) -> Any:
     """Returns the network, of the size and channels of the clips."""
     own = moving_shapes.KINDS[args.kind]
-    overrides: dict[str, Any] = {"time_encoding": args.encoding}
+    overrides |= {"time_encoding": args.encoding}
     overrides |= {"channels": 1, "image_size": own.size[0]}
     if args.width is not None:
         overrides["model_channels"] = args.width
@@ -106,7 +116,51 @@ def build(args: Args) -> Any:
     return convert.load_model(args.model, args.start, **overrides)
 
 
-def fit(model: Any, args: Args) -> None:
+def start_from_pictures(model: Any, args: Args) -> None:
+    """Trains a network of pictures, and gives its weights to one of videos.
+
+    What attends along frames begins fresh, and then changes nothing: the network of
+    videos is at first exactly the one of pictures, applied to every frame.
+    """
+    workdir = args.workdir / "pictures"
+    network = build(args, attend_frames=False)
+    alone = dataclasses.replace(args, workdir=workdir, steps=args.pictures)
+    fit(network, alone, batches_of=picture_batch)
+    nnx.update(model, nnx.state(network, nnx.Param))
+
+
+def clip_batch(key: jax.Array, model: Any, args: Args) -> training.Batch:
+    """Draws clips, masks and noise."""
+    first, second = jax.random.split(key)
+    return training.batch(
+        second, videos(first, model, args), model.process, most=model.config.num_frames
+    )
+
+
+def picture_batch(key: jax.Array, model: Any, args: Args) -> training.Batch:
+    """Draws single frames and noise, as many as there are clips."""
+    first, second = jax.random.split(key)
+    frames = training.pictures(videos(first, model, args, frames=1))
+    return training.batch(second, frames, model.process, most=1)
+
+
+def joint_batch(key: jax.Array, model: Any, args: Args) -> training.Joint:
+    """Draws both."""
+    first, second = jax.random.split(key)
+    return training.Joint(
+        clip_batch(first, model, args), picture_batch(second, model, args)
+    )
+
+
+def videos(key: jax.Array, model: Any, args: Args, frames: int = 0) -> jax.Array:
+    """Draws a batch of clips of so many frames; 0 is as many as the network's."""
+    frames = frames or model.config.num_frames
+    return moving_shapes.clip_batch(
+        key, kind=args.kind, batch_size=args.batch_size, frames=frames
+    )
+
+
+def fit(model: Any, args: Args, batches_of: Callable[..., Any] | None = None) -> None:
     """Trains a network, and gives it the average of its weights."""
     optimiser = averaging.averaged(
         optax.chain(
@@ -115,27 +169,16 @@ def fit(model: Any, args: Args) -> None:
         ),
         decay=args.decay,
     )
-    frames = model.config.num_frames
-    clips = functools.partial(
-        moving_shapes.clip_batch, kind=args.kind, batch_size=args.batch_size
-    )
-
-    def draw(key: jax.Array) -> training.Batch:
-        first, second = jax.random.split(key)
-        videos = clips(first, frames=frames)
-        return training.batch(second, videos, model.process, most=frames)
-
-    def averaged(state: train.TrainState) -> train.TrainState:
-        return state._replace(params=averaging.average_of(state.opt_state))
-
-    def evaluate(state: train.TrainState) -> Mapping[str, float]:
-        copied = nnx.merge(*nnx.split(model), copy=True)
-        found = test(train.finish(copied, averaged(state)), args, 16, tasks=("future",))
-        return {f"future_{name}": value for name, value in found["future"].items()}
-
+    loss, evaluate = training.loss, None
+    if batches_of is None:
+        batches_of, evaluate = clip_batch, functools.partial(judge, model, args)
+        if args.joint:
+            batches_of = joint_batch
+            loss = functools.partial(training.joint_loss, weight=args.joint)
+    draw = functools.partial(batches_of, model=model, args=args)
     # One device: a batch of 16 need not divide over more.
     mesh = train.data_mesh(jax.devices()[:1])
-    step = train.make_step(model, training.loss, optimiser, draw=draw, mesh=mesh)
+    step = train.make_step(model, loss, optimiser, draw=draw, mesh=mesh)
     state = train.fit(
         step,
         train.init(model, optimiser, seed=args.seed),
@@ -146,7 +189,18 @@ def fit(model: Any, args: Args) -> None:
         evaluate=evaluate,
     )
     train.finish(model, averaged(state))
-    convert.save_weights(model, args.workdir / "weights.safetensors")
+
+
+def averaged(state: train.TrainState) -> train.TrainState:
+    """Returns the state with the average of the weights in the place of the weights."""
+    return state._replace(params=averaging.average_of(state.opt_state))
+
+
+def judge(model: Any, args: Args, state: train.TrainState) -> Mapping[str, float]:
+    """Tests the future on a few clips during training."""
+    copied = nnx.merge(*nnx.split(model), copy=True)
+    found = test(train.finish(copied, averaged(state)), args, 16, tasks=("future",))
+    return {f"future_{name}": value for name, value in found["future"].items()}
 
 
 def test(
@@ -154,7 +208,7 @@ def test(
 ) -> dict[str, Any]:
     """Returns a row of decibels for each task, over the frames that are generated."""
     frames = model.config.num_frames
-    videos = np.asarray(held_out(args, count, frames))
+    clips = np.asarray(held_out(args, count, frames))
     settings = generation.Settings(steps=args.sampling_steps)
     sample = generation.clip_sampler(model, settings, process=model.process)
     numbers = np.arange(frames)
@@ -163,13 +217,13 @@ def test(
     rows: dict[str, Any] = {}
     for task in tasks:
         given = masks.task(task, frames, given=TASKS[task])
-        made = draw_samples(sample, videos, given, numbers, args.seed)
-        wrong = draw_samples(sample, videos, given, shuffled, args.seed)
+        made = draw_samples(sample, clips, given, numbers, args.seed)
+        wrong = draw_samples(sample, clips, given, shuffled, args.seed)
         rows[task] = {
-            **scores(made, videos, given),
-            "shuffled": scores(wrong, videos, given)["of_mean"],
-            "copy": decibels(quality.copy_nearest(videos, given), videos, given),
-            "blend": decibels(quality.linear_blend(videos, given), videos, given),
+            **scores(made, clips, given),
+            "shuffled": scores(wrong, clips, given)["of_mean"],
+            "copy": decibels(quality.copy_nearest(clips, given), clips, given),
+            "blend": decibels(quality.linear_blend(clips, given), clips, given),
         }
     return rows
 

@@ -1,7 +1,10 @@
 """Training of a diffusion network: masks and noise for a batch, and its loss.
 
-draw = lambda key: training.batch(key, videos(key), model.process, most=8)
-step = train.make_step(model, training.loss, optimiser, draw=draw)
+    draw = lambda key: training.batch(key, videos(key), model.process, most=8)
+    step = train.make_step(model, training.loss, optimiser, draw=draw)
+
+Pictures are clips of one frame, along which there is nothing to attend to: a network
+learns from both at once by `joint_loss`, or first from pictures and then from videos.
 """
 
 from typing import Any, NamedTuple
@@ -77,3 +80,37 @@ def loss(model: Any, batch: Batch) -> jax.Array:
         frames=batch.selection.latent,
         average="counted",
     ).mean()
+
+
+class Joint(NamedTuple):
+    """Videos and pictures that a network is trained on in one step.
+
+    Attributes:
+        videos: From `batch`.
+        pictures: The same, of clips of one frame; see `pictures`.
+    """
+
+    videos: Batch
+    pictures: Batch
+
+
+def pictures(videos: jax.Array) -> jax.Array:
+    """Returns the frames of videos as clips of one: (B, T, ...) to (B T, 1, ...)."""
+    return videos.reshape(-1, 1, *videos.shape[2:])
+
+
+def joint_loss(model: Any, batch: Joint, *, weight: float = 1.0) -> jax.Array:
+    """Returns the loss of videos, and that of pictures times a weight.
+
+    As in "Video Diffusion Models" (Ho et al., 2022, Sec. 3), whose pictures do not see
+    each other; here they are clips of their own.
+
+    Args:
+        model: A network that takes clips of any length.
+        batch: Videos and pictures; their numbers need not be equal.
+        weight: Of the pictures' loss.
+
+    Returns:
+        A number, for `train.make_step`.
+    """
+    return loss(model, batch.videos) + weight * loss(model, batch.pictures)

@@ -41,3 +41,35 @@ def test_the_loss_is_that_of_latent_frames(wrong):
     batch = training.batch(jax.random.key(0), videos, PROCESS, most=5)
     found = training.loss(Perfect(batch, wrong), batch)
     np.testing.assert_allclose(found, wrong**2, atol=1e-6)
+
+
+def test_pictures_are_clips_of_one_frame_all_of_which_counts():
+    videos = jax.random.normal(jax.random.key(1), (2, 3, 2, 2, 1))
+    frames = training.pictures(videos)
+    np.testing.assert_array_equal(frames[4, 0], videos[1, 1])
+    found = training.batch(jax.random.key(0), frames, PROCESS, most=1)
+    assert found.clean.shape == (6, 1, 2, 2, 1)
+    np.testing.assert_array_equal(found.selection.latent, 1)
+    np.testing.assert_array_equal(found.selection.observed, 0)
+
+
+def test_the_joint_loss_weighs_clips_and_pictures():
+    videos = jax.random.normal(jax.random.key(1), (2, 3, 2, 2, 1))
+    clips = training.batch(jax.random.key(0), videos, PROCESS, most=3)
+    pictures = training.pictures(videos)
+    pictures = training.batch(jax.random.key(1), pictures, PROCESS, most=1)
+
+    class Zero:
+        takes = ()
+
+        def __call__(self, noisy, time):
+            return jnp.zeros_like(noisy)
+
+    counted = clips.selection.latent[..., None, None, None] * jnp.ones((2, 2, 1))
+    of_clips = [
+        np.average(np.square(target), weights=weight)
+        for target, weight in zip(clips.noised.target, counted, strict=True)
+    ]
+    of_pictures = np.mean(np.square(pictures.noised.target))
+    found = training.joint_loss(Zero(), training.Joint(clips, pictures), weight=0.5)
+    np.testing.assert_allclose(found, np.mean(of_clips) + 0.5 * of_pictures, rtol=1e-5)

@@ -84,3 +84,26 @@ def test_a_run_goes_on_where_it_was_and_tests_itself(recipe, tmp_path):
     )
     for key, value in first.items():
         np.testing.assert_array_equal(value, second[key], err_msg=key)
+
+
+def test_a_network_of_videos_starts_as_one_of_pictures(recipe, tmp_path, monkeypatch):
+    numbers = {"steps": 0, "batch_size": 2, "clips": 2, "sampling_steps": 2}
+    numbers |= {"pictures": 3, "save_every": 10, "rate": 1e-3}
+    args = recipe.Args(workdir=tmp_path / "one", **numbers)
+    model = recipe.build(args)
+    recipe.start_from_pictures(model, args)
+    pictures = recipe.build(args, attend_frames=False)
+    again = recipe.dataclasses.replace(args, workdir=args.workdir / "pictures", steps=3)
+    recipe.fit(pictures, again, batches_of=recipe.picture_batch)
+    clip = jax.random.normal(jax.random.key(0), (2, 5, 16, 16, 1))
+    time = jax.numpy.full(2, 500.0)
+    alone = pictures(clip.reshape(10, 1, 16, 16, 1), jax.numpy.full(10, 500.0))
+    together = model(clip, time)
+    assert np.abs(together).max() > 0
+    np.testing.assert_allclose(together.reshape(alone.shape), alone, atol=1e-5)
+
+
+def test_clips_and_frames_train_together(recipe, tmp_path):
+    numbers = {"steps": 1, "batch_size": 2, "clips": 2, "sampling_steps": 2}
+    recipe.main(recipe.Args(workdir=tmp_path, joint=0.5, **numbers))
+    assert (tmp_path / "weights.safetensors").exists()
