@@ -1,27 +1,30 @@
 """Checkpoints: of a model, and of a whole training run.
 
 On disk there are only nested dictionaries of arrays, written by Orbax, and beside them
-a JSON file with the shape and type of every array and one SHA-256 of their contents:
-readable without this library, and a flipped bit does not go unnoticed. A training run
-keeps its newest two checkpoints and its best one.
+a JSON file with the shape, type and checksum of every array: readable without this
+library, and a flipped bit does not go unnoticed. Each process writes and reads the
+parts of arrays that it holds. A training run keeps its newest two checkpoints and its
+best one.
 """
 
+import contextlib
+import json
+import math
 import os
-import pathlib
-import shutil
 import types
 import warnings
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 from flax import nnx
 from orbax.checkpoint import checkpoint_managers
 
-from jaxflow import convert, weights
-from jaxflow.io import orbax_files
+from jaxflow import _checks, convert, restoring, weights
+from jaxflow import mesh as meshes
+from jaxflow.io import descriptions, folders, orbax_files
 
 PathLike = str | os.PathLike[str]
 
@@ -29,16 +32,21 @@ PathLike = str | os.PathLike[str]
 class Checkpoints:
     """The checkpoints of one training run, in one folder; use it in a `with` block.
 
-    Saving is asynchronous: it copies the state to the host and returns. Leaving the
-    block waits for it.
+    Saving is asynchronous: it copies the state to the host and returns; all else, the
+    checksums included, is done meanwhile. Leaving the block waits for it. With several
+    processes each makes the same calls.
 
     Args:
-        directory: The folder; it is made if need be.
-        best: Name of the metric, lower is better, whose best step is kept.
+        directory: The folder, here or at gs://bucket/folder; it is made if need be.
+        best: Name of the metric whose best step is kept.
+        best_mode: "min" if lower is better, "max" if higher is.
         keep: How many of the newest steps are kept; the last but one is what a run
             falls back to when the last is damaged.
         record: What `jaxflow.weights.record_of` says of the model that is trained; each
             step keeps it, and who loads the weights has it compared.
+
+    Raises:
+        OSError: If the folder cannot be reached or made.
     """
 
     def __init__(
@@ -46,17 +54,25 @@ class Checkpoints:
         directory: PathLike,
         *,
         best: str = "loss",
+        best_mode: str = "min",
         keep: int = 2,
         record: dict | None = None,
     ):
-        self.directory = pathlib.Path(directory).absolute()
-        self._about = {"best": best, "record": record or {}}
+        _checks.one_of("best_mode", best_mode, ("min", "max"))
+        self.directory = folders.folder(directory)
+        self._about = {"best": best, "best_mode": best_mode, "record": record or {}}
+        worst = math.inf if best_mode == "min" else -math.inf
+
+        def rank(metrics: Mapping[str, float]) -> float:
+            return metrics.get(best, worst)
+
+        _forget_torn_metrics(self.directory)
         policies = checkpoint_managers.AnyPreservationPolicy(
             [
                 checkpoint_managers.LatestN(keep),
                 checkpoint_managers.BestN(
-                    get_metric_fn=lambda metrics: metrics[best],
-                    reverse=True,
+                    get_metric_fn=rank,
+                    reverse=best_mode == "min",
                     n=1,
                     keep_checkpoints_without_metrics=False,
                 ),
@@ -64,8 +80,8 @@ class Checkpoints:
         )
         options = ocp.CheckpointManagerOptions(
             preservation_policy=policies,
-            best_fn=lambda metrics: metrics[best],
-            best_mode="min",
+            best_fn=rank,
+            best_mode=best_mode,
             cleanup_tmp_directories=True,
         )
         self._manager = ocp.CheckpointManager(self.directory, options=options)
@@ -93,16 +109,18 @@ class Checkpoints:
 
         Args:
             step: Its number; later than every step saved before.
-            state: Tree of arrays and random keys.
-            data: Position in the data, as plain JSON values.
+            state: Tree of arrays and random keys, sharded or not. It may be changed or
+                donated when this returns.
+            data: This process's position in the data: plain JSON values and bytes.
             metrics: What `best` chooses from.
 
         Raises:
             RuntimeError: If Orbax declines, e.g. because a later step is there.
+            OSError: If this step, or the one saved before, cannot be written.
         """
-        saved = self._manager.save(
-            step, args=self._contents(state, data), metrics=metrics
-        )
+        contents = self._contents(state, data)
+        with _writing(self.directory):
+            saved = self._manager.save(step, args=contents, metrics=metrics)
         if not saved:
             raise RuntimeError(
                 f"step {step} was not saved: {self.directory} already holds steps "
@@ -112,32 +130,34 @@ class Checkpoints:
     def restore(self, target: Any) -> tuple[Any, dict] | None:
         """Returns the newest sound checkpoint, or None if there is none at all.
 
-        A damaged one (truncated, incomplete, failing its checksum) is moved aside
-        into `damaged/`, with a warning, and the one before it is tried.
+        One that is provably damaged (truncated, incomplete, failing its checksum) is
+        moved aside into `damaged/`, with a warning, and the one before it is tried. If
+        the storage or the memory fails, that is raised, and nothing is moved.
 
         Args:
             target: A state of the same structure; its values are not used, its
-                devices and shardings are.
+                devices and shardings are, whatever they were when it was saved.
 
         Returns:
-            The state and the `data` saved with it.
+            The state, random keys of the kind that was saved, and the `data` that this
+            process saved with it.
 
         Raises:
-            ValueError: If the checkpoint is sound but not of `target`'s structure, or
-                if there are checkpoints and every one is damaged.
+            ValueError: If the checkpoint is sound but not of `target`'s structure, if
+                there are checkpoints and every one is damaged, or if another number of
+                processes saved positions in the data that differ.
+            OSError: If the storage fails.
         """
         damaged: dict[int, Exception] = {}
         for step in reversed(self.steps()):
             path = self.directory / str(step)
             try:
-                arrays, meta = orbax_files.read(path)
-            except Exception as error:  # whatever the storage layer meets in ruins
+                found = restoring.read_onto(path, target)
+            except descriptions.Damage as error:
                 damaged[step] = error
                 continue
-            _check_fits(_flatten(target), arrays, str(path))
-            state = _unflatten(target, arrays)
             self._set_aside(damaged)
-            return state, meta["data"]
+            return found
         if damaged:
             raise ValueError(
                 f"every checkpoint in {self.directory} is damaged: steps "
@@ -146,8 +166,13 @@ class Checkpoints:
         return None
 
     def wait(self) -> None:
-        """Waits until everything saved so far is on disk."""
-        self._manager.wait_until_finished()
+        """Waits until everything saved so far is on disk.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        with _writing(self.directory):
+            self._manager.wait_until_finished()
 
     def steps(self) -> list[int]:
         """Returns the steps that are kept, oldest first."""
@@ -159,11 +184,16 @@ class Checkpoints:
 
     def _contents(self, tree: Any, data: dict | None) -> ocp.args.Composite:
         """Returns what Orbax is to write: nested arrays, and what identifies them."""
-        arrays = _flatten(tree)
-        meta = {**orbax_files.identity(arrays), **self._about, "data": data or {}}
+        arrays = restoring.flatten(tree)
+        meta = {
+            **orbax_files.identity(arrays),
+            **self._about,
+            "keys": restoring.key_kinds(tree),
+            "data": meshes.gather(restoring.plain(data or {})),
+        }
         return ocp.args.Composite(
             state=ocp.args.StandardSave(orbax_files.nest(arrays)),
-            meta=ocp.args.JsonSave(meta),
+            meta=descriptions.Description(meta),
         )
 
     def _set_aside(self, damaged: dict[int, Exception]) -> None:
@@ -176,11 +206,14 @@ class Checkpoints:
                 "before it",
                 stacklevel=3,
             )
-            shelf = self.directory / "damaged"
-            shelf.mkdir(exist_ok=True)
-            shutil.rmtree(shelf / str(step), ignore_errors=True)
-            path.rename(shelf / str(step))
+            if jax.process_index() == 0:
+                shelf = self.directory / "damaged"
+                shelf.mkdir(exist_ok=True)
+                if (shelf / str(step)).exists():
+                    (shelf / str(step)).rmtree()
+                path.rename(shelf / str(step))
         if damaged:
+            meshes.barrier("jaxflow:set_aside")
             self._manager.reload()
 
 
@@ -190,14 +223,18 @@ def save(directory: PathLike, model: nnx.Module) -> None:
     Its config is recorded beside them, and compared by `restore`.
 
     Args:
-        directory: Folder to write.
+        directory: Folder to write, here or at gs://bucket/folder.
         model: The model.
+
+    Raises:
+        OSError: If it cannot be written.
     """
-    path = pathlib.Path(directory).absolute()
+    path = folders.folder(directory)
     parts = weights_of(model)
-    arrays = _flatten(parts["params"]) | _flatten(parts["stats"])
+    arrays = restoring.flatten(parts["params"]) | restoring.flatten(parts["stats"])
     meta = {**orbax_files.identity(arrays), "record": weights.record_of(model)}
-    with ocp.StandardCheckpointer() as writer:
+    meta = descriptions.signed(meta)
+    with _writing(path), ocp.StandardCheckpointer() as writer:
         nested = orbax_files.nest(arrays)
         writer.save(path, nested, force=True, custom_metadata=meta)
 
@@ -239,45 +276,31 @@ def fill(model: nnx.Module, values: dict[str, dict]) -> None:
         nnx.update(model, state)
 
 
-def _flatten(tree: Any) -> dict[str, np.ndarray]:
-    """Returns {path: array on the host}; a random key becomes its raw data."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {_name(path): np.array(_raw(leaf)) for path, leaf in leaves}
+def _forget_torn_metrics(directory: epath.Path) -> None:
+    """Removes files of metrics that are no metrics: the arrays beside them may be."""
+    for step in orbax_files.steps_in(directory) if jax.process_index() == 0 else ():
+        place = directory / str(step) / "metrics"
+        if not (place / "metrics").exists():
+            continue
+        try:
+            rows = json.loads((place / "metrics").read_bytes())
+            torn = not isinstance(rows, dict)
+        except ValueError:
+            torn = True
+        if torn:
+            warnings.warn(
+                f"{place}: torn, and removed; step {step} is not ranked", stacklevel=3
+            )
+            place.rmtree()
 
 
-def _unflatten(target: Any, arrays: dict[str, np.ndarray]) -> Any:
-    """Puts arrays by path into the structure, and onto the devices, of `target`."""
-    leaves, tree = jax.tree_util.tree_flatten_with_path(target)
-    return tree.unflatten([_place(arrays[_name(path)], leaf) for path, leaf in leaves])
-
-
-def _check_fits(
-    expected: dict[str, np.ndarray], found: dict[str, np.ndarray], where: str
-) -> None:
-    """Raises one ValueError that lists what is missing, unwanted or misshapen."""
-    faults = [f"{name} is missing" for name in expected if name not in found]
-    faults += [f"{name} is not wanted" for name in found if name not in expected]
-    for name in sorted(expected.keys() & found.keys()):
-        have, want = (f"{x[name].dtype}{x[name].shape}" for x in (found, expected))
-        if have != want:
-            faults.append(f"{name} is {have}, not {want}")
-    if faults:
-        more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
-        raise ValueError(f"{where} does not fit: {'; '.join(faults[:5])}{more}")
-
-
-def _place(array: np.ndarray, leaf: Any) -> Any:
-    """Puts an array where `leaf` is; wraps it if `leaf` is a random key."""
-    placed: Any = jnp.asarray(array)
-    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        placed = jax.random.wrap_key_data(placed, impl=jax.random.key_impl(leaf))
-    return jax.device_put(placed, getattr(leaf, "sharding", None))
-
-
-def _raw(leaf: Any) -> Any:
-    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-    return jax.random.key_data(leaf) if is_key else leaf
-
-
-def _name(path: tuple) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")
+@contextlib.contextmanager
+def _writing(folder: epath.Path) -> Iterator[None]:
+    """Turns whatever the storage raises into one line."""
+    try:
+        yield
+    except (ValueError, TypeError, MemoryError):
+        raise
+    except Exception as error:
+        what = str(error).strip().split("\n")[0][:300] or type(error).__name__
+        raise OSError(f"{folder}: a checkpoint could not be written: {what}") from error

@@ -19,7 +19,7 @@ import numpy as np
 from flax import nnx
 
 from jaxflow import models, spec
-from jaxflow.io import download, files, orbax_files, state_files
+from jaxflow.io import download, files, folders, orbax_files, state_files
 
 Source = files.Path | Sequence[files.Path]
 
@@ -68,8 +68,9 @@ def read(source: Source, *, cache: files.Path | None = None) -> Found:
             - several files, or a pattern such as ``models/modelL*_F.t7``: one
               checkpoint in pieces, whose keys get the file's name without its
               extension in front: "modelL1_F.modules.1.weight";
-            - a folder that Orbax wrote; of a training run the best step is taken, or
-              the newest sound one, which the standard error says;
+            - a folder that Orbax wrote, also gs://bucket/folder; of a training run the
+              best step is taken, or the newest sound one, which the standard error
+              says;
             - a folder of one such file, or of the pieces of one checkpoint.
         cache: As for `pretrained`.
 
@@ -85,6 +86,8 @@ def read(source: Source, *, cache: files.Path | None = None) -> Found:
     if os.path.exists(source):
         return _read_file(source)
     name = os.fspath(source)
+    if folders.is_remote(name):
+        return _read_folder(folders.folder(name))
     if name in published() or name in shipped():
         path, described = pretrained(name, cache=cache)
         found = _read_file(path)
@@ -273,12 +276,12 @@ def _read_pieces(paths: Sequence[files.Path]) -> Found:
     return Found(arrays, f"{os.fspath(paths[0])} and {len(paths) - 1} more")
 
 
-def _read_folder(folder: pathlib.Path) -> Found:
+def _read_folder(folder: folders.Place) -> Found:
     """Reads a checkpoint of Orbax, a run, or the files in a folder."""
     if orbax_files.is_checkpoint(folder):
         try:
             return _read_orbax(folder)
-        except Exception as error:  # Orbax raises whatever its parts raise
+        except orbax_files.Damage as error:
             what = f"checkpoint {folder} is damaged: {_line(error)}"
             raise ValueError(what) from error
     steps = orbax_files.steps_folder(folder)
@@ -297,13 +300,13 @@ def _read_folder(folder: pathlib.Path) -> Found:
     return _read_files_of(folder)
 
 
-def _read_run(folder: pathlib.Path, steps: pathlib.Path) -> Found:
+def _read_run(folder: folders.Place, steps: folders.Place) -> Found:
     """Reads the best step of a run, or else the newest sound one, and says which."""
     damaged = []
     for step, why in orbax_files.preferred(steps):
         try:
             found = _read_orbax(steps / str(step))
-        except Exception as error:  # Orbax raises whatever its parts raise
+        except orbax_files.Damage as error:
             warnings.warn(
                 f"step {step} of {folder} is damaged ({_line(error)}) and passed over",
                 stacklevel=4,
@@ -317,7 +320,7 @@ def _read_run(folder: pathlib.Path, steps: pathlib.Path) -> Found:
     )
 
 
-def _read_orbax(folder: pathlib.Path) -> Found:
+def _read_orbax(folder: folders.Place) -> Found:
     """Reads one checkpoint of Orbax: a model's, or what is one in a training state."""
     arrays, meta = orbax_files.read(folder)
     parts = {name.partition("/")[0] for name in arrays}
@@ -332,9 +335,9 @@ def _read_orbax(folder: pathlib.Path) -> Found:
     return Found(dotted, str(folder), meta.get("record") or {})
 
 
-def _read_files_of(folder: pathlib.Path) -> Found:
+def _read_files_of(folder: folders.Place) -> Found:
     """Reads the one checkpoint that lies in a folder, in one file or in pieces."""
-    groups: dict[str, list[pathlib.Path]] = {}
+    groups: dict[str, list[folders.Place]] = {}
     for path in sorted(folder.iterdir(), key=_natural):
         hidden = path.name.startswith(".")
         if path.is_file() and not hidden and files.suffix(path) in state_files.SUFFIXES:

@@ -3,6 +3,7 @@
 import pathlib
 import shutil
 import warnings
+import zipfile
 from typing import NamedTuple
 
 import jax
@@ -14,6 +15,9 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxflow import checkpoint
+from jaxflow.io import orbax_files
+
+FIXTURES = pathlib.Path(__file__).parent / "fixtures"
 
 
 class Net(nnx.Module):
@@ -85,6 +89,89 @@ def test_a_training_state_comes_back_onto_another_mesh(tmp_path):
     assert {leaf.sharding for leaf in jax.tree.leaves(restored)} == {everywhere}
 
 
+def test_a_sharded_state_comes_back_sharded_otherwise(tmp_path):
+    state = make_state(seed=3, step=7)
+    mesh = Mesh(np.array(jax.devices()), ("data",))
+    other = Mesh(np.array(jax.devices()[:2]), ("data",))
+
+    def split(tree, mesh):
+        def put(leaf):
+            parts = [None] * (leaf.ndim - 1) + ["data"] * (leaf.ndim > 1)
+            return jax.device_put(leaf, NamedSharding(mesh, PartitionSpec(*parts)))
+
+        return jax.tree.map(put, tree)
+
+    state, target = (
+        split(make_state(s, n, features=8), m)
+        for s, n, m in ((3, 7, mesh), (0, 0, other))
+    )
+    with checkpoint.Checkpoints(tmp_path) as run:
+        run.save(7, state)
+        run.wait()
+        restored, _ = run.restore(target)
+    assert_equal(restored, state)
+    for leaf, goal in zip(*map(jax.tree.leaves, (restored, target)), strict=True):
+        assert leaf.sharding == goal.sharding
+
+
+def test_a_state_may_be_donated_as_soon_as_save_returns(tmp_path):
+    kept = jax.tree.map(np.asarray, make_state(step=1)[:-1])
+    state = make_state(step=1)
+    change = jax.jit(
+        lambda tree: jax.tree.map(lambda x: x + jnp.ones_like(x), tree),
+        donate_argnums=0,
+    )
+    with checkpoint.Checkpoints(tmp_path) as run:
+        run.save(1, state)
+        changed = change(state[:-1])
+        jax.block_until_ready(changed)
+        run.wait()
+        restored, _ = run.restore(make_state())
+    for a, b in zip(*map(jax.tree.leaves, (restored[:-1], kept)), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.fixture(scope="module")
+def first_version(tmp_path_factory):
+    """Checkpoints with one checksum of everything, as the first versions wrote them."""
+    folder = tmp_path_factory.mktemp("first")
+    zipfile.ZipFile(FIXTURES / "first_checkpoints.zip").extractall(folder)
+    return folder
+
+
+def test_checkpoints_of_the_first_version_are_read(first_version):
+    with checkpoint.Checkpoints(first_version / "state") as run:
+        restored, data = run.restore(make_state())
+    assert_equal(restored, make_state(seed=3, step=7))
+    assert data == {"position": {"count": 56}}
+    model, same = Net(rngs=nnx.Rngs(1)), Net(rngs=nnx.Rngs(0))
+    same(jnp.ones((5, 3)))
+    checkpoint.restore(first_version / "net", model)
+    model.eval(), same.eval()
+    np.testing.assert_allclose(model(jnp.ones((2, 3))), same(jnp.ones((2, 3))), 1e-6)
+
+
+def test_a_random_key_comes_back_in_its_own_kind(tmp_path):
+    key = jax.random.key(5, impl="threefry2x32")
+    with checkpoint.Checkpoints(tmp_path) as run:
+        run.save(1, {"key": key, "keys": jax.random.split(key, 3)})
+        run.wait()
+        target = {"key": jax.random.key(0, impl="rbg")}
+        target["keys"] = jax.random.split(target["key"], 3)
+        found, _ = run.restore(target)
+    assert found["key"].dtype == key.dtype and found["keys"].shape == (3,)
+    np.testing.assert_array_equal(*(jax.random.bits(k) for k in (found["key"], key)))
+
+
+def test_a_position_in_the_data_may_hold_bytes_and_numbers_of_numpy(tmp_path):
+    data = {"position": {"iterator": b"\x00\xff", "at": [1, {"n": 2}]}}
+    given = {"position": {"iterator": b"\x00\xff", "at": (np.int64(1), {"n": 2})}}
+    with checkpoint.Checkpoints(tmp_path) as run:
+        run.save(1, make_state(), data=given)
+        run.wait()
+        assert run.restore(make_state())[1] == data
+
+
 def test_the_newest_two_and_the_best_are_kept(tmp_path):
     with checkpoint.Checkpoints(tmp_path) as run:
         for step, loss in enumerate([5.0, 1.0, 4.0, 3.0, 2.0]):
@@ -125,6 +212,78 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, damage):
         assert_equal(restored, make_state(seed=1, step=1))
         run.save(2, make_state(seed=2, step=2))  # the place is free again
     assert (tmp_path / "damaged" / "2").is_dir()
+
+
+@pytest.mark.parametrize(
+    "name", ["metrics", "metadata", "_METADATA", "manifest.ocdbt", "process_0"]
+)
+def test_torn_small_files_cost_at_most_one_step(tmp_path, name):
+    with checkpoint.Checkpoints(tmp_path) as run:
+        for step in (1, 2):
+            state = make_state(seed=step, step=step)
+            run.save(step, state, metrics={"loss": 1.0})
+    for file in (tmp_path / "2").rglob(name):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[:-9])
+    with (
+        warnings.catch_warnings(record=True),
+        checkpoint.Checkpoints(tmp_path) as run,
+    ):
+        step = int(run.restore(make_state())[0].step)
+        assert step == (2 if name == "metrics" else 1)
+        run.save(3, make_state(step=3), metrics={"loss": 2.0})
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        *(MemoryError(), TimeoutError("slow"), PermissionError(13, "not yours")),
+        *(OSError(5, "Input/output error"), RuntimeError("RESOURCE_EXHAUSTED: 9 GiB")),
+        ValueError("UNAVAILABLE: try again"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_fault_of_the_moment_is_raised_and_moves_nothing(
+    tmp_path, monkeypatch, error
+):
+    with checkpoint.Checkpoints(tmp_path) as run:
+        for step in (1, 2):
+            run.save(step, {"x": jnp.ones(3)})
+        run.wait()
+
+        def fail(*_, **__):
+            raise error
+
+        monkeypatch.setattr(orbax_files.ocp.StandardCheckpointHandler, "restore", fail)
+        with pytest.raises(type(error)) as raised:
+            run.restore({"x": jnp.ones(3)})
+        assert raised.value is error and run.steps() == [1, 2]
+
+
+def test_the_best_may_be_the_highest(tmp_path):
+    with checkpoint.Checkpoints(tmp_path, best="acc", best_mode="max", keep=1) as run:
+        for step, accuracy in enumerate([0.1, 0.9, 0.4]):
+            run.save(step, {"x": jnp.ones(3)}, metrics={"acc": accuracy})
+        run.wait()
+        assert run.steps() == [1, 2] and run.best_step() == 1
+    with pytest.raises(ValueError, match="`best_mode` must be one of"):
+        checkpoint.Checkpoints(tmp_path, best_mode="highest")
+
+
+def test_storage_that_cannot_be_reached_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    places = ("gs://bucket/run", pathlib.Path("gs://bucket/run"))
+    for place in places:
+        for use in (
+            checkpoint.Checkpoints,
+            lambda p: checkpoint.save(p, Net(rngs=nnx.Rngs(0))),
+        ):
+            with pytest.raises(
+                OSError, match=r"^gs:/.*(gcsfs|cannot be reached)"
+            ) as raised:
+                use(place)
+            assert "\n" not in str(raised.value)
+    assert not list(tmp_path.iterdir())
 
 
 def test_when_all_are_damaged_training_does_not_silently_start_again(tmp_path):

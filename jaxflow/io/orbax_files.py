@@ -1,36 +1,52 @@
-"""Checkpoint folders of Orbax: verified by a checksum of our own, found in a run.
+"""Checkpoint folders of Orbax: verified by checksums of our own, found in a run.
 
 A folder is one checkpoint (its arrays directly in it, or one step of a training run,
 which has them in ``state`` and what describes them in ``meta``), or a run: a folder of
 numbered steps, or one that has such a folder called ``checkpoints``. Orbax does not
-notice a flipped bit; what this library writes carries the SHA-256 of its contents.
+notice a flipped bit; what this library writes carries checksums of its contents.
 """
 
 import hashlib
 import json
 import math
-import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 
-from jaxflow.io import files
+from jaxflow.io import checksums, descriptions, files, folders
+from jaxflow.io.descriptions import Damage as Damage
 
-_DAMAGED_WITHOUT = "_CHECKPOINT_METADATA"
+# Orbax's own description of a folder.
+_MARK = "_CHECKPOINT_METADATA"
+# How the storage layer begins what it says of a file that is not as it was written;
+# other words (UNAVAILABLE, RESOURCE_EXHAUSTED) are of the moment.
+_OF_THE_FILE = (
+    *("DATA_LOSS", "OUT_OF_RANGE", "FAILED_PRECONDITION", "NOT_FOUND"),
+    "INVALID_ARGUMENT",
+)
 
 
-def identity(arrays: Mapping[str, np.ndarray]) -> dict:
-    """Returns the shape and type of each array, and a checksum of all contents."""
-    digest = hashlib.sha256()
-    for name in sorted(arrays):
-        array = arrays[name]
-        digest.update(f"{name} {array.dtype} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
+def identity(arrays: Mapping[str, Any]) -> dict:
+    """Returns the shape and type of each array, and the checksum of its contents.
+
+    Args:
+        arrays: NumPy arrays, whose checksums are numbers; or arrays of JAX, whose
+            checksums are scalars that their devices compute meanwhile.
+    """
     leaves = {name: [list(a.shape), str(a.dtype)] for name, a in arrays.items()}
-    return {"leaves": leaves, "sha256": digest.hexdigest()}
+    sums = {name: _checksum(array) for name, array in arrays.items()}
+    return {"leaves": leaves, "checksums": sums}
+
+
+def _checksum(array: Any) -> Any:
+    on_devices = isinstance(array, jax.Array)
+    return checksums.on_devices(array) if on_devices else checksums.on_host(array)
 
 
 def nest(arrays: Mapping[str, Any]) -> dict[str, Any]:
@@ -58,14 +74,14 @@ def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
 
 def is_checkpoint(folder: files.Path) -> bool:
     """Tells whether a folder is one checkpoint, sound or not."""
-    path = pathlib.Path(folder)
-    marks = (_DAMAGED_WITHOUT, "_METADATA")
+    path = folders.folder(folder)
+    marks = (_MARK, "_METADATA")
     return (path / "state").is_dir() or any((path / mark).exists() for mark in marks)
 
 
-def steps_folder(folder: files.Path) -> pathlib.Path | None:
+def steps_folder(folder: files.Path) -> epath.Path | None:
     """Returns the folder with the numbered steps of a run, or None if it has none."""
-    for path in (pathlib.Path(folder), pathlib.Path(folder) / "checkpoints"):
+    for path in (folders.folder(folder), folders.folder(folder) / "checkpoints"):
         if steps_in(path):
             return path
     return None
@@ -73,7 +89,7 @@ def steps_folder(folder: files.Path) -> pathlib.Path | None:
 
 def steps_in(folder: files.Path) -> list[int]:
     """Returns the numbers of the steps in a folder, oldest first."""
-    path = pathlib.Path(folder)
+    path = folders.folder(folder)
     children = path.iterdir() if path.is_dir() else ()
     return sorted(
         int(child.name)
@@ -82,7 +98,7 @@ def steps_in(folder: files.Path) -> list[int]:
     )
 
 
-def preferred(folder: pathlib.Path) -> list[tuple[int, str]]:
+def preferred(folder: folders.Place) -> list[tuple[int, str]]:
     """Returns the steps of a run in the order in which to try them, each with why.
 
     First the best one by the metric that the run was told to choose by, if steps have
@@ -93,8 +109,11 @@ def preferred(folder: pathlib.Path) -> list[tuple[int, str]]:
     """
     steps = steps_in(folder)
     scores = {}
+    sign = 1
     for step in steps:
-        name = _json(folder / str(step) / "meta" / "metadata").get("best", "loss")
+        meta = _json(folder / str(step) / "meta" / "metadata")
+        name = meta.get("best", "loss")
+        sign = -1 if meta.get("best_mode") == "max" else 1
         value = _json(folder / str(step) / "metrics" / "metrics").get(name)
         if isinstance(value, (int, float)) and math.isfinite(value):
             scores[step] = value, f"the best by {name}, {value:.4g}"
@@ -102,12 +121,86 @@ def preferred(folder: pathlib.Path) -> list[tuple[int, str]]:
     newest = [newest[0], *((step, "the newest sound one") for step, _ in newest[1:])]
     if not scores:
         return newest
-    best = min(scores, key=lambda step: (scores[step][0], -step))
+    best = min(scores, key=lambda step: (sign * scores[step][0], -step))
     return [(best, scores[best][1]), *(pair for pair in newest if pair[0] != best)]
 
 
+def load(folder: files.Path, targets: Mapping[str, Any]) -> dict[str, Any]:
+    """Reads the arrays of one checkpoint of this library, not verified yet.
+
+    Args:
+        folder: One checkpoint, see `is_checkpoint`.
+        targets: For every array that is in it a NumPy array or a
+            `jax.ShapeDtypeStruct` with a sharding: what it is to be read as.
+
+    Raises:
+        Damage: If files are absent or are not what Orbax wrote.
+        Exception: Whatever else the storage meets.
+    """
+    path = folders.folder(folder)
+    place = path / "state" if (path / "state").is_dir() else path
+    try:
+        handler = ocp.StandardCheckpointHandler()
+        args = ocp.args.StandardRestore(nest(targets))
+        return flatten(handler.restore(place, args=args))
+    except Exception as error:
+        if path.is_dir() and _proves_damage(error):
+            raise Damage(_first_line(error)) from error
+        raise
+
+
+def verify(arrays: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
+    """Compares arrays with the checksums in their description.
+
+    Raises:
+        Damage: If they differ.
+    """
+    if "checksums" in meta:
+        found = identity(arrays)["checksums"]
+        found = {name: int(value) for name, value in jax.device_get(found).items()}
+        wrong = [name for name in found if found[name] != meta["checksums"].get(name)]
+        if wrong:
+            raise Damage(
+                f"its contents do not match their checksum: {', '.join(wrong[:3])}"
+            )
+    elif _first_checksum(arrays) != meta["sha256"]:
+        raise Damage("its contents do not match their checksum")
+
+
+def _first_checksum(arrays: Mapping[str, Any]) -> str:
+    """The one SHA-256 of all contents that the first checkpoints carry."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.asarray(arrays[name])
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _proves_damage(error: BaseException) -> bool:
+    """Tells whether an error can only come of the files, not of the moment."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(_proves_damage, error.exceptions))
+    if type(error) is Exception and error.__cause__ is not None:
+        return _proves_damage(error.__cause__)
+    if isinstance(error, OSError):
+        return isinstance(error, (FileNotFoundError, NotADirectoryError))
+    # The last three are what Orbax meets in JSON that is not what it wrote.
+    kinds = (ValueError, EOFError, KeyError, TypeError, AttributeError, IndexError)
+    if not isinstance(error, kinds):
+        return False
+    status = re.match(r"[A-Z_]{5,}(?=:)", str(error))
+    return status is None or status[0] in _OF_THE_FILE
+
+
+def _first_line(error: BaseException) -> str:
+    if type(error) is Exception and error.__cause__ is not None:
+        error = error.__cause__
+    return str(error).strip().split("\n")[0][:200] or type(error).__name__
+
+
 def read(folder: files.Path) -> tuple[dict[str, np.ndarray], dict]:
-    """Reads one checkpoint and verifies it, if it carries a checksum of ours.
+    """Reads one checkpoint and verifies it, if it carries checksums of ours.
 
     Args:
         folder: One checkpoint, see `is_checkpoint`.
@@ -117,36 +210,37 @@ def read(folder: files.Path) -> tuple[dict[str, np.ndarray], dict]:
         another program wrote it.
 
     Raises:
-        Exception: Whatever Orbax meets in ruins; ValueError if the contents do not
-            match their checksum.
+        Damage: If it is not what was written.
+        Exception: Whatever else the storage meets.
     """
-    path = pathlib.Path(folder).absolute()
-    target = path / "state" if (path / "state").is_dir() else path
-    with ocp.StandardCheckpointer() as reader:
-        if target != path:
-            with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as texts:
-                meta = texts.restore(path / "meta")
-        elif not (path / _DAMAGED_WITHOUT).exists():
-            raise ValueError(f"{_DAMAGED_WITHOUT} is missing")
-        else:
-            meta = dict(reader.metadata(path).custom_metadata or {})
-        if target == path and "sha256" not in meta:
-            return _numbers(flatten(reader.restore(path))), {}
-        shapes = {
-            name: np.empty(shape, jnp.dtype(dtype))
-            for name, (shape, dtype) in meta["leaves"].items()
-        }
-        arrays = _numbers(flatten(reader.restore(target, nest(shapes))))
-    if identity(arrays)["sha256"] != meta["sha256"]:
-        raise ValueError("its contents do not match their checksum")
+    meta = descriptions.read(folder)
+    if not meta:
+        return _numbers(_foreign(folders.folder(folder))), {}
+    targets = {
+        name: np.empty(shape, jnp.dtype(dtype))
+        for name, (shape, dtype) in meta["leaves"].items()
+    }
+    arrays = _numbers(load(folder, targets))
+    verify(arrays, meta)
     return arrays, meta
+
+
+def _foreign(path: epath.Path) -> dict[str, Any]:
+    """Reads arrays that another program wrote."""
+    try:
+        with ocp.StandardCheckpointer() as reader:
+            return flatten(reader.restore(path))
+    except Exception as error:
+        if path.is_dir() and _proves_damage(error):
+            raise Damage(_first_line(error)) from error
+        raise
 
 
 def _numbers(leaves: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return {name: np.asarray(leaf) for name, leaf in leaves.items() if leaf is not None}
 
 
-def _json(path: pathlib.Path) -> dict:
+def _json(path: folders.Place) -> dict:
     """Reads a small JSON file; {} if it is absent or torn."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))

@@ -75,7 +75,9 @@ def test_a_refused_rename_leaves_nothing_behind(tmp_path, monkeypatch):
 
 
 # They read what Orbax and Flax wrote, whose own readers import JAX.
-WITH_JAX = {"orbax_files.py", "state_files.py"}
+WITH_JAX = {
+    *("checksums.py", "descriptions.py", "orbax_files.py", "state_files.py"),
+}
 
 
 def test_pictures_flow_and_video_are_read_without_jax():

@@ -7,7 +7,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from jaxflow.io import orbax_files
+from jaxflow.io import checksums, orbax_files
 
 
 def test_trees_are_flattened_and_nested():
@@ -18,12 +18,23 @@ def test_trees_are_flattened_and_nested():
     assert orbax_files.nest(flat) == nested
 
 
-def test_the_checksum_is_of_names_types_shapes_and_contents():
+def test_arrays_are_identified_by_shape_type_and_checksum():
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    found = orbax_files.identity({"x": array})
+    assert found["checksums"] == {"x": checksums.on_host(array)}
+    assert found["leaves"] == {"x": [[2, 3], "float32"]}
+    orbax_files.verify({"x": array}, found)
+    with pytest.raises(orbax_files.Damage, match="do not match their checksum: x"):
+        orbax_files.verify({"x": array + 1}, found)
+
+
+def test_the_first_checkpoints_carry_one_checksum_of_everything():
     array = np.arange(6, dtype=np.float32).reshape(2, 3)
     text = b"x float32 (2, 3)" + array.tobytes()
-    found = orbax_files.identity({"x": array})
-    assert found["sha256"] == hashlib.sha256(text).hexdigest()
-    assert found["leaves"] == {"x": [[2, 3], "float32"]}
+    meta = {"sha256": hashlib.sha256(text).hexdigest()}
+    orbax_files.verify({"x": array}, meta)
+    with pytest.raises(orbax_files.Damage, match="do not match their checksum"):
+        orbax_files.verify({"x": array + 1}, meta)
 
 
 def test_reads_what_others_wrote_without_a_record(tmp_path):
@@ -35,8 +46,9 @@ def test_reads_what_others_wrote_without_a_record(tmp_path):
     assert meta == {}
 
 
-def write_step(folder, step, metrics, best="epe"):
-    for part, content in (("meta", {"best": best}), ("metrics", metrics)):
+def write_step(folder, step, metrics, **meta):
+    meta = {"best": "epe"} | meta
+    for part, content in (("meta", meta), ("metrics", metrics)):
         place = folder / str(step) / part
         place.mkdir(parents=True)
         name = {"meta": "metadata", "metrics": "metrics"}[part]
@@ -59,6 +71,12 @@ def test_of_equally_good_steps_the_newest_counts_and_torn_files_do_not(tmp_path)
         write_step(tmp_path, step, {"epe": 1.0})
     (tmp_path / "3" / "metrics" / "metrics").write_text('{"ep')
     assert [step for step, _ in orbax_files.preferred(tmp_path)] == [2, 3, 1]
+
+
+def test_the_best_may_be_the_highest(tmp_path):
+    for step, epe in ((1, 3.0), (2, 1.0), (3, 2.0)):
+        write_step(tmp_path, step, {"epe": epe}, best_mode="max")
+    assert [step for step, _ in orbax_files.preferred(tmp_path)] == [1, 3, 2]
 
 
 def test_steps_are_found_in_a_run(tmp_path):
