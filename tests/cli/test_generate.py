@@ -1,6 +1,14 @@
 """Tests for jaxflow.cli.generate."""
 
 import dataclasses
+import os
+import pathlib
+import re
+import select
+import signal
+import subprocess
+import sys
+import termios
 
 import numpy as np
 import pytest
@@ -137,3 +145,35 @@ def test_other_models_and_missing_weights_are_one_line(generator, fails):
     assert "no generation network" in error
     error = fails("generate", "--model", "tiny_generator", "--output", "o.gif")
     assert "--weights" in error
+
+
+def test_a_process_killed_while_it_samples_leaves_the_old_file(colours, tmp_path):
+    """SIGKILL at the first sign of progress; the command was to replace a video."""
+    old = pathlib.Path("seen.mkv").read_bytes()
+    pathlib.Path("out.mkv").write_bytes(old)
+    convert.save_weights(models.create_model("flexible_16"), "net.safetensors")
+    words = ["generate", "--model", "flexible_16", "--weights", "net.safetensors"]
+    # More work than could be done before the signal.
+    words += ["--steps", "200", "--length", "2000"]
+    words += ["--output", "out.mkv", "--sheet", "out.png"]
+    leader, follower = os.openpty()
+    termios.tcsetwinsize(leader, (24, 80))
+    child = subprocess.Popen(
+        [sys.executable, "-m", "jaxflow.cli", *words],
+        stderr=follower,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    os.close(follower)
+    try:
+        shown = b""
+        while not re.search(rb"[1-9]/", shown) and child.poll() is None:
+            if select.select([leader], [], [], 1)[0]:
+                shown += os.read(leader, 1024)
+        assert child.poll() is None, shown.decode()
+    finally:
+        child.kill()
+        child.wait()
+        os.close(leader)
+    assert child.returncode == -signal.SIGKILL
+    assert pathlib.Path("out.mkv").read_bytes() == old
+    assert sorted(os.listdir()) == ["net.safetensors", "out.mkv", "seen.mkv"]
