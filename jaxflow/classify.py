@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from jaxflow import _checks
+from jaxflow import _checks, splitting, spreading
 from jaxflow import views as sampling
 from jaxflow.explain import check_layer as check_layer
 from jaxflow.explain import extract_features as extract_features
@@ -49,7 +49,8 @@ def classify_video(
         activation: What turns logits into scores. Probabilities that the model itself
             returns (`head_mode="softmax_mean"`) are left as they are.
         combine: How the scores of the views are joined.
-        batch_size: Views that go through the network at once.
+        batch_size: Views that go through the network at once, shared by the devices
+            that this process has.
         **options: Options of `sample_views`: `clips` and `crops` (10 and 3 are the
             usual 30 views), `random_views`, `placement`, `num_frames`, `stride`,
             `seconds`, `fps`, `crop_size`, `short_side`, `seed`.
@@ -94,12 +95,12 @@ def score_views(
             or there are none.
     """
     _checks.one_of("activation", activation, ("softmax", "sigmoid"))
-    graph, state = nnx.split(sampling.check_network(model))
+    known = splitting.split(sampling.check_network(model))
     config = getattr(model, "config", None)
     logits = getattr(config, "head_mode", "logit_mean") == "logit_mean"
     scores = []
     for batch, count in sampling.batches(views, batch_size):
-        out = _run(graph, state, batch)
+        out = spreading.call(_run, known, (batch,), len(batch))
         out = getattr(jax.nn, activation)(out) if logits else out
         scores.append(np.asarray(out, np.float32)[:count])
     if not scores:
@@ -130,7 +131,7 @@ def top_k(
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _run(graph, state, clip):
-    model = nnx.merge(graph, state, copy=True)
+def _run(structure, leaves, clip):
+    model = structure.model(leaves)
     model.eval()
     return model(clip)

@@ -17,7 +17,16 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxflow import _checks, classical, convert, inference, ops, splitting, weights
+from jaxflow import (
+    _checks,
+    classical,
+    convert,
+    inference,
+    ops,
+    splitting,
+    spreading,
+    weights,
+)
 from jaxflow.inference import network_size as network_size
 
 PRECISIONS = ("highest", "high", "default")
@@ -26,7 +35,7 @@ _SLACK = 1e-2
 # Longest side of the grid on which a flow is carried to the next pair: every pixel of
 # it is compared with every other.
 _MOST_CARRIED = 128
-# Tiles that run together, at most: they are there to save memory.
+# Tiles that run together on a device, at most: they are there to save memory.
 _MOST_TILES = 4
 # How far 255 times a float32 frame may be from integers: rounding, and nothing else.
 _BYTE_SLACK = 1e-3
@@ -64,7 +73,8 @@ def estimate_flow(
     the flow is brought back to their size. Where that script resizes 8-bit pictures in
     OpenCV's fixed point (PWC-Net, VCN), so are uint8 frames here, and float ones all of
     whose values are multiples of 1/255; other float frames are resized in float. The
-    model runs in evaluation mode. Calls with frames of one shape compile once.
+    model runs in evaluation mode. Calls with frames of one shape compile once. Where
+    this process has several devices, they share the pairs of a batch, or its tiles.
 
     Args:
         model: A flow network with its weights; or the name of a classical method, or of
@@ -101,12 +111,7 @@ def estimate_flow(
     if size == whole:
         flow = np.array(run(one, two, arrays))
     else:
-        parts = (
-            (one[i : i + _MOST_TILES], two[i : i + _MOST_TILES], _rows(arrays, i, one))
-            for i in range(0, len(one), _MOST_TILES)
-        )
-        flows = [_run_tiles(run, *part, size, overlap) for part in parts]
-        flow = np.concatenate(flows)
+        flow = _run_tiles(run, one, two, arrays, size, overlap)
     return flow.reshape(*batch, *flow.shape[-3:])
 
 
@@ -328,7 +333,7 @@ def _occluded(flow: np.ndarray, back: np.ndarray) -> np.ndarray:
 
 
 Arrays = dict[str, Any]
-Runner = Callable[[np.ndarray, np.ndarray, Arrays], jax.Array]
+Runner = Callable[[np.ndarray, np.ndarray, Arrays], jax.Array | np.ndarray]
 
 
 def _runner(
@@ -341,11 +346,14 @@ def _runner(
     compiled, known, arrays = _bind(model, options)
     frames = getattr(model, "frames", None)
 
-    def run(frame1: np.ndarray, frame2: np.ndarray, arrays: Arrays) -> jax.Array:
+    def run(
+        frame1: np.ndarray, frame2: np.ndarray, arrays: Arrays
+    ) -> jax.Array | np.ndarray:
         if frames is not None and frames.method == "opencv_uint8":
             frame1, frame2 = _as_bytes(frame1, frame2)
         with jax.default_matmul_precision(precision):
-            return compiled(*known, frame1, frame2, arrays)
+            examples = (frame1, frame2, arrays)
+            return spreading.call(compiled, known, examples, len(frame1))
 
     return run, arrays
 
@@ -567,48 +575,65 @@ def _run_tiles(
 ) -> np.ndarray:
     """Estimates the flow of (B, H, W, 3) frames by tiles, blended where they overlap.
 
-    The tiles of one place run together.
+    Some tiles of any pairs run together, always as many, so that they compile once.
     """
     pairs, height, width = frame1.shape[:3]
+    tiles = [
+        (pair, np.s_[top : top + size[0], left : left + size[1]])
+        for top in _starts(height, size[0], overlap)
+        for left in _starts(width, size[1], overlap)
+        for pair in range(pairs)
+    ]
+    most = min(len(tiles), _MOST_TILES * len(spreading.devices()))
     total = np.zeros((pairs, height, width, 2), np.float32)
-    weight = np.zeros((height, width, 1), np.float32)
-    for top in _starts(height, size[0], overlap):
-        for left in _starts(width, size[1], overlap):
-            window = np.s_[top : top + size[0], left : left + size[1]]
-            cut = {
-                name: _cut(name, value, (height, width), window)
-                for name, value in arrays.items()
-            }
-            one, two = (x[:, window[0], window[1]] for x in (frame1, frame2))
-            share = np.outer(
-                _ramp(size[0], overlap, top > 0, top + size[0] < height),
-                _ramp(size[1], overlap, left > 0, left + size[1] < width),
-            ).astype(np.float32)[..., None]
-            total[:, window[0], window[1]] += share * np.asarray(run(one, two, cut))
-            weight[window] += share
+    weight = np.zeros((pairs, height, width, 1), np.float32)
+    for start in range(0, len(tiles), most):
+        chunk = tiles[start : start + most]
+        filled = chunk + chunk[-1:] * (most - len(chunk))
+        one, two = (_stacked(x, filled) for x in (frame1, frame2))
+        cut = {
+            name: _cut(name, value, (pairs, height, width), filled)
+            for name, value in arrays.items()
+        }
+        flows = np.asarray(run(one, two, cut))
+        for (pair, window), flow in zip(chunk, flows, strict=False):
+            share = _blend((height, width), window, overlap)
+            total[pair][window] += share * flow
+            weight[pair][window] += share
     return total / weight
 
 
-def _rows(arrays: Arrays, start: int, frames: np.ndarray) -> Arrays:
-    """Returns the array options of the pairs that begin at `start`."""
-    rows = slice(start, start + _MOST_TILES)
-    return {
-        name: value[rows] if value.shape[:1] == frames.shape[:1] else value
-        for name, value in arrays.items()
-    }
+Tiles = list[tuple[int, tuple[slice, slice]]]
+
+
+def _stacked(value: np.ndarray, tiles: Tiles) -> np.ndarray:
+    return np.stack([value[pair][window] for pair, window in tiles])
+
+
+def _blend(
+    size: tuple[int, int], window: tuple[slice, slice], overlap: int
+) -> np.ndarray:
+    """Returns how much a tile counts at each of its pixels, (h, w, 1)."""
+    sides = (
+        _ramp(part.stop - part.start, overlap, part.start > 0, part.stop < whole)
+        for part, whole in zip(window, size, strict=True)
+    )
+    return np.outer(*sides).astype(np.float32)[..., None]
 
 
 def _cut(
-    name: str, value: np.ndarray, size: tuple[int, int], window: tuple[slice, slice]
+    name: str, value: np.ndarray, shape: tuple[int, int, int], tiles: Tiles
 ) -> np.ndarray:
-    """Returns what a tile sees of an array option of all pairs."""
-    if value.shape[1:3] == size:
-        return value[:, window[0], window[1]]
+    """Returns what each tile sees of an array option, one value for each pair."""
+    if value.shape[:3] == shape:
+        return _stacked(value, tiles)
     if name == "initial_flow":
         raise ValueError(
-            f"`options`: with tiles, initial_flow must have the frames' size {size}; "
-            f"got {value.shape[-3:-1]}"
+            f"`options`: with tiles, initial_flow must have the frames' size "
+            f"{shape[1:]}; got {value.shape[-3:-1]}"
         )
+    if value.ndim > 1 and value.shape[0] == shape[0]:
+        return np.stack([value[pair] for pair, _ in tiles])
     return value
 
 

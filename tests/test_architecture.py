@@ -23,7 +23,7 @@ FLOORS = (
         "averaging",
     },
     {"models"},
-    {"weights", "inference", "splitting", "stopping", "mesh"},
+    {"weights", "inference", "splitting", "stopping", "mesh", "spreading"},
     {"generation", "views", "convert", "cost", "evaluate", "restoring"},
     {"estimate", "explain", "checkpoint"},
     {"classify", "train"},

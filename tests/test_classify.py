@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxflow import classify, io
+from jaxflow import classify, io, spreading
 from jaxflow.models.flow import spynet
 from jaxflow.models.video import resnet3d
 from tests import golden
@@ -217,3 +217,11 @@ def test_views_out_of_range_are_one_clear_error(model, value):
         classify.score_views(model, [np.full((4, 32, 32, 3), value, np.float32)])
     with pytest.raises(ValueError, match="empty"):
         classify.score_views(model, [])
+
+
+def test_the_devices_share_the_views(model, frames, monkeypatch):
+    options = {"clips": 3, "crops": 1, "num_frames": 2, "batch_size": 3}
+    shared = classify.classify_video(model, frames, **options)
+    monkeypatch.setattr(spreading, "devices", lambda: jax.local_devices()[:1])
+    alone = classify.classify_video(model, frames, **options)
+    np.testing.assert_allclose(shared, alone, atol=1e-6)

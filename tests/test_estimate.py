@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 import jaxflow
-from jaxflow import estimate, inference, models, spec
+from jaxflow import estimate, inference, models, spec, spreading
 from jaxflow.models.flow import raft, spynet
 
 
@@ -437,7 +437,8 @@ def test_lists_and_numbers_in_arrays_are_options(pair):
     np.testing.assert_array_equal(flow, expected)
 
 
-def test_a_clip_shorter_than_the_batch_is_not_filled_up(rng):
+def test_a_clip_shorter_than_the_batch_is_not_filled_up(rng, monkeypatch):
+    monkeypatch.setattr(spreading, "devices", lambda: jax.local_devices()[:1])
     sizes = []
 
     class Watch(Probe):
@@ -467,3 +468,22 @@ def test_what_an_estimator_does_not_have_is_named(rng):
     for name in ("brox", "horn_schunck", "lucas_kanade"):
         with pytest.raises(ValueError, match="`levels` must be a whole number"):
             estimate.estimate_flow(name, *frames, options={"levels": 0})
+
+
+@pytest.mark.parametrize("keywords", [{}, {"tile": 24, "overlap": 8}])
+def test_the_devices_share_pairs_and_tiles(tiny, rng, monkeypatch, keywords):
+    one, two = rng.integers(0, 256, (2, 3, 37, 53, 3), dtype=np.uint8)
+    shared = jaxflow.estimate_flow(tiny, one, two, **keywords)
+    monkeypatch.setattr(spreading, "devices", lambda: jax.local_devices()[:1])
+    alone = jaxflow.estimate_flow(tiny, one, two, **keywords)
+    # Products are summed in another order for batches of another size.
+    np.testing.assert_allclose(shared, alone, atol=1e-4)
+
+
+def test_with_tiles_each_pair_keeps_its_options(rng):
+    one, two = rng.integers(0, 256, (2, 3, 37, 53, 3), dtype=np.uint8)
+    probe = Probe(spec.Frames(multiple=8, fit="pad"))
+    gain = np.arange(1, 4, dtype=np.float32).reshape(3, 1, 1, 1)
+    keywords = {"options": {"gain": gain}, "tile": 24, "overlap": 8}
+    found = jaxflow.estimate_flow(probe, one, two, **keywords)
+    np.testing.assert_allclose(found[..., 0], gain[..., 0] * (one[..., 0] / 255), 1e-5)
