@@ -21,6 +21,7 @@ from jaxflow.explain import grad_cam as grad_cam
 from jaxflow.explain import layer_names as layer_names
 from jaxflow.explain import overlay as overlay
 from jaxflow.explain import view_features as view_features
+from jaxflow.layers import precision as precisions
 from jaxflow.views import CROPS as CROPS
 from jaxflow.views import Placement as Placement
 from jaxflow.views import Video as Video
@@ -36,6 +37,7 @@ def classify_video(
     activation: Literal["softmax", "sigmoid"] = "softmax",
     combine: Literal["mean", "max"] = "mean",
     batch_size: int = 4,
+    precision: precisions.Precision = "highest",
     **options: Any,
 ) -> np.ndarray:
     """Scores the classes of a video.
@@ -51,6 +53,7 @@ def classify_video(
         combine: How the scores of the views are joined.
         batch_size: Views that go through the network at once, shared by the devices
             that this process has.
+        precision: Of products of float32 numbers; as for `jaxflow.estimate_flow`.
         **options: Options of `sample_views`: `clips` and `crops` (10 and 3 are the
             usual 30 views), `random_views`, `placement`, `num_frames`, `stride`,
             `seconds`, `fps`, `crop_size`, `short_side`, `seed`.
@@ -68,7 +71,13 @@ def classify_video(
     _checks.one_of("activation", activation, ("softmax", "sigmoid"))
     network = sampling.check_network(model)
     views = sample_views(network, video, **options)
-    scores = score_views(network, views, activation=activation, batch_size=batch_size)
+    scores = score_views(
+        network,
+        views,
+        activation=activation,
+        batch_size=batch_size,
+        precision=precision,
+    )
     return scores.mean(0) if combine == "mean" else scores.max(0)
 
 
@@ -78,6 +87,7 @@ def score_views(
     *,
     activation: Literal["softmax", "sigmoid"] = "softmax",
     batch_size: int = 4,
+    precision: precisions.Precision = "highest",
 ) -> np.ndarray:
     """Scores the classes of every view.
 
@@ -86,6 +96,7 @@ def score_views(
         views: As `sample_views` gives them.
         activation: See `classify_video`.
         batch_size: Views that go through the network at once.
+        precision: See `classify_video`.
 
     Returns:
         (views, classes) float32.
@@ -100,7 +111,8 @@ def score_views(
     logits = getattr(config, "head_mode", "logit_mean") == "logit_mean"
     scores = []
     for batch, count in sampling.batches(views, batch_size):
-        out = spreading.call(_run, known, (batch,), len(batch))
+        with precisions.of_products(precision):
+            out = spreading.call(_run, known, (batch,), len(batch))
         out = getattr(jax.nn, activation)(out) if logits else out
         scores.append(np.asarray(out, np.float32)[:count])
     if not scores:

@@ -28,8 +28,8 @@ from jaxflow import (
     weights,
 )
 from jaxflow.inference import network_size as network_size
+from jaxflow.layers import precision as precisions
 
-PRECISIONS = ("highest", "high", "default")
 # How far beyond [0, 1] a float frame may stray: what filters and rounding leave.
 _SLACK = 1e-2
 # Longest side of the grid on which a flow is carried to the next pair: every pixel of
@@ -65,7 +65,7 @@ def estimate_flow(
     tile: int | tuple[int, int] | None = None,
     overlap: int = 64,
     options: Mapping[str, Any] | None = None,
-    precision: str = "highest",
+    precision: precisions.Precision = "highest",
 ) -> np.ndarray:
     """Estimates the motion from frame 1 to frame 2.
 
@@ -91,8 +91,9 @@ def estimate_flow(
             the classical method. An array whose first axes are those of the batch has a
             value for each pair. `initial_flow`, which RAFT and most classical methods
             take, is (…, H, W, 2) or (H, W, 2), in pixels of the frames.
-        precision: Of products in float32: "highest", or "default", which is faster and
-            less exact on accelerators.
+        precision: Of products of float32 numbers: "highest", or "high" or "default",
+            which are faster and less exact on accelerators. What a network computes in
+            is its `dtype`; see `jaxflow.create_model`.
 
     Returns:
         Flow (u, v) in pixels of the frames, (…, H, W, 2), float32.
@@ -102,7 +103,7 @@ def estimate_flow(
             contain NaN, or if `model` is not what it should be.
     """
     one, two = _check_frames(frame1, frame2)
-    _checks.one_of("precision", precision, PRECISIONS)
+    precisions.of_products(precision)
     run, arrays = _runner(named(model), options, precision)
     batch, whole = one.shape[:-3], one.shape[-3:-1]
     one, two = (x.reshape(-1, *x.shape[-3:]) for x in (one, two))
@@ -319,7 +320,7 @@ def memory_of_flow(
     batch, whole = one.shape[:-3], one.shape[-3:-1]
     one, two = (x.reshape(-1, *x.shape[-3:]) for x in (one, two))
     arrays = {k: _per_pair(k, x, batch, whole) for k, x in arrays.items()}
-    with jax.default_matmul_precision("highest"):
+    with precisions.of_products("highest"):
         lowered = compiled.lower(*known, one, two, arrays)
     plan = lowered.compile().memory_analysis()
     parts = ("argument", "output", "temp")
@@ -351,7 +352,7 @@ def _runner(
     ) -> jax.Array | np.ndarray:
         if frames is not None and frames.method == "opencv_uint8":
             frame1, frame2 = _as_bytes(frame1, frame2)
-        with jax.default_matmul_precision(precision):
+        with precisions.of_products(precision):
             examples = (frame1, frame2, arrays)
             return spreading.call(compiled, known, examples, len(frame1))
 

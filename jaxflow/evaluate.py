@@ -7,8 +7,10 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax import nnx
 
-from jaxflow import metrics
+from jaxflow import estimate, metrics
+from jaxflow.layers import precision as precisions
 
 Estimator = Callable[[np.ndarray, np.ndarray], Any]
 Pair = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
@@ -19,7 +21,12 @@ COLUMNS = ("pairs", "epe", "1px", "3px", "5px", "fl_all", "seconds")
 _BINS = ("s0-10", "s10-40", "s40+")
 
 
-def evaluate_flow(estimator: Estimator, dataset: Iterable[Pair]) -> dict[str, float]:
+def evaluate_flow(
+    estimator: nnx.Module | str | Estimator,
+    dataset: Iterable[Pair],
+    *,
+    precision: precisions.Precision = "highest",
+) -> dict[str, float]:
     """Measures an estimator of flow on a data set.
 
     As the benchmarks do: the endpoint error is averaged over the counted pixels of
@@ -27,11 +34,12 @@ def evaluate_flow(estimator: Estimator, dataset: Iterable[Pair]) -> dict[str, fl
     the data set. On dense flow of one size there is no difference.
 
     Args:
-        estimator: Function of two frames, (H, W, 3), that returns their flow, (H, W,
-            2). E.g. ``functools.partial(jaxflow.estimate_flow, model)``.
+        estimator: What `jaxflow.estimate_flow` takes: a flow network, or a name. Or a
+            function of two frames, (H, W, 3), that returns their flow, (H, W, 2).
         dataset: Of (frame1, frame2, flow, valid): frames (H, W, 3), true flow (H, W,
             2) in pixels, and where it is known, (H, W). E.g. a
             `jaxflow.data.folders.Folder`.
+        precision: Of products of float32 numbers; as for `jaxflow.estimate_flow`.
 
     Returns:
         "pairs", their number; what `jaxflow.metrics.summary` returns; and "seconds"
@@ -40,8 +48,10 @@ def evaluate_flow(estimator: Estimator, dataset: Iterable[Pair]) -> dict[str, fl
         no pixel counts.
 
     Raises:
-        ValueError: If the data set is empty, or the estimator returns another shape.
+        ValueError: If the data set is empty, the estimator returns another shape, or
+            `precision` is given for a function, which has its own.
     """
+    estimator = _function(estimator, precision)
     rows, weights, seconds, sizes = [], [], [], []
     again = None
     for frame1, frame2, target, valid in dataset:
@@ -103,6 +113,19 @@ def format_table(
         ).rstrip()
         for line in cells
     )
+
+
+def _function(estimator: Any, precision: precisions.Precision) -> Estimator:
+    """Returns an estimator as a function of two frames."""
+    if isinstance(estimator, nnx.Module | str):
+        return functools.partial(estimate.estimate_flow, estimator, precision=precision)
+    precisions.of_products(precision)
+    if precision != "highest":
+        raise ValueError(
+            "`precision` is for networks and names; a function computes as it does: "
+            f"give it {precision!r} itself"
+        )
+    return estimator
 
 
 def _timed(estimator: Estimator, frame1, frame2) -> tuple[np.ndarray, float]:

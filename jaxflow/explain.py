@@ -11,6 +11,7 @@ from flax import nnx
 
 from jaxflow import ops, spec
 from jaxflow import views as sampling
+from jaxflow.layers import precision as precisions
 
 
 def layer_names(model: nnx.Module) -> list[str]:
@@ -27,16 +28,24 @@ def check_layer(model: nnx.Module, layer: str) -> None:
     _find(model, layer)
 
 
-def extract_features(model: nnx.Module, clip: jax.Array, layer: str) -> jax.Array:
+def extract_features(
+    model: nnx.Module,
+    clip: jax.Array,
+    layer: str,
+    *,
+    precision: precisions.Precision = "highest",
+) -> jax.Array:
     """Returns what a layer puts out.
 
     Args:
         model: Any network; it runs in evaluation mode, and is not changed.
         clip: What the model is called with, (B, T, H, W, 3) in [0, 1].
         layer: Dotted path of the layer; one of `layer_names(model)`.
+        precision: Of products of float32 numbers; as for `jaxflow.estimate_flow`.
 
     Returns:
-        The layer's output: of its last call, if it is called more than once.
+        The layer's output: of its last call, if it is called more than once. It is
+        float32 whatever the network computes in.
 
     Raises:
         ValueError: If there is no such layer, or the model does not call it, or the
@@ -46,7 +55,8 @@ def extract_features(model: nnx.Module, clip: jax.Array, layer: str) -> jax.Arra
     _find(model, layer)
     clip = jnp.asarray(clip)
     spec.check_pixels("clip", clip)
-    return _features(graph, layer, state, clip)
+    with precisions.of_products(precision):
+        return _features(graph, layer, state, clip)
 
 
 def view_features(
@@ -55,6 +65,7 @@ def view_features(
     layer: str,
     *,
     batch_size: int = 4,
+    precision: precisions.Precision = "highest",
 ) -> np.ndarray:
     """Returns what a layer puts out for every view.
 
@@ -63,6 +74,7 @@ def view_features(
         views: As `jaxflow.views.sample_views` gives them.
         layer: Dotted path of the layer; see `extract_features`.
         batch_size: Views that go through the network at once.
+        precision: As for `extract_features`.
 
     Returns:
         (views, ...) float32: the layer's output, without its batch axis.
@@ -73,7 +85,7 @@ def view_features(
     """
     kept = []
     for batch, count in sampling.batches(views, batch_size):
-        out = extract_features(model, batch, layer)
+        out = extract_features(model, batch, layer, precision=precision)
         if not isinstance(out, jax.Array) or out.shape[:1] != (batch_size,):
             raise ValueError(
                 f"layer {layer!r} puts out {jax.tree.map(jnp.shape, out)}, not one "
@@ -91,6 +103,7 @@ def grad_cam(
     *,
     layer: str | None = None,
     class_index: int | None = None,
+    precision: precisions.Precision = "highest",
 ) -> jax.Array:
     """Shows where a network sees a class.
 
@@ -106,6 +119,7 @@ def grad_cam(
         layer: Dotted path of a layer with output (B, T', H', W', C);
             `model.cam_layer` by default.
         class_index: The class; each example's best by default.
+        precision: Of products of float32 numbers; as for `jaxflow.estimate_flow`.
 
     Returns:
         (B, T, H, W) in [0, 1], float32: 0 where nothing speaks for the class; each
@@ -123,7 +137,8 @@ def grad_cam(
     _find(model, layer)
     clip = jnp.asarray(clip)
     spec.check_pixels("clip", clip)
-    return _heat(graph, layer, class_index, state, clip)
+    with precisions.of_products(precision):
+        return _heat(graph, layer, class_index, state, clip)
 
 
 def overlay(
@@ -212,7 +227,11 @@ def _tapped(
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _features(graph, layer: str, state, clip):
-    return _tapped(graph, layer, state, clip)[1]
+    return jax.tree.map(_in_float32, _tapped(graph, layer, state, clip)[1])
+
+
+def _in_float32(x):
+    return x.astype(jnp.float32) if jnp.issubdtype(x.dtype, jnp.floating) else x
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))

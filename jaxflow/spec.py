@@ -216,13 +216,18 @@ class GenerationModel(Protocol):
         ...
 
 
-def check_pair(image1: jax.Array, image2: jax.Array, frames: Frames) -> None:
-    """Verifies what a flow network is given, at trace time.
+def check_pair(
+    image1: jax.Array, image2: jax.Array, frames: Frames
+) -> tuple[jax.Array, jax.Array]:
+    """Verifies what a flow network is given, at trace time, and makes it float32.
 
     Args:
         image1: Frame 1; must be (B, H, W, 3) and floating.
         image2: Frame 2; must be alike.
         frames: Whose `multiple` and `minimum` the size must obey.
+
+    Returns:
+        Both frames in float32: their type does not decide how a network computes.
 
     Raises:
         ValueError: If a shape, a size or a type is not what the network takes.
@@ -246,6 +251,7 @@ def check_pair(image1: jax.Array, image2: jax.Array, frames: Frames) -> None:
             f"are multiples of {frames.multiple}; got {size}: resize or pad it, or "
             "call jaxflow.estimate_flow, which does"
         )
+    return jnp.asarray(image1, jnp.float32), jnp.asarray(image2, jnp.float32)
 
 
 def check_clip(
@@ -253,13 +259,16 @@ def check_clip(
     *,
     channels: int = 3,
     minimum: tuple[int, int, int] = (1, 1, 1),
-) -> None:
-    """Verifies what a recognition network is given, at trace time.
+) -> jax.Array:
+    """Verifies what a recognition network is given, at trace time, as float32.
 
     Args:
         clip: The clip; must be (B, T, H, W, channels) and floating.
         channels: 3 for RGB, 2 for flow.
         minimum: Least T, H and W that the network's strides leave something of.
+
+    Returns:
+        The clip in float32: its type does not decide how a network computes.
 
     Raises:
         ValueError: If the shape, a size or the type is not what the network takes.
@@ -281,6 +290,7 @@ def check_clip(
             f"`clip` must have at least {frames} frames of {height} x {width} pixels "
             f"for this network; got {shape[1]} of {shape[2]} x {shape[3]}"
         )
+    return jnp.asarray(clip, jnp.float32)
 
 
 def check_pixels(name: str, pixels: jax.Array | np.ndarray) -> None:

@@ -24,9 +24,9 @@ FLOORS = (
     },
     {"models"},
     {"weights", "inference", "splitting", "stopping", "mesh", "spreading"},
-    {"generation", "views", "convert", "cost", "evaluate", "restoring"},
+    {"generation", "views", "convert", "cost", "restoring"},
     {"estimate", "explain", "checkpoint"},
-    {"classify", "train"},
+    {"classify", "evaluate", "train"},
     {"demo"},
     {"cli"},
 )

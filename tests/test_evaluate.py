@@ -1,12 +1,13 @@
 """Tests for jaxflow.evaluate."""
 
+import functools
 import math
 import time
 
 import numpy as np
 import pytest
 
-from jaxflow import evaluate
+from jaxflow import estimate, evaluate
 from jaxflow.data import folders
 
 
@@ -40,6 +41,15 @@ def test_error_is_averaged_over_pairs_and_the_rest_over_pixels(rng):
     for name, value in expected.items():
         # Means of float32 errors.
         assert table[name] == pytest.approx(value, rel=1e-5), name
+
+
+def test_networks_and_names_are_estimated(rng):
+    data = [sample(rng, (24, 32))]
+    table = evaluate.evaluate_flow("horn_schunck", data, precision="default")
+    function = functools.partial(estimate.estimate_flow, "horn_schunck")
+    assert table["epe"] == evaluate.evaluate_flow(function, data)["epe"]
+    with pytest.raises(ValueError, match="`precision` is for networks and names"):
+        evaluate.evaluate_flow(function, data, precision="default")
 
 
 def test_a_pair_without_known_flow_says_nothing(rng):

@@ -29,8 +29,11 @@ def test_descriptions_are_values():
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
 def test_a_pair_that_fits_passes(dtype):
-    image = frame(2, 32, 48, 3, dtype=dtype)
-    spec.check_pair(image, image, FRAMES)
+    image = 0.3 * jnp.ones((2, 32, 48, 3), dtype)
+    found = spec.check_pair(image, image, FRAMES)
+    for wide in found:
+        assert wide.dtype == jnp.float32
+        np.testing.assert_array_equal(wide, np.asarray(image, np.float32))
 
 
 @pytest.mark.parametrize(
@@ -53,7 +56,8 @@ def test_a_pair_that_does_not_fit_raises(image1, image2, why):
 
 def test_a_clip_that_fits_passes():
     spec.check_clip(frame(2, 3, 8, 9, 3, dtype=jnp.bfloat16), minimum=(3, 8, 9))
-    spec.check_clip(frame(1, 1, 8, 9, 2), channels=2)
+    clip = spec.check_clip(frame(1, 1, 8, 9, 2, dtype=jnp.float16), channels=2)
+    assert clip.dtype == jnp.float32
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,7 @@ def add_command(commands) -> None:
     add("--combine", choices=joins, default="mean", help=helps["combine"])
     add("--batch-size", type=common.whole, default=4, metavar="N", help=helps["batch"])
     add("--seed", type=int, default=0, metavar="N", help=helps["seed"])
+    estimators.add_precision(add)
     add("--grad-cam", metavar="PATH", help=helps["cam"])
     add("--cam-layer", metavar="LAYER", help=helps["layer"])
     add("--class", dest="of_class", metavar="NAME", help=helps["class"])
@@ -129,13 +130,19 @@ def run(args: argparse.Namespace) -> None:
 
     views = functools.partial(_sample, model, source, args)
     scores = classify.score_views(
-        model, views("score"), activation=args.activation, batch_size=args.batch_size
+        model,
+        views("score"),
+        activation=args.activation,
+        batch_size=args.batch_size,
+        precision=args.precision,
     )
     joined = scores.mean(0) if args.combine == "mean" else scores.max(0)
     for name, score in classify.top_k(joined, args.top, labels=labels):
         print(f"{score:.4f}  {name}")
     for layer, path in args.features:
-        features = classify.view_features(model, views(layer), layer, batch_size=1)
+        features = classify.view_features(
+            model, views(layer), layer, batch_size=1, precision=args.precision
+        )
         with files.atomic_path(path) as temporary:
             np.save(temporary, features)
         common.wrote(args, path)
@@ -195,7 +202,11 @@ def _write_cam(
     from jaxflow import classify
 
     warm = classify.grad_cam(
-        model, jnp.asarray(clip)[None], layer=layer, class_index=class_index
+        model,
+        jnp.asarray(clip)[None],
+        layer=layer,
+        class_index=class_index,
+        precision=args.precision,
     )
     heat = classify.overlay(clip, np.asarray(warm[0]))
     pairs = [viz.panel(pair, gap=2) for pair in zip(clip, heat, strict=True)]

@@ -22,6 +22,15 @@ def add_options(add) -> None:
     add("--tile", type=common.whole, metavar="PX", help=helps["tile"])
     many = {"action": "append", "default": []}
     add("--option", metavar="NAME=VALUE", help=helps["option"], **many)
+    add_precision(add)
+
+
+def add_precision(add) -> None:
+    """Adds the option that says how products of float32 numbers are computed."""
+    about = "of products: highest (default), or high or default, which are faster "
+    about += "and less exact on a GPU or TPU"
+    names = ("highest", "high", "default")
+    add("--precision", choices=names, default="highest", help=about)
 
 
 def load(
@@ -98,8 +107,9 @@ def files_of(words: Sequence[str]) -> list[str]:
     return [value for value in values if os.path.isfile(value)]
 
 
-def tiles(args: argparse.Namespace) -> dict[str, Any]:
-    """Returns the keywords of `estimate_flow` that --tile asks for."""
-    if not args.tile:
-        return {}
-    return {"tile": args.tile, "overlap": min(64, args.tile // 4)}
+def keywords(args: argparse.Namespace) -> dict[str, Any]:
+    """Returns the keywords of `estimate_flow` that --tile and --precision ask for."""
+    found = {"precision": args.precision}
+    if args.tile:
+        found |= {"tile": args.tile, "overlap": min(64, args.tile // 4)}
+    return found

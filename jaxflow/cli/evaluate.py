@@ -61,13 +61,13 @@ def run(args: argparse.Namespace) -> None:
     from jaxflow import evaluate
 
     data = data or [("scenes", _scenes(args.limit or 8))]
-    words, tiles = _at_hand() if args.all else args.model, estimators.tiles(args)
+    words = _at_hand() if args.all else args.model
     loaded = (_load_for_evaluation(word, args) for word in words)
     if not args.all:  # What is at hand is known to be good, and may be large.
         loaded = list(loaded)
     tables: dict[str, dict] = {name: {} for name, _ in data}
     for word, (model, options) in zip(words, loaded, strict=True):
-        keywords = {"options": options, **tiles}
+        keywords = {"options": options, **estimators.keywords(args)}
         estimator = functools.partial(_estimate, model, keywords)
         for name, dataset in data:
             bar = common.progress(

@@ -101,7 +101,7 @@ def _flow_of_pair(args: argparse.Namespace) -> None:
 
     estimator, options = estimators.load(args.model, args.weights, args.option)
     flow = estimate.estimate_flow(
-        estimator, frame1, frame2, options=options, **estimators.tiles(args)
+        estimator, frame1, frame2, options=options, **estimators.keywords(args)
     )
     if args.output is not None:
         io.write_flow(args.output, flow)
@@ -135,7 +135,7 @@ def _flow_of_clip(args: argparse.Namespace) -> None:
         if path is not None:
             paths.make_folder(option, path)
 
-    keywords = {"options": options, **estimators.tiles(args)}
+    keywords = {"options": options, **estimators.keywords(args)}
     flows, scale = _flows_and_scale(args, clip, estimator, keywords)
     flows = common.progress(flows, "pair", total=len(clip.names) - 1, quiet=args.quiet)
     pictures = _write_each(flows, clip.names, folder, scale, args)

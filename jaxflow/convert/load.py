@@ -119,7 +119,8 @@ def load_model(
         dialect: As for `convert_state_dict`.
         head: As for `convert_state_dict`.
         seed: Of what the weights leave open, such as a fresh classifier.
-        **overrides: Fields of the variant's config to replace.
+        **overrides: Fields of the variant's config to replace; and the `dtype` that the
+            network computes in, see `jaxflow.create_model`.
 
     Returns:
         The model, in evaluation mode.
@@ -159,7 +160,8 @@ def load_pretrained(
         cache: Folder that holds the file under its authors' name; None for
             `$JAXFLOW_CACHE`, or else `~/.cache/jaxflow`.
         head: As for `convert_state_dict`.
-        **overrides: Fields of the variant's config to replace.
+        **overrides: Fields of the variant's config to replace; and the `dtype` that the
+            network computes in, see `jaxflow.create_model`.
 
     Returns:
         The network, in evaluation mode.

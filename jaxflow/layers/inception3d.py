@@ -181,9 +181,10 @@ class Classifier(nnx.Module):
     def steps(self, x: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
         """Returns the logits of every time step, (B, T', num_classes), float32."""
         limits = (2, self.window, self.window)
+        x = x.astype(jnp.float32)
         x = ops.avg_pool(x, tuple(map(min, limits, x.shape[1:4])), strides=1)
         x = self.dropout(x, key=key)
-        return jnp.mean(self.conv(x).astype(jnp.float32), axis=(2, 3))
+        return jnp.mean(self.conv(x), axis=(2, 3))
 
 
 def _scaled(features: int, width: float) -> int:

@@ -15,7 +15,7 @@ class BatchNorm(nnx.Module):
 
         y = (x - mean) / sqrt(var + epsilon) * scale + bias
 
-    In training mode mean and var are those of the batch (two passes, in float32) and
+    In training mode mean and var are those of the batch (two passes) and
     the running ones move by `momentum` towards them; as in torch, the running
     variance is the unbiased one. In evaluation mode, which a new layer is in, the
     running ones are used. Under `jax.jit` with a sharded batch the statistics are
@@ -57,7 +57,9 @@ class BatchNorm(nnx.Module):
             self._update(self.var, unbiased)
         scale = self.scale[...] * lax.rsqrt(var + self.epsilon)
         shift = self.bias[...] - mean * scale
-        return x * scale.astype(x.dtype) + shift.astype(x.dtype)
+        wide = jnp.float64 if x.dtype == jnp.float64 else jnp.float32
+        y = x.astype(wide) * scale.astype(wide) + shift.astype(wide)
+        return y.astype(x.dtype)
 
     def _update(self, running: nnx.BatchStat, new: jax.Array) -> None:
         """Moves a running statistic; its gradient is nobody's business."""

@@ -285,7 +285,7 @@ class Head(nnx.Module):
     None: all of it) and moves by 1. In evaluation, "softmax_mean" turns the scores of
     each position into probabilities first, as PySlowFast does; "logit_mean" averages
     the logits, as pytorchvideo does. They are equal where the map is one window. In
-    training both give the mean logits. Scores are float32.
+    training both give the mean logits. All of it is float32.
 
     Args:
         features: Channels of all maps together.
@@ -330,7 +330,7 @@ class Head(nnx.Module):
         Returns:
             (B, num_classes).
         """
-        pooled = [self._pool(each) for each in maps]
+        pooled = [self._pool(each.astype(jnp.float32)) for each in maps]
         largest = max((each.shape[1:4] for each in pooled), key=math.prod)
         pooled = [
             each
@@ -342,7 +342,7 @@ class Head(nnx.Module):
             for each in pooled
         ]
         x = self.dropout(jnp.concatenate(pooled, axis=-1), key=key)
-        scores = self.projection(x).astype(jnp.float32)
+        scores = self.projection(x)
         if self.mode == "softmax_mean" and self.deterministic:
             scores = jax.nn.softmax(scores, axis=-1)
         return jnp.mean(scores, axis=(1, 2, 3))

@@ -15,9 +15,12 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from jaxflow import spec
+from jaxflow.layers import precision
 
 TASKS = ("flow", "video", "generation")
 
@@ -40,16 +43,20 @@ def list_models(task: str | None = None) -> list[str]:
     )
 
 
-def create(name: str, *, rngs: nnx.Rngs, **overrides) -> nnx.Module:
+def create(
+    name: str, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs, **overrides
+) -> nnx.Module:
     """Builds a model with fresh weights, in evaluation mode.
 
     Args:
         name: One of `list_models()`.
+        dtype: What it computes in, as for `create_model`.
         rngs: Source of the initial weights.
         **overrides: Fields of the variant's config to replace.
 
     Raises:
-        ValueError: If no model has that name, or its config has no such field.
+        ValueError: If no model has that name, its config has no such field, or there is
+            no such `dtype`.
     """
     module = find(name)
     config = module.RECORD.variants[name]
@@ -58,23 +65,31 @@ def create(name: str, *, rngs: nnx.Rngs, **overrides) -> nnx.Module:
         if field not in fields:
             raise ValueError(f"{name} has no config field {field!r}; it has {fields}")
     model = module.RECORD.model(dataclasses.replace(config, **overrides), rngs=rngs)
+    precision.set_dtype(model, dtype)
     model.eval()
     return model
 
 
-def create_model(name: str, *, seed: int = 0, **overrides) -> nnx.Module:
+def create_model(
+    name: str, *, seed: int = 0, dtype: DTypeLike = jnp.float32, **overrides
+) -> nnx.Module:
     """Builds a model with fresh weights, in evaluation mode.
 
     Args:
         name: One of `list_models()`.
         seed: Seed of the initial weights. They are drawn with JAX's "rbg" generator,
             whose numbers are the same on every machine of one kind (CPU, GPU or TPU).
+        dtype: What it computes features in, whatever the type of its input: float32,
+            bfloat16 or float16. Parameters, flow, scores and all else that
+            `jaxflow.layers.precision` names are float32 nevertheless.
         **overrides: Fields of the variant's config to replace.
 
     Raises:
-        ValueError: If no model has that name, or its config has no such field.
+        ValueError: If no model has that name, its config has no such field, or there is
+            no such `dtype`.
     """
-    return create(name, rngs=nnx.Rngs(jax.random.key(seed, impl="rbg")), **overrides)
+    rngs = nnx.Rngs(jax.random.key(seed, impl="rbg"))
+    return create(name, dtype=dtype, rngs=rngs, **overrides)
 
 
 def describe(name: str, **overrides: Any) -> nnx.Module:
@@ -82,7 +97,7 @@ def describe(name: str, **overrides: Any) -> nnx.Module:
 
     Args:
         name: One of `list_models()`.
-        **overrides: Fields of the variant's config to replace.
+        **overrides: Fields of the variant's config to replace; and `dtype`.
 
     Raises:
         ValueError: As `create`.

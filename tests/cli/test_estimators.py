@@ -28,6 +28,8 @@ def test_options_of_a_network_are_of_its_config_or_of_its_call():
 
 def test_tiles_overlap_by_a_quarter_and_by_64_at_most():
     for tile, overlap in ((64, 16), (1024, 64)):
-        found = estimators.tiles(argparse.Namespace(tile=tile))
-        assert found == {"tile": tile, "overlap": overlap}
-    assert estimators.tiles(argparse.Namespace(tile=None)) == {}
+        given = argparse.Namespace(tile=tile, precision="high")
+        found = estimators.keywords(given)
+        assert found == {"tile": tile, "overlap": overlap, "precision": "high"}
+    whole = estimators.keywords(argparse.Namespace(tile=None, precision="highest"))
+    assert whole == {"precision": "highest"}

@@ -19,7 +19,7 @@ import pytest
 from flax import nnx
 
 from jaxflow import checkpoint, convert, cost, models, spec, train
-from jaxflow.layers import dropout
+from jaxflow.layers import dropout, precision
 
 TASK_FOLDERS = {task: f"jaxflow.models.{task}" for task in models.TASKS}
 
@@ -131,12 +131,13 @@ def call(module, model, *arrays):
 
 
 @functools.cache
-def runner(module, training=False):
+def runner(module, training=False, dtype=jnp.float32):
     """Returns the jitted tiny model as a function of (state, *inputs)."""
     graphdef, _ = tiny(module)
 
     def run(state, *arrays):
         model = nnx.merge(graphdef, state, copy=True)
+        precision.set_dtype(model, dtype)
         if training:
             model.train()
             dropout.seed(model, jax.random.key(0))
@@ -370,6 +371,45 @@ def test_every_weight_has_a_finite_gradient_and_some_effect(module):
         assert np.isfinite(value).all(), path
         if not convert.is_optional(model, path):
             assert value.any(), f"{path} has no effect"
+
+
+@each_video_file
+def test_bfloat16_computes_what_float32_does(module):
+    arrays, state = inputs(module), tiny(module)[1]
+    exact = np.asarray(runner(module)(state, *arrays))
+    half = runner(module, dtype=jnp.bfloat16)(state, *arrays)
+    assert half.dtype == jnp.float32
+    assert np.any(half != exact), "nothing is computed in bfloat16"
+    bar, error = deviation(module, exact, np.asarray(half))
+    assert error <= bar
+
+
+def deviation(module, exact, half):
+    """Returns what a coarser type may change, and the most that it does."""
+    if module in VIDEO:
+        # Normalisation has not seen data: logits can be 50, where trained ones are 10.
+        scale = min(1, 10 / np.abs(exact).max())
+        scores = (jax.nn.softmax(scale * logits) for logits in (exact, half))
+        return 0.02, np.abs(np.subtract(*scores)).max()
+    # Pixels; fast flow is less exact.
+    speed = np.linalg.norm(exact, axis=-1)
+    bar = max(0.25, 0.01 * np.quantile(speed, 0.99))
+    return bar, np.linalg.norm(half - exact, axis=-1).max()
+
+
+def products(module, arrays, dtype):
+    """Returns the types that convolutions and products of a tiny model give."""
+    function = functools.partial(runner(module, dtype=dtype), tiny(module)[1])
+    text = str(jax.make_jaxpr(function)(*arrays))
+    pattern = r":(\w+)\[[\d,]*\] = (?:conv_general_dilated|dot_general)\["
+    return set(re.findall(pattern, text))
+
+
+@each_video_file
+def test_the_model_and_not_its_input_decides_what_it_computes_in(module):
+    for dtype in (jnp.bfloat16, jnp.float16):
+        assert products(module, inputs(module, dtype=dtype), jnp.float32) == {"f32"}
+    assert "bf16" in products(module, inputs(module), jnp.bfloat16)
 
 
 @each_file

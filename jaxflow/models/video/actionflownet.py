@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
+from jax.typing import DTypeLike
 
 from jaxflow import spec
 from jaxflow.layers import basic3d, conv, resnet3d
@@ -92,6 +93,7 @@ class Model(nnx.Module):
     """ActionFlowNet: a clip to one score a class, and to its flow."""
 
     record: ClassVar[spec.Record]
+    dtype: DTypeLike = jnp.float32
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
@@ -164,8 +166,8 @@ class Model(nnx.Module):
 
     def features(self, clip: jax.Array) -> list[jax.Array]:
         """Returns the maps of the stages, fine to coarse."""
-        spec.check_clip(clip)
-        x = self.stem(resnet3d.normalise(clip))
+        clip = spec.check_clip(clip)
+        x = self.stem(resnet3d.normalise(clip).astype(self.dtype))
         maps = []
         for stage in self.stages:
             for block in stage:
@@ -177,7 +179,7 @@ class Model(nnx.Module):
         x = maps[-1]
         for up, fine in zip(self.ups, reversed(maps[:-1]), strict=True):
             x = up(x, fine)
-        return self.predictor(x).astype(jnp.float32)
+        return self.predictor(x.astype(jnp.float32))
 
 
 def multi_task_loss(

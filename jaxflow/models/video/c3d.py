@@ -17,6 +17,7 @@ from typing import ClassVar, Literal
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from jaxflow import ops, spec
 from jaxflow.layers import conv, dropout, resnet3d
@@ -84,6 +85,7 @@ class Model(nnx.Module):
     """C3D: a clip of 16 frames of 112 x 112 to one score a class."""
 
     record: ClassVar[spec.Record]
+    dtype: DTypeLike = jnp.float32
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
@@ -117,7 +119,7 @@ class Model(nnx.Module):
         Raises:
             ValueError: If the clip has another length or size.
         """
-        spec.check_clip(clip)
+        clip = spec.check_clip(clip)
         side = self.config.crop_size
         expected = (self.config.num_frames, side, side, 3)
         if clip.shape[1:] != expected:
@@ -130,17 +132,17 @@ class Model(nnx.Module):
         x = self.features(clip)
         x = self.dropout(jax.nn.relu(self.fc6(x)), key=keys[0])
         x = self.dropout(jax.nn.relu(self.fc7(x)), key=keys[1])
-        scores = self.fc8(x).astype(jnp.float32)
+        scores = self.fc8(x.astype(jnp.float32))
         if self.mode == "softmax_mean" and self.deterministic:
             scores = jax.nn.softmax(scores, axis=-1)
         return scores
 
     def features(self, clip: jax.Array) -> jax.Array:
         """Returns the flattened last map, (B, features), channels slowest."""
-        spec.check_clip(clip)
+        clip = spec.check_clip(clip)
         mean = jnp.array([104.0, 117.0, 128.0], clip.dtype)
         x = clip[..., ::-1] if self.config.colour == "bgr" else clip
-        x = 255 * x - mean
+        x = (255 * x - mean).astype(self.dtype)
         for name, (_, pool) in CONVOLUTIONS.items():
             x = jax.nn.relu(getattr(self, name)(x))
             if pool:

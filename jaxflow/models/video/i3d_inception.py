@@ -19,7 +19,9 @@ import functools
 from typing import ClassVar
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from jaxflow import spec
 from jaxflow.layers import inception3d, resnet3d
@@ -61,6 +63,7 @@ class Model(nnx.Module):
     """I3D: a clip, of frames or of flow, to one score a class."""
 
     record: ClassVar[spec.Record]
+    dtype: DTypeLike = jnp.float32
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
@@ -101,8 +104,8 @@ class Model(nnx.Module):
 
     def features(self, clip: jax.Array) -> jax.Array:
         """Returns the last map, (B, T / 8, H / 32, W / 32, C), sizes rounded up."""
-        spec.check_clip(clip, channels=self.config.in_features)
-        return self.body(2 * clip - 1)
+        clip = spec.check_clip(clip, channels=self.config.in_features)
+        return self.body((2 * clip - 1).astype(self.dtype))
 
 
 TINY = Config(num_classes=5, crop_size=64, num_frames=17, width=1 / 16)

@@ -19,6 +19,7 @@ from typing import ClassVar, Literal
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from jaxflow import _checks, spec
 from jaxflow.layers import conv, norm, resnet3d
@@ -130,6 +131,7 @@ class Model(nnx.Module):
     """MFNet: a clip to one score a class."""
 
     record: ClassVar[spec.Record]
+    dtype: DTypeLike = jnp.float32
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
@@ -175,8 +177,8 @@ class Model(nnx.Module):
 
     def features(self, clip: jax.Array) -> jax.Array:
         """Returns the last map, (B, T, H / 32, W / 32, C)."""
-        spec.check_clip(clip)
-        x = self.trunk.start(resnet3d.normalise(clip))
+        clip = spec.check_clip(clip)
+        x = self.trunk.start(resnet3d.normalise(clip).astype(self.dtype))
         for index, motion in enumerate(self.motion):
             x = motion(self.trunk.stage(index + 2, x))
         return x

@@ -21,7 +21,9 @@ import dataclasses
 from typing import ClassVar
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from jaxflow import spec
 from jaxflow.layers import resnet3d
@@ -99,6 +101,7 @@ class Model(nnx.Module):
     """pytorchvideo's R(2+1)D: a clip to one score a class."""
 
     record: ClassVar[spec.Record]
+    dtype: DTypeLike = jnp.float32
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
@@ -147,8 +150,8 @@ class Model(nnx.Module):
 
     def features(self, clip: jax.Array) -> jax.Array:
         """Returns the last map, (B, T / 4, H / 32, W / 32, C), sizes rounded up."""
-        spec.check_clip(clip)
-        x = self.stem(resnet3d.normalise(clip))
+        clip = spec.check_clip(clip)
+        x = self.stem(resnet3d.normalise(clip).astype(self.dtype))
         for stage in self.stages:
             for block in stage:
                 x = block(x)

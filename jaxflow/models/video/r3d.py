@@ -17,7 +17,9 @@ import dataclasses
 from typing import ClassVar
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from jaxflow import spec
 from jaxflow.layers import basic3d, resnet3d
@@ -64,6 +66,7 @@ class Model(nnx.Module):
     """A residual network of two-convolution blocks: a clip to one score a class."""
 
     record: ClassVar[spec.Record]
+    dtype: DTypeLike = jnp.float32
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
@@ -121,8 +124,8 @@ class Model(nnx.Module):
 
     def features(self, clip: jax.Array) -> jax.Array:
         """Returns the last stage's map, (B, T / 8, H / 16, W / 16, C)."""
-        spec.check_clip(clip)
-        x = self.stem(resnet3d.normalise(clip))
+        clip = spec.check_clip(clip)
+        x = self.stem(resnet3d.normalise(clip).astype(self.dtype))
         for stage in self.stages:
             for block in stage:
                 x = block(x)

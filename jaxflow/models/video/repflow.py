@@ -28,6 +28,7 @@ from typing import Any, ClassVar, Literal
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from jaxflow import ops, spec
 from jaxflow.layers import (
@@ -210,6 +211,7 @@ class Model(nnx.Module):
     """A ResNet with representation flow: a clip to one score a class."""
 
     record: ClassVar[spec.Record]
+    dtype: DTypeLike = jnp.float32
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
@@ -254,11 +256,11 @@ class Model(nnx.Module):
         Raises:
             ValueError: If the clip is too short.
         """
-        spec.check_clip(clip)
+        clip = spec.check_clip(clip)
         mean, std = (
             jnp.asarray(c, clip.dtype) for c in (self.config.mean, self.config.std)
         )
-        x = (clip - mean) / std
+        x = ((clip - mean) / std).astype(self.dtype)
         for part in self.parts[: self.place]:
             x = part(x)
         joined = x

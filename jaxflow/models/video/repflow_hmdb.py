@@ -19,7 +19,9 @@ import dataclasses
 from typing import ClassVar, Literal
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from jaxflow import ops, spec
 from jaxflow.layers import representation_flow, resnet3d
@@ -149,6 +151,7 @@ class Model(nnx.Module):
     """A (2+1)D ResNet with flow-conv-flow behind its second stage."""
 
     record: ClassVar[spec.Record]
+    dtype: DTypeLike = jnp.float32
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
@@ -211,8 +214,8 @@ class Model(nnx.Module):
 
     def features(self, clip: jax.Array) -> jax.Array:
         """Returns the last stage's map, (B, T', H / 32, W / 32, C)."""
-        spec.check_clip(clip, minimum=(SHORTEST, 1, 1))
-        x = self.stem(1 - 2 * clip)
+        clip = spec.check_clip(clip, minimum=(SHORTEST, 1, 1))
+        x = self.stem((1 - 2 * clip).astype(self.dtype))
         x = ops.max_pool(x, (3, 3, 3), strides=(2, 2, 2), padding=1)
         for index, stage in enumerate(self.stages):
             for block in stage:

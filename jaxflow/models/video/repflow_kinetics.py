@@ -21,6 +21,7 @@ from typing import ClassVar, Literal
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from jaxflow import spec
 from jaxflow.layers import inception3d, norm, representation_flow, resnet3d
@@ -143,6 +144,7 @@ class Model(nnx.Module):
     """A (2+1)D ResNet with representation flow behind its second stage."""
 
     record: ClassVar[spec.Record]
+    dtype: DTypeLike = jnp.float32
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
@@ -213,8 +215,8 @@ class Model(nnx.Module):
 
     def features(self, clip: jax.Array) -> jax.Array:
         """Returns the last stage's map, (B, T', H / 32, W / 32, C)."""
-        spec.check_clip(clip, minimum=(SHORTEST, 7, 7))
-        x = self.stem(2 * clip - 1)
+        clip = spec.check_clip(clip, minimum=(SHORTEST, 7, 7))
+        x = self.stem((2 * clip - 1).astype(self.dtype))
         x = inception3d.max_pool(x, (3, 3, 3), (2, 2, 2), same=True)
         for index, stage in enumerate(self.stages):
             for block in stage:

@@ -21,7 +21,9 @@ import dataclasses
 from typing import ClassVar
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from jaxflow import ops, spec
 from jaxflow.layers import non_local, resnet3d, resnet3d_keys
@@ -77,6 +79,7 @@ class Model(nnx.Module):
     """A 3-D ResNet of bottlenecks: a clip to one score a class."""
 
     record: ClassVar[spec.Record]
+    dtype: DTypeLike = jnp.float32
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
@@ -120,8 +123,8 @@ class Model(nnx.Module):
 
     def features(self, clip: jax.Array) -> jax.Array:
         """Returns the last stage's map, (B, T', H', W', C)."""
-        spec.check_clip(clip)
-        x = self.slow.start(resnet3d.normalise(clip))
+        clip = spec.check_clip(clip)
+        x = self.slow.start(resnet3d.normalise(clip).astype(self.dtype))
         x = self.slow.stage(2, x)
         if self.config.temporal_pool and x.shape[1] > 1:
             x = ops.max_pool(x, (2, 1, 1))

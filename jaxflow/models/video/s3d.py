@@ -20,6 +20,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from jaxflow import spec
 from jaxflow.layers import conv, inception3d, resnet3d
@@ -124,6 +125,7 @@ class Model(nnx.Module):
     """S3D: a clip to one score a class."""
 
     record: ClassVar[spec.Record]
+    dtype: DTypeLike = jnp.float32
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
@@ -164,10 +166,10 @@ class Model(nnx.Module):
 
     def features(self, clip: jax.Array) -> jax.Array:
         """Returns the last map, (B, T / 8, H / 32, W / 32, C)."""
-        spec.check_clip(clip, minimum=(5, 17, 17))
+        clip = spec.check_clip(clip, minimum=(5, 17, 17))
         mean = jnp.array([0.43216, 0.394666, 0.37645], clip.dtype)
         deviation = jnp.array([0.22803, 0.22145, 0.216989], clip.dtype)
-        return self.body((clip - mean) / deviation)
+        return self.body(((clip - mean) / deviation).astype(self.dtype))
 
 
 # The last maps are 3 x 3: pooled over 3 x 3, smaller ones would be constant.

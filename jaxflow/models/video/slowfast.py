@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import DTypeLike
 
 from jaxflow import _checks, ops, spec
 from jaxflow.layers import non_local, representation_flow, resnet3d, resnet3d_keys
@@ -151,6 +152,7 @@ class Model(nnx.Module):
     """SlowFast: a clip to one score a class."""
 
     record: ClassVar[spec.Record]
+    dtype: DTypeLike = jnp.float32
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
@@ -238,12 +240,13 @@ class Model(nnx.Module):
         self, clip: jax.Array, *, fast: jax.Array | None = None
     ) -> tuple[jax.Array, jax.Array]:
         """Returns the last maps of the slow and the fast pathway."""
-        spec.check_clip(clip)
+        clip = spec.check_clip(clip)
         frames = slow_frames(clip.shape[1], self.config.alpha, self.config.sampling)
-        slow = self.slow.start(resnet3d.normalise(clip[:, frames]))
+        slow = resnet3d.normalise(clip[:, frames])
+        slow = self.slow.start(slow.astype(self.dtype))
         if fast is None:
             fast = fast_input(clip, self.config.fast_input)
-        fast = self.fast.start(fast)
+        fast = self.fast.start(fast.astype(self.dtype))
         for index in range(4):
             slow = self.slow.stage(index + 2, self._joined(index, slow, fast))
             fast = self.fast.stage(index + 2, fast)
