@@ -14,6 +14,7 @@ from flax import nnx
 
 from jaxflow import models, spec
 from jaxflow.io import files
+from jaxflow.ops import bilinear
 
 TABLE = pathlib.Path(__file__).with_name("costs.json")
 """What every network costs; ``jaxflow models --measure`` writes it."""
@@ -200,6 +201,9 @@ def _count(jaxpr) -> int:
             total += branches[-1] if chosen else max(branches)
         elif name == "scan":
             total += parameters["length"] * _count(parameters["jaxpr"].jaxpr)
+        elif isinstance(equation.primitive, bilinear.Bilinear):
+            plain = bilinear.run(equation.primitive.plain, **parameters)
+            total += multiply_adds(plain, *(v.aval for v in equation.invars))
         elif name.startswith("custom_jvp"):
             total += _count(parameters["call_jaxpr"].jaxpr)
         else:

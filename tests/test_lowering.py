@@ -1,12 +1,13 @@
 """Programs for accelerators, made without one: they lower, and hold no CPU form.
 
-What is faster on a CPU is chosen by `lax.platform_dependent`. A program for an
-accelerator must count the same operations, one by one, as the one that is made where
-that function is put out of action and always takes its default.
+What is faster on a CPU is chosen by `lax.platform_dependent`, or by the primitives of
+`jaxflow.ops.bilinear`. A program for an accelerator must count the same operations, one
+by one, as the one that is made where both are put out of action and take their default.
 """
 
 import collections
 import functools
+import importlib
 import re
 
 import jax
@@ -19,10 +20,12 @@ from jax import export, lax
 
 from jaxflow import losses, ops, train
 from jaxflow.diffusion import training
+from jaxflow.ops import bilinear
 from tests import test_api
 from tests.models import test_contract
 
 ACCELERATORS = ("cuda", "tpu")
+PRIMITIVES = importlib.import_module("jaxflow.ops.conv").CONVOLUTION.primitives
 # How the chosen branch is called, and not what it computes.
 NO_WORK = {"broadcast_in_dim", "case", "constant", "return"}
 # Weights as wide as those of a published network: small ones have no form of their own.
@@ -204,11 +207,15 @@ def plain(monkeypatch):
         monkeypatch.setattr(
             lax, "platform_dependent", lambda *arrays, default, **_: default(*arrays)
         )
+        for primitive in PRIMITIVES:
+            bilinear.lower(primitive, primitive.plain, platform="cpu")
         jax.clear_caches()
         test_contract.runner.cache_clear()
 
     yield apply
     monkeypatch.undo()
+    for primitive in PRIMITIVES:
+        bilinear.lower(primitive, primitive.on_cpu, platform="cpu")
     jax.clear_caches()
     test_contract.runner.cache_clear()
 

@@ -1,10 +1,8 @@
 """Pure functions on arrays, built from `jax.lax`."""
 
-from jaxflow.ops.conv import avg_pool as avg_pool
 from jaxflow.ops.conv import conv as conv
 from jaxflow.ops.conv import conv3d as conv3d
 from jaxflow.ops.conv import conv_transpose as conv_transpose
-from jaxflow.ops.conv import max_pool as max_pool
 from jaxflow.ops.correlation import all_pairs_correlation as all_pairs_correlation
 from jaxflow.ops.correlation import correlation_pyramid as correlation_pyramid
 from jaxflow.ops.correlation import correlation_volume as correlation_volume
@@ -17,6 +15,8 @@ from jaxflow.ops.flowfield import (
 )
 from jaxflow.ops.flowfield import forward_interpolate as forward_interpolate
 from jaxflow.ops.flowfield import invert as invert
+from jaxflow.ops.pool import avg_pool as avg_pool
+from jaxflow.ops.pool import max_pool as max_pool
 from jaxflow.ops.pyramid import gaussian_blur as gaussian_blur
 from jaxflow.ops.pyramid import gaussian_pyramid as gaussian_pyramid
 from jaxflow.ops.pyramid import pyramid_down as pyramid_down

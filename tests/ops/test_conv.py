@@ -1,12 +1,14 @@
 """Tests for jaxflow.ops.conv."""
 
 import importlib
-import itertools
+import re
 
 import jax
 import jax.numpy as jnp
+import jax.test_util
 import numpy as np
 import pytest
+from jax import export
 
 from jaxflow import ops
 
@@ -88,20 +90,12 @@ def example(rng, window, settings):
     x = normal(rng, 2, *(7, 9, 8)[-axes:], 4)
     kernel = normal(rng, *window, 4 // groups, 6 if groups < 4 else 4)
     spelled = (
-        module._each(settings.get("strides", 1), axes),
-        module._sides(settings.get("padding", 0), axes),
-        module._each(settings.get("dilation", 1), axes),
+        module.per_axis(settings.get("strides", 1), axes),
+        module.per_side(settings.get("padding", 0), axes),
+        module.per_axis(settings.get("dilation", 1), axes),
         groups,
     )
     return lambda x, k: function(x, k, **settings), x, kernel, spelled
-
-
-@pytest.fixture
-def scan_everything(monkeypatch):
-    """Lets small arrays take the path that is meant for large ones."""
-    monkeypatch.setattr(module, "_LEAST_CHANNELS", 1)
-    monkeypatch.setattr(module, "_LEAST_PIXELS", 1)
-    monkeypatch.setattr(module, "_BLOCK_PIXELS", 20)
 
 
 @pytest.mark.parametrize(("window", "settings"), CASES)
@@ -134,34 +128,6 @@ def test_gradients_are_adjoint_to_the_convolution(rng, window, settings):
     assert_gradients_are_adjoint(function, rng, x, kernel)
 
 
-@pytest.mark.parametrize("case", ["plain", "same", "one side", "dilated"], ids=str)
-def test_scanned_gradient_is_adjoint_to_the_convolution(rng, scan_everything, case):
-    function, x, kernel, spelled = example(rng, *CASES_2D[case])
-    assert "_conv_scanned" in str(jax.make_jaxpr(function)(x, kernel))
-    assert_gradients_are_adjoint(function, rng, x, kernel)
-    np.testing.assert_allclose(
-        function(x, kernel), numpy_conv(x, kernel, *spelled), atol=2e-5
-    )
-
-
-def test_scanned_gradient_is_xlas_at_full_size(rng):
-    x, kernel = normal(rng, 2, 37, 61, 64), normal(rng, 3, 3, 64, 128)
-
-    def loss(conv):
-        return lambda k: (conv(x, k) ** 2).sum()
-
-    def direct(x, k):
-        return module._conv_direct(x, k, (1, 1), ((2, 2), (2, 2)), (2, 2), 1)
-
-    def ours(x, k):
-        return ops.conv(x, k, padding=2, dilation=2)
-
-    assert "_conv_scanned" in str(jax.make_jaxpr(ours)(x, kernel))
-    actual, expected = (jax.jit(jax.grad(loss(f)))(kernel) for f in (ours, direct))
-    # 4514 products each, in another order.
-    np.testing.assert_allclose(actual, expected, atol=1e-5 * jnp.abs(expected).max())
-
-
 @pytest.mark.parametrize("batch", [(), (3,), (2, 3)], ids=str)
 def test_takes_any_number_of_batch_axes(rng, batch):
     x, kernel = normal(rng, *batch, 5, 6, 4), normal(rng, 3, 3, 4, 2)
@@ -178,29 +144,6 @@ def test_takes_any_number_of_batch_axes(rng, batch):
         assert jax.eval_shape(function).shape == (*batch, *shape)
 
 
-def test_maps_over_kernels(rng, scan_everything):
-    x, kernels = normal(rng, 5, 6, 4), normal(rng, 3, 3, 3, 4, 2)
-    mapped = jax.vmap(lambda k: jax.grad(lambda k: (ops.conv(x, k) ** 2).sum())(k))
-    one = jax.grad(lambda k: (ops.conv(x, k) ** 2).sum())(kernels[1])
-    np.testing.assert_allclose(mapped(kernels)[1], one, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("axes", [2, 3])
-def test_has_second_derivatives(rng, scan_everything, axes):
-    function, x, kernel, _ = example(rng, (3, 3, 3)[:axes], {"padding": 1})
-
-    def loss(kernel):
-        return (function(x, kernel) ** 2).sum() / 2
-
-    direction = normal(rng, *kernel.shape)
-    # The loss is quadratic: the Hessian times d is K^T K d.
-    product = jax.jit(jax.grad(lambda k: jnp.vdot(jax.grad(loss)(k), direction)))
-    along = jax.jit(function)(x, direction)
-    np.testing.assert_allclose(
-        np.vdot(product(kernel), direction), np.vdot(along, along), rtol=1e-5
-    )
-
-
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_half_precision_sums_in_single(rng, dtype):
     # 2304 ones per output pixel: a float16 sum would stop at 2048.
@@ -214,35 +157,6 @@ def test_half_precision_sums_in_single(rng, dtype):
         np.testing.assert_array_equal(out.astype(jnp.float32), 2304)
     gradients = jax.grad(lambda x, k: ops.conv(x, k).sum(), (0, 1))(x, kernel)
     assert [g.dtype for g in gradients] == [dtype, dtype]
-
-
-@pytest.mark.parametrize("window", [(1, 1), (3, 3)], ids=str)
-def test_scanned_gradient_works_in_half_precision(rng, scan_everything, window):
-    x, kernel = normal(rng, 1, 9, 9, 8), normal(rng, *window, 8, 8)
-
-    def gradient(dtype):
-        def loss(k):
-            return ops.conv(x.astype(dtype), k, padding=1).astype(jnp.float32).sum()
-
-        return jax.grad(loss)(kernel.astype(dtype))
-
-    actual = gradient(jnp.bfloat16)
-    assert actual.dtype == jnp.bfloat16
-    # Each of 81 terms has 8 bits.
-    np.testing.assert_allclose(
-        actual.astype(jnp.float32), gradient(jnp.float32), atol=0.2, rtol=0.02
-    )
-
-
-def test_the_forms_of_a_3d_convolution_agree(rng):
-    x, kernel = normal(rng, 2, 6, 7, 8, 4), normal(rng, 3, 3, 3, 4, 6)
-    settings = {"strides": (2, 1, 2), "sides": ((1, 1),) * 3, "dilation": (1, 1, 1)}
-    for form in (module._conv3d_of_frames, module._conv3d_direct):
-        np.testing.assert_allclose(
-            form(x, kernel, groups=1, **settings),
-            numpy_conv(x, kernel, *settings.values(), 1),
-            atol=2e-5,
-        )
 
 
 HALF = {
@@ -328,8 +242,8 @@ def test_transposed_convolution_is_the_transpose_of_a_convolution(rng, case):
     def up(x, kernel):
         return ops.conv_transpose(x, kernel, **settings)
 
-    strides = module._each(settings.get("strides", 2), 2)
-    sides = module._sides(settings.get("padding", 0), 2)
+    strides = module.per_axis(settings.get("strides", 2), 2)
+    sides = module.per_side(settings.get("padding", 0), 2)
     y = normal(rng, *up(x, kernel).shape)
     down = numpy_conv(y, kernel.swapaxes(2, 3), strides, sides, (1, 1), groups)
     np.testing.assert_allclose(
@@ -346,126 +260,6 @@ def test_an_impulse_stamps_the_kernel_unflipped(rng):
     assert jnp.count_nonzero(out) == 9
 
 
-POOLS = {
-    "2d": ((2, 2), {}),
-    "2d overlapping": ((3, 3), {"strides": 2, "padding": 1}),
-    "2d, one side": ((3, 2), {"strides": (2, 1), "padding": ((0, 1), (1, 0))}),
-    "3d in space": ((1, 3, 3), {"strides": (1, 2, 2), "padding": (0, 1, 1)}),
-    "3d": ((2, 2, 2), {}),
-    "2d, wide": ((1, 18), {"strides": (1, 2), "padding": (0, 6)}),
-    "3d, like TensorFlow's SAME": (
-        (3, 3, 3),
-        {"strides": (2, 2, 2), "padding": ((1, 1), (0, 1), (0, 1))},
-    ),
-}
-
-
-def pools(x, window, settings):
-    """The largest of each window, its mean, and its mean without the margin."""
-
-    @jax.jit
-    def pool(x):
-        return (
-            ops.max_pool(x, window, **settings),
-            ops.avg_pool(x, window, **settings),
-            ops.avg_pool(x, window, count_include_pad=False, **settings),
-        )
-
-    return pool(x)
-
-
-@pytest.mark.parametrize("case", POOLS)
-def test_pooling_is_its_definition(rng, case):
-    window, settings = POOLS[case]
-    axes = len(window)
-    x = normal(rng, 2, *(5, 8, 7)[-axes:], 3)
-    strides = module._each(settings.get("strides", window), axes)
-    sides = module._sides(settings.get("padding", 0), axes)
-    inner = tuple(range(-axes, 0))
-
-    def windows(x, fill):
-        return windows_of(x, window, strides, sides, (1,) * axes, fill)
-
-    largest, mean, mean_inside = pools(x, window, settings)
-    np.testing.assert_array_equal(largest, windows(x, -np.inf).max(inner))
-    np.testing.assert_allclose(mean, windows(x, 0).mean(inner), atol=1e-6)
-    inside = windows(np.ones(x.shape), 0).sum(inner)
-    np.testing.assert_allclose(
-        mean_inside, windows(x, 0).sum(inner) / inside, atol=1e-6
-    )
-
-
-def torch_ceil_pool(row, size, step, margin, reduce):
-    """Windows of a row in ceil mode, as torch documents them: a plain loop."""
-    count = -(-(len(row) + 2 * margin - size) // step) + 1
-    if (count - 1) * step >= len(row) + margin:
-        count -= 1
-    starts = [i * step - margin for i in range(count)]
-    return [reduce(row, start, start + size) for start in starts]
-
-
-@pytest.mark.parametrize(
-    ("length", "size", "step", "margin"),
-    [
-        each
-        for each in itertools.product((5, 6, 7), (2, 3), (1, 2, 3), (0, 1))
-        if each[3] <= each[1] // 2
-    ],
-)
-def test_ceil_mode_keeps_partial_windows(length, size, step, margin):
-    row = np.arange(1.0, length + 1)
-    x = jnp.asarray(row, jnp.float32)[None, :, None]
-    settings = {
-        "strides": (1, step),
-        "padding": (0, margin),
-        "ceil_mode": True,
-    }
-
-    def largest(row, start, stop):
-        return row[max(start, 0) : stop].max()
-
-    def mean(row, start, stop):
-        # Zeros of the margin count, what lies beyond it does not.
-        covered = min(stop, len(row) + margin) - start
-        return row[max(start, 0) : stop].sum() / covered
-
-    def mean_inside(row, start, stop):
-        return row[max(start, 0) : stop].mean()
-
-    found = pools(x, (1, size), settings)
-    for actual, reduce in zip(found, (largest, mean, mean_inside), strict=True):
-        expected = torch_ceil_pool(row, size, step, margin, reduce)
-        np.testing.assert_allclose(actual[0, :, 0], expected, rtol=1e-6)
-
-
-def test_the_gradient_of_a_maximum_goes_to_the_first_of_equals():
-    x = jnp.zeros((2, 4, 4, 1))
-    slope = jax.grad(lambda x: ops.max_pool(x, (2, 2, 2)).sum())(x)
-    expected = np.zeros((2, 4, 4, 1))
-    expected[0, ::2, ::2] = 1
-    np.testing.assert_array_equal(slope, expected)
-
-
-@pytest.mark.parametrize("at", [0, 1, 2, 3])
-def test_a_nan_wins_its_windows_and_no_others(at):
-    x = jnp.arange(8.0).reshape(1, 8, 1).at[0, at].set(jnp.nan)
-    pooled = ops.max_pool(x, (1, 2))[0, :, 0]
-    np.testing.assert_array_equal(jnp.isnan(pooled), np.arange(4) == at // 2)
-
-
-def test_pools_integers_and_half_precision():
-    bytes_ = jnp.arange(16, dtype=jnp.uint8).reshape(4, 4, 1)
-    pooled = ops.max_pool(bytes_, 2, padding=1)
-    np.testing.assert_array_equal(
-        pooled[..., 0], [[0, 2, 3], [8, 10, 11], [12, 14, 15]]
-    )
-    assert pooled.dtype == jnp.uint8
-    ones = jnp.ones((1, 4096, 1), jnp.float16)
-    mean = ops.avg_pool(ones, (1, 4096))
-    assert mean.dtype == jnp.float16
-    assert mean == 1
-
-
 def test_rejects_settings_that_do_not_fit():
     x, kernel = jnp.ones((5, 5, 2)), jnp.ones((3, 3, 2, 2))
     with pytest.raises(ValueError, match=r"2, one for each axis; got \(1, 1, 1\)"):
@@ -478,3 +272,136 @@ def test_rejects_settings_that_do_not_fit():
         ops.conv_transpose(x, kernel[:, :, :1])
     with pytest.raises(AssertionError):
         ops.conv3d(x[None], kernel)
+
+
+DERIVED = [
+    *CASES,
+    pytest.param((3, 3), {"padding": 1, "sizes": (48, 48, 96)}, id="2d large"),
+    pytest.param((3, 3, 3), {"padding": 1, "sizes": (3, 48, 48, 96)}, id="3d large"),
+]
+
+
+def assert_derivatives_agree(function, rng, *inputs):
+    """Compares forward and reverse mode, of first and second order, to 1e-5."""
+    directions = [normal(rng, *x.shape) for x in inputs]
+    scale = 1 / float(np.sqrt(np.prod(inputs[1].shape[:-1])))
+
+    def loss(*inputs):
+        return jnp.mean(jnp.sin(scale * function(*inputs)))
+
+    gradient = jax.grad(loss, argnums=(0, 1))
+
+    def along(slopes):
+        return sum(jnp.vdot(s, d) for s, d in zip(slopes, directions, strict=True))
+
+    @jax.jit
+    def both(*inputs):
+        _, forward = jax.jvp(loss, inputs, tuple(directions))
+        _, linear = jax.linearize(loss, *inputs)
+        _, curved = jax.jvp(gradient, inputs, tuple(directions))
+        reverse = jax.grad(lambda *x: along(gradient(*x)), argnums=(0, 1))(*inputs)
+        return (
+            (forward, linear(*directions), *curved),
+            (along(gradient(*inputs)), along(gradient(*inputs)), *reverse),
+        )
+
+    for actual, expected in zip(*both(*inputs), strict=True):
+        assert np.isfinite(actual).all()
+        reach = max(float(jnp.abs(expected).max()), 1e-3)
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * reach)
+
+
+@pytest.mark.parametrize(("window", "settings"), DERIVED)
+def test_forward_mode_and_second_derivatives_are_those_of_reverse_mode(
+    rng, window, settings
+):
+    settings = dict(settings)
+    sizes = settings.pop("sizes", None)
+    function, x, kernel, _ = example(rng, window, settings)
+    if sizes:
+        x, kernel = normal(rng, 1, *sizes), normal(rng, *window, 96, 96)
+    assert_derivatives_agree(function, rng, x, kernel)
+
+
+@pytest.mark.parametrize("case", TRANSPOSED)
+def test_transposed_convolution_has_all_derivatives(rng, case):
+    window, settings = TRANSPOSED[case]
+    groups = settings.get("groups", 1)
+    kernel = normal(rng, *window, 4, 6 if groups < 4 else 1)
+
+    def up(x, kernel):
+        return ops.conv_transpose(x, kernel, **settings)
+
+    assert_derivatives_agree(up, rng, normal(rng, 2, 3, 5, 4), kernel)
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+def test_second_derivatives_are_those_of_a_quadratic(rng, axes):
+    function, x, kernel, _ = example(rng, (3, 3, 3)[:axes], {"padding": 1})
+
+    def loss(kernel):
+        return (function(x, kernel) ** 2).sum() / 2
+
+    direction = normal(rng, *kernel.shape)
+    # The Hessian times d is K^T K d.
+    product = jax.jit(jax.grad(lambda k: jnp.vdot(jax.grad(loss)(k), direction)))
+    along = jax.jit(function)(x, direction)
+    np.testing.assert_allclose(
+        np.vdot(product(kernel), direction), np.vdot(along, along), rtol=1e-5
+    )
+
+
+def test_derivatives_are_those_of_differences(rng, double):
+    x, kernel = (jnp.asarray(rng.normal(size=s)) for s in ((1, 5, 7, 4), (3, 3, 2, 4)))
+
+    def loss(x, kernel):
+        return jnp.sum(jnp.sin(ops.conv(x, kernel, strides=2, padding=1, groups=2)))
+
+    jax.test_util.check_grads(jax.jit(loss), (x, kernel), order=2)
+
+
+@pytest.mark.parametrize("function", [ops.conv, ops.conv3d])
+def test_gradients_of_examples_are_those_of_each_alone(rng, function):
+    axes = 2 if function is ops.conv else 3
+    x, kernel = normal(rng, 3, *(4, 5, 6)[-axes:], 4), normal(rng, *[3] * axes, 4, 2)
+
+    def loss(kernel, x):
+        return (function(x, kernel) ** 2).sum()
+
+    gradient = jax.jit(jax.grad(loss))
+    each = jax.jit(jax.vmap(jax.grad(loss), (None, 0)))(kernel, x)
+    kernels = jnp.stack([kernel, 2 * kernel, -kernel])
+    other = jax.jit(jax.vmap(jax.grad(loss)))(kernels, x)
+    for k in range(3):
+        np.testing.assert_allclose(
+            each[k], gradient(kernel, x[k]), rtol=1e-4, atol=1e-3
+        )
+        np.testing.assert_allclose(
+            other[k], gradient(kernels[k], x[k]), rtol=1e-4, atol=1e-3
+        )
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+@pytest.mark.parametrize("case", HALF)
+def test_the_backward_pass_of_accelerators_stays_in_half_precision(case, platform):
+    function, shape, window, settings = HALF[case]
+    structs = [jax.ShapeDtypeStruct(s, jnp.bfloat16) for s in (shape, window)]
+
+    def loss(x, kernel):
+        return function(x, kernel, **settings).astype(jnp.float32).sum()
+
+    gradient = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))
+    text = export.export(gradient, platforms=[platform])(*structs).mlir_module()
+    found = [line for line in text.splitlines() if "stablehlo.convolution" in line]
+    assert len(found) == 3
+    assert not any("f32" in line for line in found)
+
+
+def test_the_precision_of_products_is_that_of_where_it_is_called():
+    def convolve(x, kernel):
+        with jax.default_matmul_precision("tensorfloat32"):
+            return ops.conv(x, kernel)
+
+    structs = [jax.ShapeDtypeStruct(s, jnp.float32) for s in ((5, 5, 2), (3, 3, 2, 2))]
+    text = export.export(jax.jit(convolve), platforms=["tpu"])(*structs).mlir_module()
+    assert re.findall(r"\bHIGH\w*", text) == ["HIGH", "HIGH"]

@@ -1,0 +1,193 @@
+"""Convolutions in the forms that are fast on a CPU, chosen by shape.
+
+Each computes what the plain form in `jaxflow.ops.conv` does, and is lowered for CPUs
+instead of it. Half precision is widened first: sums are in float32 at least.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxflow.ops.bilinear import Forms, in_first, in_second
+
+# Where a scan over rows beats XLA's gradient in the kernel, by measurement.
+_LEAST_CHANNELS = 8192  # C_in C_out; half of it where strides skip pixels
+_LEAST_PIXELS = 2048
+_MAX_TAPS = 9
+_BLOCK_PIXELS = 1024
+
+
+def forms(direct: Callable) -> Forms:
+    """Returns the forms for CPUs, given the one that serves where none is faster."""
+    out = functools.partial(_convolve, direct)
+    of_kernel = functools.partial(_kernel_gradient, out)
+    return Forms(
+        *(functools.partial(_in_single, f) for f in (out, in_first(out), of_kernel))
+    )
+
+
+def _in_single(form, one, two, like, settings):
+    """Calls a form in float32 where the arrays are of half precision."""
+    if like.dtype not in (jnp.bfloat16, jnp.float16):
+        return form(one, two, like, settings)
+    one, two = one.astype(jnp.float32), two.astype(jnp.float32)
+    wide = jax.ShapeDtypeStruct(like.shape, jnp.float32)
+    return form(one, two, wide, settings).astype(like.dtype)
+
+
+def _convolve(direct, x, kernel, like, settings):
+    """Convolves (B, *spatial, C) in the form that is fast for these shapes."""
+    window = kernel.shape[:-2]
+    if _is_depthwise(kernel, settings):
+        return _depthwise(x, kernel, settings)
+    if math.prod(window) == settings.groups == 1 and not _padded(settings):
+        steps = (slice(None, None, step) for step in settings.strides)
+        return _matmul(x[:, *steps], kernel.reshape(kernel.shape[-2:]))
+    if len(window) == 2:
+        return direct(x, kernel, like, settings)
+    # A sum of 2-D convolutions of frames.
+    frames, flat = _frames(x, kernel, settings)
+    terms = (
+        _convolve(direct, met, kernel[t], None, flat) for t, met in enumerate(frames)
+    )
+    y = cast(jax.Array, sum(terms))
+    return y.reshape(x.shape[0], -1, *y.shape[1:])
+
+
+def _kernel_gradient(out, x, y, like, settings):
+    """Transposes `_convolve` in the kernel, whose gradient is `like`."""
+    window = like.shape[:-2]
+    if len(window) == 3 and not _is_depthwise(like, settings):
+        frames, flat = _frames(x, like, settings)
+        frame = jax.ShapeDtypeStruct(like.shape[1:], like.dtype)
+        y = y.reshape(-1, *y.shape[2:])
+        return jnp.stack([_kernel_gradient(out, met, y, frame, flat) for met in frames])
+    least = _LEAST_CHANNELS // (2 if max(settings.strides) > 1 else 1)
+    if (
+        settings.groups == 1
+        and 1 < math.prod(window) <= _MAX_TAPS
+        and math.prod(like.shape[-2:]) >= least
+        and math.prod(y.shape[1:-1]) >= _LEAST_PIXELS
+    ):
+        return _scanned(x, y, window, settings)
+    return in_second(out)(x, y, like, settings)
+
+
+def _is_depthwise(kernel, settings):
+    return settings.groups > 1 and kernel.shape[-2:] == (1, settings.groups)
+
+
+def _padded(settings):
+    return any(sum(settings.sides, ()))
+
+
+def _matmul(x, matrix):
+    # XLA's CPU backend is slow at the gradients of products of more than two axes.
+    return (x.reshape(-1, x.shape[-1]) @ matrix).reshape(*x.shape[:-1], -1)
+
+
+def _frames(x, kernel, settings):
+    """Lists the frames, (B T', H, W, C), that each tap in time meets.
+
+    Returns:
+        The frames, and the settings of the 2-D convolution that each tap is.
+    """
+    step, dilation, taps = settings.strides[0], settings.dilation[0], kernel.shape[0]
+    flat = settings._replace(
+        strides=settings.strides[1:],
+        sides=settings.sides[1:],
+        dilation=settings.dilation[1:],
+    )
+    x = jnp.pad(x, ((0, 0), settings.sides[0], (0, 0), (0, 0), (0, 0)))
+    if settings.groups == math.prod(kernel.shape[1:3]) == 1 and not _padded(flat):
+        x = x[:, :, :: flat.strides[0], :: flat.strides[1]]
+        flat = flat._replace(strides=(1, 1))
+    steps = (x.shape[1] - dilation * (taps - 1) - 1) // step + 1
+
+    def met(tap):
+        first = dilation * tap
+        frames = x[:, first : first + step * (steps - 1) + 1 : step]
+        return frames.reshape(-1, *x.shape[2:])
+
+    return [met(tap) for tap in range(taps)], flat
+
+
+def _depthwise(x, kernel, settings):
+    """Convolves each channel alone: a sum of shifted products, which XLA fuses."""
+    window = kernel.shape[:-2]
+    x = jnp.pad(x, ((0, 0), *settings.sides, (0, 0)))
+    sizes = [
+        (size - gap * (taps - 1) - 1) // step + 1
+        for size, taps, step, gap in zip(
+            x.shape[1:-1], window, settings.strides, settings.dilation, strict=True
+        )
+    ]
+
+    def met(tap):
+        starts = [o * gap for o, gap in zip(tap, settings.dilation, strict=True)]
+        ends = [
+            start + step * (size - 1) + 1
+            for start, step, size in zip(starts, settings.strides, sizes, strict=True)
+        ]
+        return lax.slice(
+            x,
+            (0, *starts, 0),
+            (x.shape[0], *ends, x.shape[-1]),
+            (1, *settings.strides, 1),
+        )
+
+    products = (met(tap) * kernel[tap] for tap in np.ndindex(window))
+    return cast(jax.Array, sum(products))
+
+
+def _scanned(x, y, window, settings):
+    """Sums, block of rows by block of rows, one matrix product for each tap."""
+    height, width, features = y.shape[1:]
+    strides, dilation = settings.strides, settings.dilation
+    blocks = -(-height // max(1, _BLOCK_PIXELS // width))
+    rows = -(-height // blocks)
+    y = jnp.pad(y, ((0, 0), (0, blocks * rows - height), (0, 0), (0, 0)))
+    span, block_span = (
+        [(n - 1) * s + d * (k - 1) + 1 for n, s, d, k in zip(*each, strict=True)]
+        for each in (
+            ((blocks * rows, width), strides, dilation, window),
+            ((rows, width), strides, dilation, window),
+        )
+    )
+    # What is beyond the last window is cut off, by negative padding.
+    margins = [
+        (before, need - size - before, 0)
+        for need, size, (before, _) in zip(
+            span, x.shape[1:3], settings.sides, strict=True
+        )
+    ]
+    x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *margins, (0, 0, 0)))
+
+    def add_block(total, k):
+        image, row = k // blocks, k % blocks * rows
+        pixels = lax.dynamic_slice_in_dim(
+            x[image], row * strides[0], block_span[0], axis=0
+        )
+        slopes = lax.dynamic_slice_in_dim(y[image], row, rows, axis=0)
+
+        def tap(a, b):
+            a, b = a * dilation[0], b * dilation[1]
+            met = pixels[a :: strides[0], b :: strides[1]][:rows, :width]
+            return lax.dot_general(
+                met.reshape(-1, x.shape[-1]),
+                slopes.reshape(-1, features),
+                (((0,), (0,)), ((), ())),
+            )
+
+        products = [tap(a, b) for a in range(window[0]) for b in range(window[1])]
+        return total + jnp.stack(products), None
+
+    empty = jnp.zeros((math.prod(window), x.shape[-1], features), x.dtype)
+    total, _ = lax.scan(add_block, empty, jnp.arange(x.shape[0] * blocks))
+    return total.reshape(*window, x.shape[-1], features)
