@@ -13,7 +13,7 @@ import math
 import os
 import types
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -127,7 +127,9 @@ class Checkpoints:
                 f"{self.steps()}; remove the later ones or choose another folder"
             )
 
-    def restore(self, target: Any) -> tuple[Any, dict] | None:
+    def restore(
+        self, target: Any, *, newer: Collection[str] = ()
+    ) -> tuple[Any, dict] | None:
         """Returns the newest sound checkpoint, or None if there is none at all.
 
         One that is provably damaged (truncated, incomplete, failing its checksum) is
@@ -137,6 +139,8 @@ class Checkpoints:
         Args:
             target: A state of the same structure; its values are not used, its
                 devices and shardings are, whatever they were when it was saved.
+            newer: Paths of arrays, such as "skipped", that older versions did not have:
+                where they are absent, `target`'s own values stand.
 
         Returns:
             The state, random keys of the kind that was saved, and the `data` that this
@@ -152,7 +156,7 @@ class Checkpoints:
         for step in reversed(self.steps()):
             path = self.directory / str(step)
             try:
-                found = restoring.read_onto(path, target)
+                found = restoring.read_onto(path, target, newer)
             except descriptions.Damage as error:
                 damaged[step] = error
                 continue

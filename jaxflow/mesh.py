@@ -182,6 +182,21 @@ def shard_batch(batch: Any, mesh: Mesh) -> Any:
     return jax.tree.map(put, batch)
 
 
+def constrain_batch(batch: Any, mesh: Mesh) -> Any:
+    """Splits a batch that is computed inside a jitted function, as `shard_batch`.
+
+    Raises:
+        ValueError: If an axis does not divide by the number of devices.
+    """
+    splits = jax.tree.map(lambda array: batch_sharding(mesh, array), batch)
+    return jax.lax.with_sharding_constraint(batch, splits)
+
+
+def everywhere(mesh: Mesh) -> NamedSharding:
+    """Returns the sharding of what every device has whole."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
 def state_shardings(state: Any, mesh: Mesh) -> Any:
     """Returns how each array of a training state is split over the axis "data".
 
@@ -199,7 +214,7 @@ def state_shardings(state: Any, mesh: Mesh) -> Any:
         shape = () if _is_key(leaf) else leaf.shape
         fitting = [axis for axis, n in enumerate(shape) if n and n % count == 0]
         if not fitting:
-            return NamedSharding(mesh, PartitionSpec())
+            return everywhere(mesh)
         longest = max(fitting, key=lambda axis: (shape[axis], -axis))
         return NamedSharding(mesh, PartitionSpec(*[None] * longest, "data"))
 
@@ -236,8 +251,7 @@ def on_host(tree: Any) -> Any:
 
     def fetch(leaf: jax.Array) -> np.ndarray:
         if not leaf.is_fully_addressable and not leaf.is_fully_replicated:
-            mesh = getattr(leaf.sharding, "mesh", None)
-            whole = NamedSharding(mesh, PartitionSpec())  # type: ignore[arg-type]
+            whole = everywhere(leaf.sharding.mesh)  # type: ignore[attr-defined]
             leaf = jax.jit(lambda x: x, out_shardings=whole)(leaf)
         return np.asarray(leaf)
 

@@ -8,7 +8,7 @@ others than when it was saved.
 import base64
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
@@ -20,8 +20,15 @@ from jaxflow import mesh as meshes
 from jaxflow.io import descriptions, orbax_files
 
 
-def read_onto(path: epath.Path, target: Any) -> tuple[Any, dict]:
+def read_onto(
+    path: epath.Path, target: Any, newer: Collection[str] = ()
+) -> tuple[Any, dict]:
     """Reads and verifies one step onto the devices of `target`.
+
+    Args:
+        path: The step's folder.
+        target: A state; see `checkpoint.Checkpoints.restore`.
+        newer: Paths of arrays whose values are `target`'s where they are absent.
 
     Raises:
         descriptions.Damage: If it is damaged, in all processes if it is in one.
@@ -31,7 +38,9 @@ def read_onto(path: epath.Path, target: Any) -> tuple[Any, dict]:
     if "leaves" not in meta:
         raise damage("state is missing")
     kinds = key_kinds(target) | meta.get("keys", {})
-    leaves = _named(target)
+    every = _named(target)
+    kept = {name: every[name] for name in newer if name not in meta["leaves"]}
+    leaves = {name: leaf for name, leaf in every.items() if name not in kept}
     _check_fits(leaves, kinds, meta["leaves"], str(path))
     if "checksums" in meta:
         targets = {
@@ -51,7 +60,7 @@ def read_onto(path: epath.Path, target: Any) -> tuple[Any, dict]:
     for name, kind in kinds.items():
         arrays[name] = jax.random.wrap_key_data(arrays[name], impl=kind)
     _, tree = jax.tree.flatten(target)
-    state = tree.unflatten([arrays[name] for name in leaves])
+    state = tree.unflatten([(arrays | kept)[name] for name in every])
     return state, own_data(meta["data"], path)
 
 

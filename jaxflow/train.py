@@ -27,11 +27,14 @@ import numpy as np
 import optax
 import tqdm
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
 from jaxflow import checkpoint, stopping, weights
+from jaxflow import mesh as meshes
 from jaxflow.io import files
 from jaxflow.layers import dropout
+from jaxflow.mesh import data_mesh as data_mesh
+from jaxflow.mesh import shard_batch as shard
 
 Batch = Any
 Metrics = dict[str, jax.Array]
@@ -66,12 +69,14 @@ class Step(NamedTuple):
         mesh: The devices that it runs on.
         draws: Whether the step draws its own batch.
         record: What identifies the model, for the checkpoints of a run.
+        shardings: Where each array of the state is, or one sharding for all.
     """
 
     run: Callable[..., tuple[TrainState, Metrics]]
     mesh: Mesh
     draws: bool
     record: Mapping[str, Any] = types.MappingProxyType({})
+    shardings: Any = None
 
 
 def init(
@@ -102,6 +107,9 @@ def finish(model: nnx.Module, state: TrainState) -> nnx.Module:
         state: The state after training.
     """
     weights = {"params": state.params, "stats": state.stats}
+    leaves = jax.tree.leaves(weights)
+    if any(len(leaf.sharding.device_set) > 1 for leaf in leaves):
+        weights = meshes.on_host(weights)
     checkpoint.fill(model, _copy(weights))
     model.eval()
     return model
@@ -186,11 +194,6 @@ def step_keys(state: TrainState) -> tuple[jax.Array, jax.Array]:
     return data, dropout
 
 
-def data_mesh(devices: list | None = None) -> Mesh:
-    """Returns a mesh with one axis, "data", over the devices; all there are if None."""
-    return Mesh(np.array(jax.devices() if devices is None else devices), ("data",))
-
-
 def make_step(
     model: nnx.Module,
     loss: Loss,
@@ -199,8 +202,9 @@ def make_step(
     draw: Callable[[jax.Array], Batch] | None = None,
     augment: Callable[[jax.Array, Batch], Batch] | None = None,
     mesh: Mesh | None = None,
+    shard_params: bool = False,
 ) -> Step:
-    """Compiles `train_step`: state replicated and donated, batch split over the mesh.
+    """Compiles `train_step`: state donated, batch split over the mesh.
 
     Args:
         model: Gives the architecture.
@@ -209,37 +213,44 @@ def make_step(
         optimiser: The transformation that the state was made with.
         draw: Random key -> batch, run inside the step; None if batches are given.
         augment: (random key, batch) -> batch, run inside the step on given batches.
-        mesh: From `data_mesh`; None takes every device.
+        mesh: From `data_mesh`; None takes every device, of all processes. With an axis
+            "height" the rows of pictures, arrays of four axes or more, are split too.
+        shard_params: Whether each device keeps a part of the weights and of the
+            optimiser's state, as `jaxflow.mesh.state_shardings` says, instead of all.
 
     Returns:
         The step. The first axis of each array of a batch must be a multiple of the
-        number of devices; that is a ValueError when it runs.
+        number of devices along "data"; that is a ValueError when it runs.
+
+    Raises:
+        ValueError: If `mesh` has other axes.
     """
-    mesh = data_mesh() if mesh is None else mesh
-    split = NamedSharding(mesh, PartitionSpec("data"))
-    whole = NamedSharding(mesh, PartitionSpec())
+    mesh = data_mesh() if mesh is None else meshes.checked(mesh)
+    places: Any = meshes.everywhere(mesh)
+    if shard_params:
+        blank = jax.eval_shape(lambda: init(model, optimiser))
+        places = meshes.state_shardings(blank, mesh)
     parts: dict[str, Any] = {"loss": loss, "optimiser": optimiser}
     parts["rebuild"] = separate(model)
 
     def given(state: TrainState, batch: Batch):
         if augment is not None:
             batch = augment(step_keys(state)[0], batch)
-            batch = jax.lax.with_sharding_constraint(batch, split)
+        batch = meshes.constrain_batch(batch, mesh)
         return train_step(state, batch, **parts)
 
     def drawn(state: TrainState):
         batch = draw(step_keys(state)[0])  # type: ignore[misc]
-        _check_divides(batch, mesh)
-        batch = jax.lax.with_sharding_constraint(batch, split)
+        batch = meshes.constrain_batch(batch, mesh)
         return train_step(state, batch, **parts)
 
     run = jax.jit(
         given if draw is None else drawn,
-        in_shardings=(whole, split) if draw is None else (whole,),
-        out_shardings=whole,
+        in_shardings=(places, None) if draw is None else (places,),
+        out_shardings=(places, meshes.everywhere(mesh)),
         donate_argnums=0,
     )
-    return Step(run, mesh, draw is not None, weights.record_of(model))
+    return Step(run, mesh, draw is not None, weights.record_of(model), places)
 
 
 def fit(
@@ -294,7 +305,9 @@ def fit(
         raise ValueError(
             "`batches` must be given exactly if the step draws none itself"
         )
-    state = jax.device_put(state, NamedSharding(step.mesh, PartitionSpec()))
+    state = meshes.place(state, step.shardings)
+    alone = jax.process_count() == 1
+    shown = progress and jax.process_index() == 0
     with _Run(workdir, best, step.record) as run, stopping.Stop() as stop:
         run.check(batches, None if resume else int(state.step))
         if resume:
@@ -308,7 +321,7 @@ def fit(
         run.open_logs(start)
         window: list[Metrics] = []
         began = time.perf_counter()
-        bar = tqdm.tqdm(total=steps, initial=start, disable=not progress, unit="step")
+        bar = tqdm.tqdm(total=steps, initial=start, disable=not shown, unit="step")
         for number in range(start + 1, steps + 1):
             if batches is None:
                 state, metrics = step.run(state)
@@ -335,42 +348,15 @@ def fit(
                 if saves:
                     run.save(number, state, batches, row)
                 window, began = [], time.perf_counter()
-            if stop.signal is not None:
-                run.save(number, state, batches)
-                stop.leave()
+            # Several processes must stop after one and the same step.
+            if alone or not window:
+                signals = [found for found in meshes.gather(stop.signal) if found]
+                if signals:
+                    stop.signal = signals[0]
+                    run.save(number, state, batches)
+                    stop.leave()
         bar.close()
     return state
-
-
-def shard(batch: Batch, mesh: Mesh) -> Batch:
-    """Splits the first axis of each array over the mesh.
-
-    Args:
-        batch: Tree of NumPy arrays; this process's share if there are several.
-        mesh: From `data_mesh`.
-
-    Raises:
-        ValueError: If an axis does not divide by the number of devices.
-    """
-    split = NamedSharding(mesh, PartitionSpec("data"))
-    _check_divides(batch, mesh, processes=jax.process_count())
-    return jax.tree.map(
-        lambda x: jax.make_array_from_process_local_data(split, np.asarray(x)), batch
-    )
-
-
-def _check_divides(batch: Batch, mesh: Mesh, processes: int = 1) -> None:
-    for array in jax.tree.leaves(batch):
-        if not array.ndim:
-            raise ValueError(
-                "each array of a batch must have a first axis, which is split over the "
-                "devices; got a scalar"
-            )
-        if array.shape[0] * processes % mesh.size:
-            raise ValueError(
-                f"a batch of {array.shape[0]} does not divide over {mesh.size} devices;"
-                " make it a multiple of that, or use a mesh of fewer devices"
-            )
 
 
 def _mean_of_finite(window: list[Metrics], last: int) -> dict[str, float]:

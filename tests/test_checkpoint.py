@@ -151,6 +151,18 @@ def test_checkpoints_of_the_first_version_are_read(first_version):
     np.testing.assert_allclose(model(jnp.ones((2, 3))), same(jnp.ones((2, 3))), 1e-6)
 
 
+def test_arrays_that_older_versions_lack_keep_their_values(first_version):
+    target = {**make_state()._asdict(), "skipped": jnp.int32(3)}
+    with checkpoint.Checkpoints(first_version / "state") as run:
+        restored, _ = run.restore(target, newer=("skipped", "key"))
+        with pytest.raises(ValueError, match="does not fit: skipped is missing"):
+            run.restore(target)
+    assert restored["skipped"] == 3 and restored["step"] == 7
+    np.testing.assert_array_equal(
+        *(jax.random.key_data(x) for x in (restored["key"], make_state(3).key))
+    )
+
+
 def test_a_random_key_comes_back_in_its_own_kind(tmp_path):
     key = jax.random.key(5, impl="threefry2x32")
     with checkpoint.Checkpoints(tmp_path) as run:

@@ -1,5 +1,12 @@
 """Tests for jaxflow.mesh: axes and shardings here; processes below are real ones."""
 
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +14,7 @@ import pytest
 from jax.sharding import Mesh, PartitionSpec
 
 from jaxflow import mesh
+from tests import training_process
 
 
 def test_a_mesh_has_one_axis_or_two():
@@ -120,3 +128,88 @@ def test_clusters_are_noticed(monkeypatch, name_and_value):
     monkeypatch.setenv(*name_and_value)
     mesh.start_processes()
     assert calls == [()]
+
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def start(count, folder, steps, *options, dies=None):
+    """Starts processes that train together; process 1 may die before a step."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "JAX_PLATFORMS": "cpu",
+        "JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir),
+    }
+    return [
+        subprocess.Popen(
+            [
+                *(sys.executable, "-m", "tests.training_process"),
+                *map(str, (rank, count, port, folder, steps, *options)),
+                *([f"dies={dies}"] if dies and rank == 1 else []),
+            ],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(count)
+    ]
+
+
+def finish(processes):
+    """Waits for processes that shall succeed."""
+    outputs = [process.communicate(timeout=300)[0] for process in processes]
+    for process, output in zip(processes, outputs, strict=True):
+        assert process.returncode == 0, output[-3000:]
+
+
+def kill(processes, died):
+    """Waits until one dies; ends the others, which cannot go on."""
+    assert processes[died].wait(timeout=300) < 0
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def losses(folder):
+    rows = map(json.loads, (folder / "metrics.jsonl").open())
+    return [row["loss"] for row in rows]
+
+
+def assert_same_run(folder, state, alone, expected):
+    np.testing.assert_allclose(losses(folder), losses(alone), rtol=0, atol=1e-4)
+    # Sums over the batch are taken in another order.
+    for a, b in zip(
+        jax.tree.leaves(state[1:3]), jax.tree.leaves(expected), strict=True
+    ):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """Folder, and weights and statistics, of twenty steps in this process."""
+    folder = tmp_path_factory.mktemp("alone")
+    _, state = training_process.run(folder, 20, devices=jax.devices()[:1])
+    return folder, state[1:3]
+
+
+def test_two_processes_are_one_run_also_after_one_was_killed(tmp_path, alone):
+    kill(start(2, tmp_path, 20, dies=12), died=1)
+    assert (tmp_path / "checkpoints" / "10").is_dir()
+    finish(start(2, tmp_path, 20))
+    # One process takes over what two have saved.
+    _, state = training_process.run(tmp_path, 20, devices=jax.devices()[:1])
+    assert_same_run(tmp_path, state, *alone)
+
+
+@pytest.mark.slow
+def test_four_processes_with_a_part_of_the_weights_each(tmp_path, alone):
+    kill(start(4, tmp_path, 20, "shards", dies=7), died=1)
+    finish(start(4, tmp_path, 15, "shards"))
+    finish(start(2, tmp_path, 20))
+    _, state = training_process.run(tmp_path, 20, devices=jax.devices()[:8])
+    assert_same_run(tmp_path, state, *alone)
