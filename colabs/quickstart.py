@@ -131,7 +131,7 @@ def draw(key):
 
 
 def loss(model, batch):
-    flows = model(batch["image1"], batch["image2"])  # coarse to fine
+    flows = model(batch["image1"], batch["image2"]).predictions  # coarse to fine
     weights = jaxflow.losses.PWC_WEIGHTS[-len(flows) :]
     return jaxflow.losses.multi_scale(flows, batch["flow"], weights=weights)
 

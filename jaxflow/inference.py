@@ -91,6 +91,27 @@ def check_model(model: Any) -> None:
         )
 
 
+def as_flow(found: Any, batch: int) -> spec.Flow:
+    """Returns what a call of a flow network returned, as `spec.Flow`.
+
+    Args:
+        found: A `spec.Flow`; or bare flow, (B, h, w, 2), which may be smaller than the
+            frames and is in pixels of its own grid.
+        batch: Number of pairs B that the network was given.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    flow = found.flow if isinstance(found, spec.Flow) else found
+    shape = flow.shape if _is_array(flow) else ()
+    if len(shape) != 4 or (shape[0], shape[-1]) != (batch, 2):
+        raise ValueError(
+            "`model` must return spec.Flow(flow, predictions), or flow as an array of "
+            f"({batch}, h, w, 2); got {shape or type(flow).__name__}"
+        )
+    return found if isinstance(found, spec.Flow) else spec.Flow(found, (found,))
+
+
 def method_of(name: str) -> Callable[..., jax.Array]:
     """Returns the classical method of that name.
 
@@ -191,7 +212,7 @@ def unfit(flow: jax.Array, size: tuple[int, int], frames: spec.Frames) -> jax.Ar
     """Brings a network's flow back to the frames that `fit` was given.
 
     Args:
-        flow: What the network returns, (B, h, w, 2), in pixels of its own size.
+        flow: The network's flow, (B, h, w, 2), in pixels of its own size.
         size: Height and width of the frames.
         frames: The network's policy.
 
@@ -219,7 +240,10 @@ def _network_flow(
     if start is not None and start.shape[-3:-1] == size:
         options = options | {"initial_flow": _fit_flow(start, model.frames)}
     fitted = (fit(frame, model.frames) for frame in (frame1, frame2))
-    return unfit(model(*fitted, **options).astype(jnp.float32), size, model.frames)
+    found = as_flow(model(*fitted, **options), frame1.shape[0])
+    finest = model.frames.flow_source == "finest"
+    best = found.predictions[-1] if finest else found.flow
+    return unfit(best.astype(jnp.float32), size, model.frames)
 
 
 def _classical_flow(

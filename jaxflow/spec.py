@@ -7,7 +7,7 @@ import numbers
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Literal, Protocol, Union
+from typing import Annotated, Any, Literal, NamedTuple, Protocol, Union
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +31,9 @@ class Frames:
             (rows below, columns on both sides).
         pad_mode: For "pad", what they hold: "edge" replicates, "constant" is 0.
         flow_method: How the network's flow is brought back to the input's size.
+        flow_source: Which flow that is: "full" is the network's flow at full size;
+            "finest" is its last prediction, in whatever size, so that it is resized
+            once and not twice.
         minimum: Smallest height and width that the network can take, in pixels.
     """
 
@@ -40,6 +43,7 @@ class Frames:
     pad: Literal["both", "bottom"] = "both"
     pad_mode: Literal["edge", "constant"] = "edge"
     flow_method: Literal["half_pixel", "align_corners", "nearest"] = "half_pixel"
+    flow_source: Literal["full", "finest"] = "full"
     minimum: tuple[int, int] = (1, 1)
 
 
@@ -163,6 +167,32 @@ def record_of(model: Any) -> Record:
     return getattr(model, "record", None) or Record()
 
 
+class Flow(NamedTuple):
+    """What a flow network returns, in training and in evaluation alike.
+
+    It is a pytree whose structure does not depend on the mode. Inside `jax.jit` what
+    the caller does not use is not computed: `model(image1, image2).flow` costs no more
+    than if the network returned the flow alone.
+
+    Attributes:
+        flow: Motion from frame 1 to frame 2 at the size of the frames, (B, H, W, 2),
+            in their pixels; float32.
+        predictions: All flows that a loss can compare with the truth, the best one
+            last, float32. Those of a pyramid go from coarse to fine and are
+            (B, h, w, 2), each in pixels of its own grid; those of a recurrent network
+            are one an iteration.
+        occlusion: Probability that a pixel of frame 1 is hidden in frame 2, (B, H, W)
+            in [0, 1], float32; None if the paper estimates none.
+        confidence: How sure the network is of the flow, (B, H, W) in [0, 1], float32;
+            None if the paper gives none. Each network says how it is measured.
+    """
+
+    flow: jax.Array
+    predictions: tuple[jax.Array, ...]
+    occlusion: jax.Array | None = None
+    confidence: jax.Array | None = None
+
+
 class FlowModel(Protocol):
     """What a network for flow owes: two frames in, flow out.
 
@@ -174,8 +204,11 @@ class FlowModel(Protocol):
 
     frames: Frames
 
-    def __call__(self, image1: jax.Array, image2: jax.Array) -> Any:
-        """Maps (B, H, W, 3) frames in [0, 1] to flow in pixels."""
+    def __call__(self, image1: jax.Array, image2: jax.Array) -> Flow:
+        """Maps (B, H, W, 3) frames in [0, 1] to flow, in both modes.
+
+        `jaxflow.estimate_flow` also takes bare flow, (B, h, w, 2) in its own pixels.
+        """
         ...
 
 

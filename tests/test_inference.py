@@ -13,9 +13,7 @@ from jaxflow.models.flow import spynet
 
 @pytest.fixture(scope="module")
 def tiny():
-    model = spynet.Model(spynet.TINY, rngs=nnx.Rngs(jax.random.key(0)))
-    model.train()
-    return model
+    return spynet.Model(spynet.TINY, rngs=nnx.Rngs(jax.random.key(0)))
 
 
 @pytest.fixture
@@ -85,13 +83,61 @@ def test_gradients_inside_another_program_match_finite_differences(pairs):
     assert found == pytest.approx((at(1e-2) - at(-1e-2)) / 2e-2, rel=2e-2)
 
 
-def test_the_model_stays_in_its_mode(tiny, pairs):
-    inference.flow(tiny, *pairs[:, 0])
-    assert any(
-        getattr(node, "deterministic", None) is False
-        or getattr(node, "use_running_average", None) is False
-        for _, node in nnx.iter_graph(tiny)
-    ) or not any(hasattr(node, "deterministic") for _, node in nnx.iter_graph(tiny))
+class Answer(nnx.Module):
+    """A "network" that returns what it is told to, in training mode or not."""
+
+    def __init__(self, answer, **frames):
+        self.frames = spec.Frames(**frames)
+        self.answer = answer
+        self.deterministic = True
+
+    def __call__(self, image1, image2):
+        assert self.deterministic
+        return self.answer(image1, image2)
+
+
+def test_the_model_stays_in_its_mode(pairs):
+    model = Answer(lambda one, two: one[..., :2], multiple=1)
+    model.train()
+    inference.flow(model, *pairs)
+    assert not model.deterministic
+
+
+def test_a_network_returns_a_record_or_bare_flow(pairs):
+    def bare(one, two):
+        return one[:, ::2, ::2, :2]
+
+    def record(one, two):
+        full = jnp.zeros((*one.shape[:-1], 2))
+        return spec.Flow(full, (bare(one, two),))
+
+    expected = jaxflow.estimate_flow(Answer(bare, multiple=2), *pairs)
+    found = jaxflow.estimate_flow(
+        Answer(record, multiple=2, flow_source="finest"), *pairs
+    )
+    np.testing.assert_array_equal(found, expected)
+    assert not jaxflow.estimate_flow(Answer(record, multiple=2), *pairs).any()
+
+
+@pytest.mark.parametrize(
+    ("answer", "got"),
+    [
+        (lambda one, two: [one[..., :2]], "got list"),
+        (lambda one, two: (one[..., :2], two), "got tuple"),
+        (lambda one, two: None, "got NoneType"),
+        (lambda one, two: one, r"got \(., 33, 45, 3\)"),
+        (lambda one, two: one[:0, ..., :2], r"got \(0, 33, 45, 2\)"),
+        (lambda one, two: one[0, ..., :2], r"got \(33, 45, 2\)"),
+        (lambda one, two: spec.Flow(two, (two,)), r"got \(., 33, 45, 3\)"),
+        (lambda one, two: {"flow": one[..., :2]}, "got dict"),
+    ],
+)
+def test_what_is_no_flow_is_one_clear_error(pairs, answer, got):
+    model = Answer(answer, multiple=1)
+    for estimate in (inference.flow, jaxflow.estimate_flow):
+        with pytest.raises(ValueError, match=f"`model` must return .*{got}") as error:
+            estimate(model, *pairs)
+        assert "\n" not in str(error.value)
 
 
 def test_a_classical_method_is_differentiated_by_its_name(rng):

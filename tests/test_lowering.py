@@ -85,8 +85,7 @@ def flow_step(module):
     frame1, frame2 = test_contract.inputs(module, batch=2)
 
     def loss(model, batch):
-        flows = model(*batch["frames"])
-        flows = flows if isinstance(flows, list) else [flows]
+        flows = model(*batch["frames"]).predictions
         return losses.multi_scale(flows, batch["flow"], weights=(1.0,) * len(flows))
 
     flow = struct(*frame1.shape[:3], 2)

@@ -227,7 +227,7 @@ def parities() -> dict[str, Callable]:
 
 
 def parity(folder: pathlib.Path, name: str) -> dict[str, float]:
-    """Returns how far bfloat16 frames move the flow, in pixels of the network's own."""
+    """Returns how far bfloat16 frames move the flow, in pixels of the frames."""
     import jax.numpy as jnp
     import numpy as np
 
@@ -236,8 +236,8 @@ def parity(folder: pathlib.Path, name: str) -> dict[str, float]:
 
     model, arrays = golden.filled(folder / "golden" / "flow", name)
     frames = [jnp.float32(arrays[key][None]) / 255 for key in ("image1", "image2")]
-    exact = np.asarray(golden.run(model, *frames))
-    half = golden.run(model, *(frame.astype(jnp.bfloat16) for frame in frames))
+    exact = np.asarray(golden.run(model, *frames).flow)
+    half = golden.run(model, *(frame.astype(jnp.bfloat16) for frame in frames)).flow
     error = np.linalg.norm(np.asarray(half, np.float32) - exact, axis=-1)
     size = np.linalg.norm(exact, axis=-1)
     return {
@@ -296,8 +296,9 @@ def pure(model):
 
 def flow_network(name: str, size: tuple[int, int], dtype: str, small: bool):
     """Prepares the flow of one pair."""
-    function, state = pure(network(name, small))
-    return function, (state, *drawn((2, 1, *size, 3), dtype))
+    call, state = pure(network(name, small))
+    arrays = (state, *drawn((2, 1, *size, 3), dtype))
+    return (lambda *arrays: call(*arrays).flow), arrays
 
 
 def video_network(name: str, dtype: str, small: bool):
@@ -335,7 +336,7 @@ def training(small: bool):
     model, optimiser = network("pwcnet", small), optax.adam(1e-4)
 
     def loss(model, batch):
-        flows = model(*batch["frames"])
+        flows = model(*batch["frames"]).predictions
         weights = (1.0,) * len(flows)
         return losses.multi_scale(flows, batch["flow"], weights=weights)
 

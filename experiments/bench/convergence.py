@@ -55,6 +55,11 @@ from jaxflow.models.flow import (
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "flow"))
 
 
+def final_flow(model: nnx.Module, batch: dict) -> jax.Array:
+    """Returns the flow of a network at full size."""
+    return model(batch["image1"], batch["image2"]).flow
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Case:
     """What is trained, and how.
@@ -77,7 +82,7 @@ class Case:
     size: tuple[int, int] = (64, 64)
     trained: tuple[str, ...] | None = None
     draw: Callable | None = None
-    estimate: Callable = lambda model, batch: model(batch["image1"], batch["image2"])
+    estimate: Callable = final_flow
 
 
 def recipe(name: str) -> Any:

@@ -39,11 +39,13 @@ def main():
     constructed = time.perf_counter() - began
 
     def loss(params, *frames):
-        flows = nnx.merge(graph, params, rest, copy=True)(*frames)
-        return jaxflow.losses.multi_scale(flows, jnp.zeros_like(frames[0][..., :2]))
+        found = nnx.merge(graph, params, rest, copy=True)(*frames)
+        return jaxflow.losses.multi_scale(
+            found.predictions, jnp.zeros_like(frames[0][..., :2])
+        )
 
     def forward(params, *frames):
-        return nnx.merge(graph, params, rest, copy=True)(*frames)
+        return nnx.merge(graph, params, rest, copy=True)(*frames).flow
 
     call = jax.jit(jax.value_and_grad(loss) if arguments.train else forward)
     shape = (2, arguments.batch, arguments.height, arguments.width, 3)

@@ -21,11 +21,13 @@ def ours(name, arrays, options):
     from flax import nnx
 
     import jaxflow
+    from jaxflow import spec
 
     graph, state = nnx.split(jaxflow.create_model(name))
 
     def run(state, *arrays):
-        return nnx.merge(graph, state)(*arrays, **options)
+        found = nnx.merge(graph, state)(*arrays, **options)
+        return found.flow if isinstance(found, spec.Flow) else found
 
     return runner.jax_call(run, state, *arrays())
 

@@ -40,7 +40,7 @@ STAGES = {"short": recipe.SHORT, "long": recipe.LONG, "fine": recipe.FINE}
 
 def loss(model, batch):
     """Returns the multi-scale loss."""
-    flows = model(batch["image1"], batch["image2"])
+    flows = model(batch["image1"], batch["image2"]).predictions
     return losses.multi_scale(flows, batch["flow"], batch.get("valid"))
 
 

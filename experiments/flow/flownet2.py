@@ -139,7 +139,7 @@ def adopt(model: flownet2.Model, earlier: nnx.Module) -> None:
 
 def loss(model, batch, *, small=False):
     """Returns the multi-scale loss; with `small`, of the 0.4th power of the error."""
-    flows = model(batch["image1"], batch["image2"])
+    flows = model(batch["image1"], batch["image2"]).predictions
     return losses.multi_scale(
         flows,
         batch["flow"],

@@ -57,7 +57,7 @@ WEIGHTS = (*losses.PWC_WEIGHTS, 0.00125, 0.0003125)
 
 def loss(model, batch):
     """Returns the balanced loss of flow and occlusion, and both by themselves."""
-    _, *both = model(batch["image1"], batch["image2"])
+    both = model.both_directions(batch["image1"], batch["image2"])
     if "occlusion" not in batch:
         flow = flow_loss(both[0], batch["flow"], batch.get("valid"))
         return flow, {"flow_loss": flow}

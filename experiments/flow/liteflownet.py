@@ -63,7 +63,7 @@ def levels_of(name: str) -> tuple[int, ...]:
 
 def loss(model, batch, *, levels=liteflownet.LEVELS):
     """Returns the multi-scale loss of some levels."""
-    flows = model(batch["image1"], batch["image2"])[: len(levels)]
+    flows = model(batch["image1"], batch["image2"]).predictions[: len(levels)]
     weights = losses.PWC_WEIGHTS[: len(levels)]
     return losses.multi_scale(flows, batch["flow"], batch.get("valid"), weights=weights)
 

@@ -77,7 +77,7 @@ _ROBUST = {
 
 def loss(model, batch):
     """Returns the multi-scale loss (Eq. 3)."""
-    flows = model(batch["image1"], batch["image2"])
+    flows = model(batch["image1"], batch["image2"]).predictions
     weights = losses.PWC_WEIGHTS[-len(flows) :]
     return losses.multi_scale(flows, batch["flow"], batch.get("valid"), weights=weights)
 
@@ -85,7 +85,7 @@ def loss(model, batch):
 def robust_loss(model, batch, *, kind):
     """Returns the loss of fine-tuning (Eq. 4), with a term at full size."""
     exponent, weights, full = _ROBUST[kind]
-    flows = model(batch["image1"], batch["image2"])
+    flows = model(batch["image1"], batch["image2"]).predictions
     weights = (*weights[-len(flows) :], full)
     flows = [*flows, ops.resize_flow(flows[-1], batch["flow"].shape[1:3])]
     return losses.multi_scale(

@@ -91,7 +91,7 @@ def loss(model, batch, *, gamma=0.8, freeze=False):
     """Returns the loss of all iterations (Eq. 7)."""
     if freeze:
         recipe.freeze_batch_norm(model)
-    flows = model(batch["image1"], batch["image2"])
+    flows = model(batch["image1"], batch["image2"]).predictions
     return losses.sequence(flows, batch["flow"], batch.get("valid"), gamma=gamma)
 
 

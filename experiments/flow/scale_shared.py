@@ -152,7 +152,7 @@ def robust(error: jax.Array) -> jax.Array:
 
 def loss(model: Any, batch: Mapping[str, jax.Array]):
     """Returns the loss of all levels, coarser ones less, and the error in pixels."""
-    *coarse, fine = model(batch["image1"], batch["image2"])
+    *coarse, fine = model(batch["image1"], batch["image2"]).predictions
     target = batch["flow"]
     total = robust(fine - target)
     for rank, found in enumerate(reversed(coarse)):

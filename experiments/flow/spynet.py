@@ -40,7 +40,7 @@ STAGE = recipe.Stage(
 
 def loss(model, batch, *, level):
     """Returns the mean error of one level, in its own pixels."""
-    flow = model(batch["image1"], batch["image2"])[level]
+    flow = model(batch["image1"], batch["image2"]).predictions[level]
     known = batch.get("valid", jnp.ones(batch["flow"].shape[:3], bool))
     truth, known = losses.area_average(batch["flow"], known, flow.shape[1:3])
     factor = batch["flow"].shape[2] / flow.shape[2]

@@ -51,8 +51,7 @@ def loss(model, batch, *, masked=False):
         return model.loss(batch["image1"], batch["image2"])
     first = jnp.concatenate([batch["image1"], batch["image2"]])
     second = jnp.concatenate([batch["image2"], batch["image1"]])
-    flows = model(first, second)
-    flows = flows[0] if isinstance(flows, tuple) else flows
+    flows = model(first, second).predictions
     flows = [ops.resize_flow(flow, first.shape[1:3]) for flow in flows]
     # What counts is told by the best flow there is.
     counts = lax.stop_gradient(visible(flows[-1], masked=masked))

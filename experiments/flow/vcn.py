@@ -85,7 +85,7 @@ WEIGHTS = (0.25, 0.25, 0.25, 0.5, 1.0)
 
 def loss(model, batch):
     """Returns the error of all levels at full size."""
-    flows = model(batch["image1"], batch["image2"])
+    flows = model(batch["image1"], batch["image2"]).predictions
     # "vcn_small" lacks the finest level; its own finest then weighs 1.
     weights = WEIGHTS[-len(flows) :]
     return losses.upsampled(flows, batch["flow"], batch.get("valid"), weights=weights)

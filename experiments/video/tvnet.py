@@ -98,8 +98,8 @@ def error(model: tvnet.Model, args: Args, *, scenes: int = 200) -> float:
         batch = synthetic.flow_batch(
             key, preset=args.preset, batch_size=20, size=(args.size, args.size)
         )
-        flow = nnx.merge(graph, weights, copy=True)(batch["image1"], batch["image2"])
-        return jnp.mean(metrics.epe_map(flow, batch["flow"]))
+        found = nnx.merge(graph, weights, copy=True)(batch["image1"], batch["image2"])
+        return jnp.mean(metrics.epe_map(found.flow, batch["flow"]))
 
     keys = jax.random.split(jax.random.key(1_000_000 + args.seed), scenes // 20)
     return float(np.mean([one_batch(key) for key in keys]))

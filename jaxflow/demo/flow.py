@@ -298,7 +298,7 @@ def draw(key: jax.Array) -> dict[str, jax.Array]:
 
 def loss(model: Any, batch: dict[str, jax.Array]) -> jax.Array:
     """Returns the multi-scale loss of levels 5 to 2."""
-    flows = model(batch["image1"], batch["image2"])
+    flows = model(batch["image1"], batch["image2"]).predictions
     return losses.multi_scale(flows, batch["flow"], weights=WEIGHTS)
 
 

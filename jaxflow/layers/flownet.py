@@ -203,7 +203,9 @@ def normalise(
     return image1 - own, image2 - own
 
 
-def in_own_pixels(flows: list[jax.Array], height: int, width: int) -> list[jax.Array]:
+def in_own_pixels(
+    flows: list[jax.Array], height: int, width: int
+) -> tuple[jax.Array, ...]:
     """Rescales flow in units of `DIV_FLOW` full-size pixels to pixels of its own grid.
 
     Args:
@@ -215,13 +217,13 @@ def in_own_pixels(flows: list[jax.Array], height: int, width: int) -> list[jax.A
         The same flows in float32; u is multiplied by 20 w / width, and v by
         20 h / height.
     """
-    return [
+    return tuple(
         flow.astype(jnp.float32)
         * jnp.array(
             [DIV_FLOW * flow.shape[-2] / width, DIV_FLOW * flow.shape[-3] / height]
         )
         for flow in flows
-    ]
+    )
 
 
 def upsample(

@@ -295,7 +295,7 @@ def test_a_model_that_is_loaded_is_not_drawn(tmp_path, monkeypatch):
     model = jaxflow.load_model("spynet_chairs", path)
     states.assert_same(model, expected)
     frame = jnp.zeros((1, 32, 32, 3))
-    assert model(frame, frame).shape == (1, 32, 32, 2)
+    assert model(frame, frame).flow.shape == (1, 32, 32, 2)
 
 
 def test_what_the_weights_leave_open_is_drawn(tmp_path, monkeypatch):

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxflow import checkpoint, convert, cost, models, spec, train
+from jaxflow import checkpoint, convert, cost, models, ops, spec, train
 from jaxflow.layers import dropout, precision
 
 TASK_FOLDERS = {task: f"jaxflow.models.{task}" for task in models.TASKS}
@@ -308,25 +308,27 @@ def test_output_shape_and_dtype(module):
     elif module in GENERATION:
         assert out.shape == arrays[0].shape
     else:
-        batch, height, width, two = out.shape
-        assert (batch, two) == (3, 2)
-        full_height, full_width = arrays[0].shape[1:3]
-        assert full_height % height == 0 and full_width % width == 0
-        assert full_height // height == full_width // width
-    assert out.dtype == jnp.float32
-    assert np.isfinite(out).all()
+        assert isinstance(out, spec.Flow)
+        size = arrays[0].shape[:-1]
+        assert out.flow.shape == (*size, 2)
+        for part in (out.occlusion, out.confidence):
+            assert part is None or part.shape == size
+            assert part is None or (jnp.abs(part - 0.5) <= 0.5).all()
+    assert all(leaf.dtype == jnp.float32 for leaf in leaves(out))
+    assert all(np.isfinite(leaf).all() for leaf in leaves(out))
 
 
 @each_file
 def test_examples_of_a_batch_do_not_meet(module):
     run, state = runner(module), tiny(module)[1]
     arrays, others = inputs(module), inputs(module, seed=1)
-    out = np.asarray(run(state, *arrays))
+    out = leaves(run(state, *arrays))
     mixed = [np.stack([b[0], a[0], b[1]]) for a, b in zip(arrays, others, strict=True)]
     # The first example, in another place and in other company. XLA may sum the places
     # of a batch in different orders.
-    np.testing.assert_allclose(run(state, *mixed)[1], out[0], atol=1e-4, rtol=1e-4)
-    assert np.any(out[1] != out[0]), "the input has no effect"
+    for alone, beside in zip(out, leaves(run(state, *mixed)), strict=True):
+        np.testing.assert_allclose(beside[1], alone[0], atol=1e-4, rtol=1e-4)
+    assert np.any(out[0][1] != out[0][0]), "the input has no effect"
 
 
 @each_file
@@ -359,8 +361,11 @@ def test_every_weight_has_a_finite_gradient_and_some_effect(module):
         model = nnx.merge(graphdef, params, rest, copy=True)
         model.train()
         dropout.seed(model, jax.random.key(0))
-        # ActionFlowNet's flow is another call than its scores.
-        outputs = leaves(call(module, getattr(model, "both", model), *arrays))
+        # ActionFlowNet's flow is another call than its scores, and the occlusion of
+        # IRR-PWC's levels another than its flow.
+        names = {"both", "both_directions"} & set(dir(model))
+        learns = getattr(model, names.pop()) if names else model
+        outputs = leaves(call(module, learns, *arrays))
         floats = [x for x in outputs if jnp.issubdtype(x.dtype, jnp.floating)]
         return sum(jnp.sum(jnp.sin(x.astype(jnp.float32))) for x in floats)
 
@@ -416,21 +421,37 @@ def test_the_model_and_not_its_input_decides_what_it_computes_in(module):
 @each_file
 def test_half_precision_runs(module):
     run, state = runner(module), tiny(module)[1]
-    assert np.isfinite(run(state, *inputs(module, dtype=jnp.bfloat16))).all()
+    for leaf in leaves(run(state, *inputs(module, dtype=jnp.bfloat16))):
+        assert np.isfinite(leaf).all()
     out = jax.eval_shape(run, state, *inputs(module, dtype=jnp.float16))
     # What is predicted goes on as it came; scores and flow are for reading.
-    assert out.dtype == (jnp.float16 if module in GENERATION else jnp.float32)
+    expected = jnp.float16 if module in GENERATION else jnp.float32
+    assert all(leaf.dtype == expected for leaf in leaves(out))
 
 
 @each_flow_file
-def test_training_returns_flows_from_coarse_to_fine(module):
+def test_flow_has_one_type_whatever_the_mode(module):
     arrays = inputs(module)
-    flows = jax.eval_shape(runner(module, training=True), tiny(module)[1], *arrays)
-    flows = flows[0] if isinstance(flows, tuple) else flows
+    found = {
+        training: jax.eval_shape(runner(module, training), tiny(module)[1], *arrays)
+        for training in (False, True)
+    }
+    assert found[True] == found[False]
+    flows = found[True].predictions
+    assert isinstance(flows, tuple) and flows
     sizes = [flow.shape[1] for flow in flows]
     assert sizes == sorted(sizes)
     assert all(flow.shape[0] == 3 and flow.shape[-1] == 2 for flow in flows)
-    assert all(flow.dtype == jnp.float32 for flow in flows)
+
+
+@each_flow_file
+def test_the_best_prediction_is_the_flow(module):
+    graphdef, state = tiny(module)
+    frames = nnx.merge(graphdef, state, copy=True).frames
+    out = runner(module)(state, *inputs(module))
+    size, align = out.flow.shape[1:3], frames.flow_method == "align_corners"
+    best = ops.resize_flow(out.predictions[-1], size, align_corners=align)
+    np.testing.assert_allclose(out.flow, best, atol=1e-4)
 
 
 @each_flow_file

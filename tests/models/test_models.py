@@ -19,7 +19,6 @@ def test_names_are_sorted_and_belong_to_a_task():
 def test_fields_of_the_config_are_keywords():
     model = jaxflow.create_model("spynet", networks=1, features=(4, 4), kernel_size=3)
     assert model.config == spynet.Config(networks=1, features=(4, 4), kernel_size=3)
-    assert model.deterministic
 
 
 def test_the_seed_decides_the_weights():

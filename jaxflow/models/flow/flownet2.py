@@ -64,9 +64,8 @@ class Config:
 class Model(nnx.Module):
     """A stack of FlowNets.
 
-    In evaluation mode it returns full-size flow. In training mode it returns what the
-    last part predicts, coarse to fine, each in pixels of its own grid: levels 6 to 2
-    of the last stage, or 1/4, 1/2 and full size of the fusion.
+    Its predictions are those of the last part: levels 6 to 2 of the last stage, or
+    1/4, 1/2 and full size of the fusion.
     """
 
     record: ClassVar[spec.Record]
@@ -74,7 +73,6 @@ class Model(nnx.Module):
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
         self.frames = spec.Frames(multiple=64, fit="resize")
-        self.deterministic = True
         width = config.width
         for index, name in enumerate(config.stages):
             setattr(self, name, _build_stage(name, index, width, rngs=rngs))
@@ -84,7 +82,7 @@ class Model(nnx.Module):
                 flownetfusion.Config(width=width), rngs=rngs
             )
 
-    def __call__(self, image1: jax.Array, image2: jax.Array):
+    def __call__(self, image1: jax.Array, image2: jax.Array) -> spec.Flow:
         """Estimates flow from `image1` to `image2`, both (B, H, W, 3) in [0, 1]."""
         spec.check_pair(image1, image2, self.frames)
         height, width = image1.shape[-3:-1]
@@ -92,12 +90,11 @@ class Model(nnx.Module):
         flows = self._run_stack(x1, x2)
         if self.config.fusion:
             fused = self._fuse(x1, x2, flows[-1])
-            return fused[-1] if self.deterministic else fused
-        if not self.deterministic:
-            return flownet.in_own_pixels(flows, height, width)
-        return flownet.upsample(
+            return spec.Flow(fused[-1], tuple(fused))
+        full = flownet.upsample(
             flownet.DIV_FLOW * flows[-1], method=self.config.last_upsampling
         )
+        return spec.Flow(full, flownet.in_own_pixels(flows, height, width))
 
     def _run_stack(self, x1: jax.Array, x2: jax.Array) -> list[jax.Array]:
         """Returns the last stage's flows in units of 20 pixels."""

@@ -67,9 +67,8 @@ REDIRECTED_FEATURES = 32
 class Model(nnx.Module):
     """FlowNetC.
 
-    In evaluation mode it returns full-size flow (the finest prediction, bilinearly
-    up-sampled by 4); in training mode the predictions of levels 6 to 2, each in pixels
-    of its own grid.
+    It predicts levels 6 to 2; its flow is the finest of them, bilinearly up-sampled
+    by 4.
     """
 
     record: ClassVar[spec.Record]
@@ -77,7 +76,6 @@ class Model(nnx.Module):
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
         self.frames = spec.Frames(multiple=64, fit="resize")
-        self.deterministic = True
         widths = {
             name: flownet.scaled(full, config.width)
             for name, (_, _, full) in (SIAMESE | MERGED).items()
@@ -115,14 +113,15 @@ class Model(nnx.Module):
             setattr(self, name, block)
             features = widths[name]
 
-    def __call__(self, image1: jax.Array, image2: jax.Array):
+    def __call__(self, image1: jax.Array, image2: jax.Array) -> spec.Flow:
         """Estimates flow from `image1` to `image2`, both (B, H, W, 3) in [0, 1]."""
         spec.check_pair(image1, image2, self.frames)
         height, width = image1.shape[-3:-1]
         flows = self.flows(*flownet.normalise(image1, image2, self.config.mean))
-        if not self.deterministic:
-            return flownet.in_own_pixels(flows, height, width)
-        return flownet.upsample(flownet.DIV_FLOW * flows[-1])
+        return spec.Flow(
+            flownet.upsample(flownet.DIV_FLOW * flows[-1]),
+            flownet.in_own_pixels(flows, height, width),
+        )
 
     def flows(self, x1: jax.Array, x2: jax.Array) -> list[jax.Array]:
         """Predicts flow from two normalised frames.

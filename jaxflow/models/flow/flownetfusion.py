@@ -57,7 +57,6 @@ class Model(nnx.Module):
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
         self.frames = spec.Frames(multiple=4, fit="resize")
-        self.deterministic = True
         features = IN_FEATURES
         widths = {}
         for name, (strides, full) in ENCODER.items():
@@ -84,13 +83,13 @@ class Model(nnx.Module):
             rngs=rngs,
         )
 
-    def __call__(self, image1: jax.Array, image2: jax.Array):
+    def __call__(self, image1: jax.Array, image2: jax.Array) -> spec.Flow:
         """Fuses zero flow with itself for frames (B, H, W, 3) in [0, 1]."""
         spec.check_pair(image1, image2, self.frames)
         image1, image2 = flownet.normalise(image1, image2)
         zero = jnp.zeros((*image1.shape[:-1], 2), image1.dtype)
         flows = self.fuse(image1, image2, zero, zero)
-        return flows[-1] if self.deterministic else flows
+        return spec.Flow(flows[-1], tuple(flows))
 
     def fuse(
         self,

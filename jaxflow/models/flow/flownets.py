@@ -66,9 +66,8 @@ SKIPS = {5: "conv5_1", 4: "conv4_1", 3: "conv3_1", 2: "conv2"}
 class Model(nnx.Module):
     """FlowNetS.
 
-    In evaluation mode it returns full-size flow (the finest prediction, bilinearly
-    up-sampled by 4); in training mode the predictions of levels 6 to 2, each in pixels
-    of its own grid.
+    It predicts levels 6 to 2; its flow is the finest of them, bilinearly up-sampled
+    by 4.
     """
 
     record: ClassVar[spec.Record]
@@ -76,7 +75,6 @@ class Model(nnx.Module):
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
         self.frames = spec.Frames(multiple=64, fit="resize")
-        self.deterministic = True
         features = config.in_features
         for name, (kernel_size, strides, full) in ENCODER.items():
             out = flownet.scaled(full, config.width)
@@ -106,15 +104,16 @@ class Model(nnx.Module):
             rngs=rngs,
         )
 
-    def __call__(self, image1: jax.Array, image2: jax.Array):
+    def __call__(self, image1: jax.Array, image2: jax.Array) -> spec.Flow:
         """Estimates flow from `image1` to `image2`, both (B, H, W, 3) in [0, 1]."""
         spec.check_pair(image1, image2, self.frames)
         height, width = image1.shape[-3:-1]
         frames = flownet.normalise(image1, image2, self.config.mean)
         flows = self.flows(jnp.concatenate(frames, axis=-1))
-        if not self.deterministic:
-            return flownet.in_own_pixels(flows, height, width)
-        return flownet.upsample(flownet.DIV_FLOW * flows[-1])
+        return spec.Flow(
+            flownet.upsample(flownet.DIV_FLOW * flows[-1]),
+            flownet.in_own_pixels(flows, height, width),
+        )
 
     def flows(self, x: jax.Array) -> list[jax.Array]:
         """Predicts flow from stacked, normalised input.

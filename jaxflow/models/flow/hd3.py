@@ -413,9 +413,10 @@ class ContextDecoder(nnx.Module):
 class Model(nnx.Module):
     """HD3.
 
-    In evaluation mode it returns flow at a quarter of the size; in training mode that
-    of five levels, 1/64 to 1/4, each in pixels of its own grid. `predict` gives the
-    densities, which the network is trained by.
+    It predicts flow at five levels, 1/64 to 1/4 of the size; its flow is the finest of
+    them, bilinearly up-sampled. Its confidence is the probability of the finest level's
+    densest 2x2 cell, see `density_to_confidence`. `predict` gives the densities, which
+    the network is trained by.
     """
 
     record: ClassVar[spec.Record]
@@ -427,8 +428,8 @@ class Model(nnx.Module):
             fit="resize_nearest",
             method="align_corners",
             flow_method="align_corners",
+            flow_source="finest",
         )
-        self.deterministic = True
         encoder = DLAUpEncoder if config.encoder == "dlaup" else VGGEncoder
         self.encoder = encoder(config.planes, rngs=rngs)
         classes = (2 * config.radius + 1) ** 2
@@ -443,11 +444,17 @@ class Model(nnx.Module):
             )
             setattr(self, f"decoder_{level}", decoder)
 
-    def __call__(self, image1: jax.Array, image2: jax.Array):
+    def __call__(self, image1: jax.Array, image2: jax.Array) -> spec.Flow:
         """Estimates flow from `image1` to `image2`, both (B, H, W, 3) in [0, 1]."""
         spec.check_pair(image1, image2, self.frames)
-        flows = self.predict(image1, image2).flows
-        return flows[-1] if self.deterministic else flows
+        size = image1.shape[-3:-1]
+        said = self.predict(image1, image2)
+        sure = density_to_confidence(said.logits[-1], radius=self.config.radius)
+        return spec.Flow(
+            ops.resize_flow(said.flows[-1], size, align_corners=True),
+            tuple(said.flows),
+            confidence=ops.resize(sure[..., None], size, align_corners=True)[..., 0],
+        )
 
     def predict(self, image1: jax.Array, image2: jax.Array) -> Prediction:
         """Estimates the density of each level.
@@ -495,17 +502,7 @@ def density_to_vector(logits: jax.Array, *, radius: int) -> jax.Array:
         no gradient.
     """
     side = 2 * radius + 1
-    density = jax.nn.softmax(logits.astype(jnp.float32), axis=-1)
-    square = density.reshape(*density.shape[:-1], side, side)
-    cells = jnp.stack(
-        [
-            square[..., dy : side - 1 + dy, dx : side - 1 + dx]
-            for dy in (0, 1)
-            for dx in (0, 1)
-        ],
-        axis=-1,
-    )
-    cells = cells.reshape(*density.shape[:-1], (side - 1) ** 2, 4)
+    cells = _cells(logits, side)
     best = jnp.argmax(jnp.mean(cells, axis=-1), axis=-1)
     corners = jnp.take_along_axis(cells, best[..., None, None], axis=-2)[..., 0, :]
     corners = corners / jnp.sum(corners, axis=-1, keepdims=True)
@@ -516,6 +513,36 @@ def density_to_vector(logits: jax.Array, *, radius: int) -> jax.Array:
     return jnp.stack(
         [x.astype(jnp.float32) + 1 - left, y.astype(jnp.float32) + 1 - top], axis=-1
     )
+
+
+def density_to_confidence(logits: jax.Array, *, radius: int) -> jax.Array:
+    """Returns the probability of the densest 2x2 cell, which the vector comes from.
+
+    The official code draws it as its map of confidence.
+
+    Args:
+        logits: Unnormalised log-density, (*B, h, w, D^2) with D = 2 radius + 1.
+        radius: Largest displacement.
+
+    Returns:
+        Probabilities, (*B, h, w), in float32.
+    """
+    return jnp.max(jnp.sum(_cells(logits, 2 * radius + 1), axis=-1), axis=-1)
+
+
+def _cells(logits: jax.Array, side: int) -> jax.Array:
+    """Returns the probabilities in each 2x2 cell, (*B, h, w, (side - 1)^2, 4)."""
+    density = jax.nn.softmax(logits.astype(jnp.float32), axis=-1)
+    square = density.reshape(*density.shape[:-1], side, side)
+    cells = jnp.stack(
+        [
+            square[..., dy : side - 1 + dy, dx : side - 1 + dx]
+            for dy in (0, 1)
+            for dx in (0, 1)
+        ],
+        axis=-1,
+    )
+    return cells.reshape(*density.shape[:-1], (side - 1) ** 2, 4)
 
 
 TINY = Config(

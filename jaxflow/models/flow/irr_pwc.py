@@ -18,6 +18,7 @@ the official test, "less than exactly 1", depends on how float32 rounds.
 """
 
 import dataclasses
+import itertools
 from typing import ClassVar, NamedTuple
 
 import jax
@@ -166,10 +167,10 @@ class OcclusionUpsampler(nnx.Module):
 class Model(nnx.Module):
     """IRR-PWC.
 
-    In evaluation mode it returns full-size flow; `both_directions` gives everything.
-    In training mode it returns the forward flow of the seven levels, coarse to fine,
-    each in pixels of its own grid, and the `Estimates` of both directions: the
-    refinement passes no gradient on, so estimators learn from `contexts` alone.
+    It predicts flow at seven levels, up to full size, and at the five coarser ones
+    before refinement and after it: the refinement passes no gradient on, so that the
+    estimators learn from what they say before. `both_directions` gives the occlusion
+    of all levels and the other direction, which the network is trained by too.
     """
 
     record: ClassVar[spec.Record]
@@ -179,7 +180,6 @@ class Model(nnx.Module):
         self.frames = spec.Frames(
             multiple=1, fit="resize", flow_method="align_corners", minimum=(64, 64)
         )
-        self.deterministic = True
         before, downs, convs = 3, [], []
         for width in config.pyramid:
             downs.append(conv.Conv(before, width, strides=2, rngs=rngs))
@@ -204,15 +204,18 @@ class Model(nnx.Module):
         self.refine_occ = Refine(2 * reduced + 1, config.refinement, rngs=rngs)
         self.occ_upsampler = OcclusionUpsampler(11, reduced, rngs=rngs)
 
-    def __call__(self, image1: jax.Array, image2: jax.Array):
+    def __call__(self, image1: jax.Array, image2: jax.Array) -> spec.Flow:
         """Estimates flow from `image1` to `image2`, both (B, H, W, 3) in [0, 1]."""
         spec.check_pair(image1, image2, self.frames)
-        forward, backward = self.both_directions(image1, image2)
+        forward, _ = self.both_directions(image1, image2)
         height, width = image1.shape[-3:-1]
-        if not self.deterministic:
-            flows = flownet.in_own_pixels(forward.flows, height, width)
-            return flows, forward, backward
-        return _resize(forward.flows[-1].astype(jnp.float32), image1) / DIV_FLOW
+        flows = [*itertools.chain(*zip(forward.contexts, forward.flows, strict=False))]
+        flows += forward.flows[len(forward.contexts) :]
+        return spec.Flow(
+            _resize(forward.flows[-1].astype(jnp.float32), image1) / DIV_FLOW,
+            flownet.in_own_pixels(flows, height, width),
+            occlusion=nnx.sigmoid(forward.occlusions[-1][..., 0].astype(jnp.float32)),
+        )
 
     def both_directions(
         self, image1: jax.Array, image2: jax.Array

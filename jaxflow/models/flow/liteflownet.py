@@ -235,16 +235,15 @@ class Regularization(nnx.Module):
 class Model(nnx.Module):
     """LiteFlowNet.
 
-    In evaluation mode it returns flow at half size; in training mode the regularised
-    flow of levels 6 (1/32) to 2 (1/2), each in pixels of its own grid.
+    Its predictions are the regularised flow of levels 6 (1/32) to 2 (1/2); its flow is
+    the finest of them, bilinearly up-sampled by 2.
     """
 
     record: ClassVar[spec.Record]
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
-        self.frames = spec.Frames(multiple=32, fit="resize")
-        self.deterministic = True
+        self.frames = spec.Frames(multiple=32, fit="resize", flow_source="finest")
         self.features = Features(config, rngs=rngs)
         for level in LEVELS:
             setattr(self, f"matching{level}", Matching(config, level, rngs=rngs))
@@ -253,7 +252,7 @@ class Model(nnx.Module):
                 self, f"regularization{level}", Regularization(config, level, rngs=rngs)
             )
 
-    def __call__(self, image1: jax.Array, image2: jax.Array):
+    def __call__(self, image1: jax.Array, image2: jax.Array) -> spec.Flow:
         """Estimates flow from `image1` to `image2`, both (B, H, W, 3) in [0, 1]."""
         spec.check_pair(image1, image2, self.frames)
         # The network sees blue, green, red.
@@ -272,7 +271,8 @@ class Model(nnx.Module):
             flow = getattr(self, f"subpixel{level}")(f1, f2, flow)
             flow = getattr(self, f"regularization{level}")(*images[level], f1, flow)
             flows.append(flow.astype(jnp.float32) * SCALE[level])
-        return flows[-1] if self.deterministic else flows
+        full = ops.resize_flow(flows[-1], image1.shape[-3:-1])
+        return spec.Flow(full, tuple(flows))
 
 
 TINY = Config(width=1 / 16)

@@ -200,8 +200,8 @@ class Context(nnx.Module):
 class Model(nnx.Module):
     """PWC-Net.
 
-    In evaluation mode it returns flow at a quarter of the size; in training mode the
-    flows at 1/64, 1/32, 1/16, 1/8 and 1/4, each in pixels of its own grid.
+    It predicts flow at 1/64, 1/32, 1/16, 1/8 and 1/4 of the size; its flow is the
+    finest of them, bilinearly up-sampled by 4.
     """
 
     record: ClassVar[spec.Record]
@@ -209,8 +209,9 @@ class Model(nnx.Module):
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
         self.coarsest = len(config.pyramid)
-        self.frames = spec.Frames(multiple=2**self.coarsest, method="opencv_uint8")
-        self.deterministic = True
+        self.frames = spec.Frames(
+            multiple=2**self.coarsest, method="opencv_uint8", flow_source="finest"
+        )
         in_features = 3
         for level, out_features in enumerate(config.pyramid, start=1):
             stage = Stage(in_features, out_features, config.convs_per_level, rngs=rngs)
@@ -241,7 +242,7 @@ class Model(nnx.Module):
             rngs=rngs,
         )
 
-    def __call__(self, image1: jax.Array, image2: jax.Array):
+    def __call__(self, image1: jax.Array, image2: jax.Array) -> spec.Flow:
         """Estimates flow from `image1` to `image2`, both (B, H, W, 3) in [0, 1]."""
         spec.check_pair(image1, image2, self.frames)
         pyramid1, pyramid2 = self._pyramids(image1, image2)
@@ -272,7 +273,8 @@ class Model(nnx.Module):
                 flows, range(self.coarsest, FINEST - 1, -1), strict=True
             )
         ]
-        return flows[-1] if self.deterministic else flows
+        full = ops.resize_flow(flows[-1], image1.shape[-3:-1])
+        return spec.Flow(full, tuple(flows))
 
     def cost(self, x1: jax.Array, x2: jax.Array) -> jax.Array:
         """Compares features with those around them: (B, H, W, (2 radius + 1)^2)."""

@@ -11,14 +11,13 @@ Teed and Deng, "RAFT: Recurrent All-Pairs Field Transforms for Optical Flow" (EC
 
 Weights: princeton-vl/RAFT (BSD-3); torchvision re-trained its own (BSD-3).
 
-Deviations: none in the numbers. In evaluation the up-sampling mask is computed once,
-after the last iteration: the earlier ones are never seen. The lookup offsets x in its
-slow index and y in its fast one, as the released weights expect.
+Deviations: none in the numbers. The lookup offsets x in its slow index and y in its
+fast one, as the released weights expect.
 """
 
 import dataclasses
 import functools
-from typing import ClassVar, Literal, cast
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -292,8 +291,7 @@ class UpdateBlock(nnx.Module):
 class Model(nnx.Module):
     """RAFT.
 
-    In evaluation mode it returns full-size flow; in training mode the full-size flow
-    after every iteration, for `losses.sequence_loss`.
+    Its predictions are the full-size flow after every iteration, for `losses.sequence`.
     """
 
     record: ClassVar[spec.Record]
@@ -301,7 +299,6 @@ class Model(nnx.Module):
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
         self.frames = spec.Frames(multiple=8, fit="pad", minimum=(128, 128))
-        self.deterministic = True
         self.fnet = Encoder(config, config.feature_features, "instance", rngs=rngs)
         self.cnet = Encoder(
             config, config.hidden + config.context, config.context_norm, rngs=rngs
@@ -319,7 +316,7 @@ class Model(nnx.Module):
         *,
         iterations: int | None = None,
         initial_flow: jax.Array | None = None,
-    ):
+    ) -> spec.Flow:
         """Estimates flow from `image1` to `image2`.
 
         Args:
@@ -332,7 +329,7 @@ class Model(nnx.Module):
                 the frames, (B, H, W, 2), or of any other grid. None is zero.
 
         Returns:
-            Flow (B, H, W, 2) in pixels, or in training mode a list of them.
+            Flow; one prediction an iteration, all at full size.
         """
         spec.check_pair(image1, image2, self.frames)
         batch, height, width, _ = image1.shape
@@ -364,15 +361,16 @@ class Model(nnx.Module):
                 hidden, context, correlation, flow.astype(hidden.dtype)
             )
             flow = flow + change.astype(jnp.float32)
-            return (hidden, flow), None if self.deterministic else (hidden, flow)
+            return (hidden, flow), (hidden, flow)
 
-        (hidden, flow), history = lax.scan(
+        (hidden, flow), (hiddens, flows) = lax.scan(
             update, (hidden, flow), None, length=iterations
         )
-        if self.deterministic:
-            return self._upsample(hidden, flow)
-        hiddens, flows = cast(tuple[jax.Array, jax.Array], history)
-        return [self._upsample(hiddens[i], flows[i]) for i in range(iterations)]
+        # The last flow is taken from the state, so that a program that uses no other
+        # keeps no earlier one and up-samples once.
+        full = self._upsample(hidden, flow)
+        before = (self._upsample(hiddens[i], flows[i]) for i in range(iterations - 1))
+        return spec.Flow(full, (*before, full))
 
     def _prepare_lookup(self, f1: jax.Array, f2: jax.Array):
         """Returns the map from points (B, h, w, 2) to correlations around them."""

@@ -203,9 +203,8 @@ class Refinement(nnx.Module):
 class Model(nnx.Module):
     """The network.
 
-    In evaluation mode it returns flow at the size of the frames; in training mode a
-    list: the flows of all levels, coarsest first, each in pixels of its own grid (1/4
-    of the level's size), and the flow at the size of the frames.
+    Its predictions are the flows of all levels, at 1/4 of the level's size, and the
+    flow at the size of the frames.
     """
 
     record: ClassVar[spec.Record]
@@ -213,7 +212,6 @@ class Model(nnx.Module):
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
         self.frames = spec.Frames(multiple=STRIDE * 2 ** (config.levels - 1))
-        self.deterministic = True
         self.encoder = Encoder(config.encoder, rngs=rngs)
         self.decoder = Decoder(config, rngs=rngs)
         if config.refinement_levels:
@@ -221,7 +219,7 @@ class Model(nnx.Module):
                 config.refinement_levels, config.refinement_warps
             )
 
-    def __call__(self, image1: jax.Array, image2: jax.Array):
+    def __call__(self, image1: jax.Array, image2: jax.Array) -> spec.Flow:
         """Estimates flow from `image1` to `image2`, both (B, H, W, 3) in [0, 1]."""
         spec.check_pair(image1, image2, self.frames)
         images = [jnp.concatenate([image1, image2]) - 0.5]
@@ -247,7 +245,7 @@ class Model(nnx.Module):
         flow = ops.convex_upsample(flow, mask, factor=STRIDE)
         if self.config.refinement_levels:
             flow = self.refinement(image1, image2, flow)
-        return flow if self.deterministic else [*flows, flow]
+        return spec.Flow(flow, (*flows, flow))
 
 
 TINY = Config(

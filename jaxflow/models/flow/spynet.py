@@ -82,8 +82,7 @@ class LevelNet(nnx.Module):
 class Model(nnx.Module):
     """SpyNet.
 
-    In evaluation mode it returns full-size flow; in training mode the flow of every
-    level, coarse to fine, each in pixels of its own grid.
+    It predicts flow at every level of the pyramid, up to full size.
     """
 
     record: ClassVar[spec.Record]
@@ -91,7 +90,6 @@ class Model(nnx.Module):
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
         self.frames = spec.Frames(multiple=32)
-        self.deterministic = True
         self.levels = nnx.data(
             [
                 LevelNet(config.features, config.kernel_size, rngs=rngs)
@@ -99,7 +97,7 @@ class Model(nnx.Module):
             ]
         )
 
-    def __call__(self, image1: jax.Array, image2: jax.Array):
+    def __call__(self, image1: jax.Array, image2: jax.Array) -> spec.Flow:
         """Estimates flow from `image1` to `image2`, both (B, H, W, 3) in [0, 1]."""
         spec.check_pair(image1, image2, self.frames)
         pyramid = list(zip(self._pyramid(image1), self._pyramid(image2), strict=True))
@@ -107,7 +105,7 @@ class Model(nnx.Module):
         for level, (x1, x2) in enumerate(reversed(pyramid)):
             coarse = upsample(flows[-1]) if flows else jnp.zeros((*x1.shape[:-1], 2))
             flows.append(coarse + self.residual(level, x1, x2, coarse))
-        return flows[-1] if self.deterministic else flows
+        return spec.Flow(flows[-1], tuple(flows))
 
     def residual(
         self, level: int, x1: jax.Array, x2: jax.Array, coarse: jax.Array

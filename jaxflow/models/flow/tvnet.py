@@ -78,7 +78,7 @@ class Config:
 
 
 class Model(nnx.Module):
-    """TVNet: two images to flow, at full size in both modes.
+    """TVNet: two images to flow, with the full size as its only prediction.
 
     `divergence` and `gradient` are (scales, warps, iterations, component, axis, 2): the
     two taps of every difference of p and of the flow, for u and v, along x and y, the
@@ -91,7 +91,6 @@ class Model(nnx.Module):
         del rngs  # Nothing is drawn: the algorithm is the initialisation.
         self.config = config
         self.frames = spec.Frames(multiple=1, minimum=(3, 3))
-        self.deterministic = True
         steps = (config.scales, config.warps, config.iterations)
         difference = jnp.array([-1.0, 1.0])
         kernels = jnp.broadcast_to(difference, (*steps, 2, 2, 2))
@@ -102,7 +101,7 @@ class Model(nnx.Module):
         if config.initial_size is not None:
             self.initial = nnx.Param(jnp.zeros((*config.initial_size, 2)))
 
-    def __call__(self, image1: jax.Array, image2: jax.Array):
+    def __call__(self, image1: jax.Array, image2: jax.Array) -> spec.Flow:
         """Estimates flow from `image1` to `image2`.
 
         Args:
@@ -110,11 +109,11 @@ class Model(nnx.Module):
             image2: The second frame.
 
         Returns:
-            (B, H, W, 2) in pixels, float32; in training mode, a list of that one flow.
+            Flow; its only prediction is that at full size.
         """
         spec.check_pair(image1, image2, self.frames)
         flow = self.flow(_bytes(image1), _bytes(image2)).astype(jnp.float32)
-        return flow if self.deterministic else [flow]
+        return spec.Flow(flow, (flow,))
 
     def loss(self, image1: jax.Array, image2: jax.Array) -> jax.Array:
         """Returns how badly the flow explains the images: the loss to train with.

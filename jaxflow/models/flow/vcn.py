@@ -18,7 +18,7 @@ mean of the training frames, which official checkpoints carry beside the weights
 
 import dataclasses
 import math
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -63,10 +63,13 @@ class Prediction(NamedTuple):
         flows: Fused flow, (B, h, w, 2), in pixels of the level.
         entropies: Global entropy of each level's own hypotheses, (B, h, w, K), in
             [0, 1]; low is confident.
+        uncertainty: Mean of the entropies, of the window and of the whole volume, of
+            all hypotheses of the finest level, its own and the coarser ones: (B, h, w).
     """
 
     flows: list
     entropies: list
+    uncertainty: jax.Array
 
 
 class ConvNorm(nnx.Module):
@@ -399,9 +402,9 @@ class Fusion(nnx.Module):
 class Model(nnx.Module):
     """VCN.
 
-    In evaluation mode it returns full-size flow; in training mode the flow of each
-    level, coarse to fine, each in pixels of its own grid. `predict` gives the
-    confidence too.
+    It predicts flow at each level; its flow is the finest of them, bilinearly
+    up-sampled. Its confidence is 1 minus the mean of the entropies of all hypotheses,
+    which is what the official code returns beside the flow. `predict` gives more.
     """
 
     record: ClassVar[spec.Record]
@@ -409,7 +412,6 @@ class Model(nnx.Module):
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
         self.frames = spec.Frames(multiple=64, fit="resize", method="opencv_uint8")
-        self.deterministic = True
         self.features = Features(config.width, config.levels[-1], rngs=rngs)
         total = 0
         for level, hypotheses in zip(config.levels, config.hypotheses, strict=False):
@@ -422,14 +424,17 @@ class Model(nnx.Module):
             fusion = Fusion(features, total, config.width, rngs=rngs)
             setattr(self, f"fusion{level}", fusion)
 
-    def __call__(self, image1: jax.Array, image2: jax.Array):
+    def __call__(self, image1: jax.Array, image2: jax.Array) -> spec.Flow:
         """Estimates flow from `image1` to `image2`, both (B, H, W, 3) in [0, 1]."""
         spec.check_pair(image1, image2, self.frames)
-        flows = self.predict(image1, image2).flows
-        if not self.deterministic:
-            return flows
-        scale = image1.shape[-3] // flows[-1].shape[-3]
-        return ops.resize(scale * flows[-1], image1.shape[-3:-1])
+        size = image1.shape[-3:-1]
+        said = self.predict(image1, image2)
+        finest = said.flows[-1]
+        return spec.Flow(
+            ops.resize((size[0] // finest.shape[-3]) * finest, size),
+            tuple(said.flows),
+            confidence=1 - ops.resize(said.uncertainty[..., None], size)[..., 0],
+        )
 
     def predict(self, image1: jax.Array, image2: jax.Array) -> Prediction:
         """Estimates flow and confidence of each level.
@@ -446,7 +451,7 @@ class Model(nnx.Module):
         image2 = image2 - jnp.array(self.config.mean2, dtype)
         # The network sees blue, green, red.
         pyramid = self.features(jnp.concatenate([image1, image2])[..., ::-1])
-        prediction = Prediction([], [])
+        found, certainty = [], []
         flow = flows = entropies = None
         for level in self.config.levels:
             context = pyramid[level][:batch]
@@ -469,9 +474,10 @@ class Model(nnx.Module):
                     [uncertainty, _resize_each(entropies, size)], axis=-2
                 )
             flow = getattr(self, f"fusion{level}")(entropies, flows, context)
-            prediction.flows.append(flow)
-            prediction.entropies.append(whole)
-        return prediction
+            found.append(flow)
+            certainty.append(whole)
+        entropies = cast(jax.Array, entropies)
+        return Prediction(found, certainty, jnp.mean(entropies, axis=(-2, -1)))
 
     def _score(self, level: int, f1: jax.Array, f2: jax.Array, radius) -> jax.Array:
         """Returns filtered matching scores, (B, U, V, h, w, K)."""

@@ -46,7 +46,7 @@ def test_gradient_of_frozen_parts_is_exactly_zero(frozen):
     @jax.jit
     def gradient(state):
         def loss(state):
-            flows = nnx.merge(graph, state)(*images)
+            flows = nnx.merge(graph, state)(*images).predictions
             return sum(jnp.sum(jnp.square(flow)) for flow in flows)
 
         return jax.grad(loss)(state)

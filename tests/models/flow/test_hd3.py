@@ -35,5 +35,10 @@ def test_a_density_between_four_displacements_gives_their_mean():
     density = np.full((9, 9), 1e-30)
     # dy = 1 or 2, dx = -3 or -2.
     density[5, 1], density[5, 2], density[6, 1], density[6, 2] = 0.1, 0.3, 0.2, 0.4
-    actual = hd3.density_to_vector(np.log(density).reshape(81), radius=4)
+    # As much again lies elsewhere, but not as dense.
+    density[0, 8] = density[8, 0] = 0.5
+    logits = np.log(density).reshape(81)
+    actual = hd3.density_to_vector(logits, radius=4)
     np.testing.assert_allclose(actual, [-2.3, 1.6], atol=1e-5)
+    sure = hd3.density_to_confidence(logits, radius=4)
+    np.testing.assert_allclose(sure, 0.5, atol=1e-6)

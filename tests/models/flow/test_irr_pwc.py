@@ -22,6 +22,17 @@ def test_equals_the_official_network(test_data):
     assert difference.max() < 1.5
 
 
+def test_occlusion_is_the_probability_of_the_official_logits(test_data):
+    model, arrays = golden.filled(test_data / "golden" / "flow", "irr_pwc")
+    frames = (arrays[name][None] / np.float32(255) for name in ("image1", "image2"))
+    found = golden.run(model, *frames)
+    expected = 1 / (1 + np.exp(-golden.nhwc(arrays["occ_logit_crop"])[..., 0]))
+    rows, columns = expected.shape[1:]
+    # Pixels that the official threshold masks by rounding move what is around them.
+    difference = np.abs(found.occlusion[:, :rows, :columns] - expected)
+    assert np.median(difference) < 1e-3 and difference.max() < 0.01
+
+
 def test_exchanging_the_frames_exchanges_the_directions():
     model = irr_pwc.Model(irr_pwc.TINY, rngs=nnx.Rngs(0))
     image1, image2 = jax.random.uniform(jax.random.key(0), (2, 1, 64, 72, 3))

@@ -66,7 +66,7 @@ def test_a_gradient_reaches_the_weights_of_the_refinement(rng):
     def error(log_weight):
         copied = inference.evaluated(model)
         copied.refinement.log_weight[...] = log_weight
-        return jnp.mean(jnp.square(copied(*frames)))
+        return jnp.mean(jnp.square(copied(*frames).flow))
 
     start = model.refinement.log_weight[...]
     slope = jax.jit(jax.grad(error))(start)

@@ -35,13 +35,12 @@ def test_the_flow_of_a_level_is_that_of_the_published_code(case, level, name):
     graphdef, state = nnx.split(model)
 
     @jax.jit
-    def train_outputs(state, image1, image2):
+    def predictions(state, image1, image2):
         model = nnx.merge(graphdef, state, copy=True)
-        model.train()
-        return model(image1, image2)
+        return model(image1, image2).predictions
 
     frames = [jnp.float32(arrays[key][None]) / 255 for key in ("image1", "image2")]
-    flows = train_outputs(state, *frames)
+    flows = predictions(state, *frames)
     assert len(flows) == 3
     residual = golden.nhwc(arrays[name])
     coarse = spynet.upsample(flows[level - 1]) if level else 0
@@ -66,9 +65,9 @@ def test_the_coarsest_network_sees_normalised_frames_and_no_flow(case):
 )
 def test_number_of_levels_follows_the_longer_side(side, levels):
     model = spynet.Model(spynet.TINY, rngs=nnx.Rngs(0))
-    model.train()
     image = jax.ShapeDtypeStruct((1, 32, side, 3), jnp.float32)
-    assert len(jax.eval_shape(lambda a, b: model(a, b), image, image)) == levels
+    found = jax.eval_shape(lambda a, b: model(a, b), image, image)
+    assert len(found.predictions) == levels
 
 
 def test_the_last_network_serves_all_finer_levels():
@@ -78,7 +77,7 @@ def test_the_last_network_serves_all_finer_levels():
         layer.kernel[...] = jnp.zeros_like(layer.kernel[...])
     model.levels[0].convs[-1].bias[...] = jnp.array([1.0, -1.0])
     image = np.zeros((1, 64, 64, 3), np.float32)
-    flow = golden.run(model, image, image)
+    flow = golden.run(model, image, image).flow
     # The constant is added at 32 px, doubled, and added again at 64 px.
     np.testing.assert_allclose(flow[0, 5, 5], [3.0, -3.0], atol=1e-5)
 
@@ -114,7 +113,9 @@ def test_flow_stays_float32_where_frames_are_bfloat16():
     model = spynet.Model(spynet.TINY, rngs=nnx.Rngs(0))
     image = jax.random.uniform(jax.random.key(0), (1, 32, 64, 3))
     graphdef, state = nnx.split(model)
-    run = jax.jit(lambda image: nnx.merge(graphdef, state, copy=True)(image, image))
+    run = jax.jit(
+        lambda image: nnx.merge(graphdef, state, copy=True)(image, image).flow
+    )
     exact, half = run(image), run(image.astype(jnp.bfloat16))
     assert half.dtype == jnp.float32
     # bfloat16 has 8 bits; the flow of fresh weights is of order 1.

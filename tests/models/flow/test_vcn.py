@@ -27,6 +27,15 @@ def test_equals_the_official_network(test_data, name, tolerance):
     np.testing.assert_allclose(crop, arrays["flow_crop"], atol=tolerance)
 
 
+def test_confidence_is_one_minus_the_official_entropy(test_data):
+    model, arrays = golden.filled(test_data / "golden" / "flow", "vcn_small")
+    frames = (arrays[name][None] / np.float32(255) for name in ("image1", "image2"))
+    found = golden.run(model, *frames)
+    rows, columns = arrays["entropy_crop"].shape
+    entropy = 1 - found.confidence[0, :rows, :columns]
+    np.testing.assert_allclose(entropy, arrays["entropy_crop"], atol=1e-5)
+
+
 @pytest.mark.parametrize("case", ["", "_fac2"])
 def test_regression_equals_the_official(test_data, case):
     with np.load(test_data / "golden" / "flow" / "ops.npz") as arrays:
