@@ -4,13 +4,20 @@ The bytes that have come are kept as ``FILE.part``, beside ``FILE.part.tag`` wit
 server's name of the version (its ETag or the time of its last change), so that pieces
 of two versions are never joined. The file appears under its own name when it is whole
 and is what was published.
+
+One process at a time writes to ``FILE.part``: others that want the file wait, and find
+it done, or go on with it. Where a file system has no locks, each has a partial file of
+its own, which is not kept.
 """
 
+import contextlib
 import hashlib
 import os
 import pathlib
+import uuid
 import zipfile
-from typing import Any, cast
+from collections.abc import Iterator
+from typing import IO, Any, cast
 
 import tqdm
 
@@ -47,41 +54,102 @@ def fetch(
             what has come is kept, and the next call goes on from there.
         ValueError: If the file is not the published one.
     """
-    import pooch
-
     path = pathlib.Path(path)
+    if path.is_file():
+        return path
     whole = path.with_name(f"{path.name}.zip") if member else path
-    known = f"sha256:{sha256}" if len(sha256) == 64 else None
-
-    def download(url: Any, temporary: Any, _: Any, **options: Any) -> None:
-        part = _download(url, whole, verified=bool(sha256))
-        _verify(part, sha256, url)
-        os.replace(part, temporary)
-
-    if not path.is_file():
-        pooch.get_logger().setLevel("WARNING")
-        pooch.retrieve(
-            url,
-            known,
-            fname=whole.name,
-            path=whole.parent,
-            downloader=cast(Any, download),
-        )
-        if member:
-            _extract(whole, member, path)
+    whole.parent.mkdir(parents=True, exist_ok=True)
+    with _partial(whole) as part:
+        if not path.is_file():  # another process was faster
+            _retrieve(url, whole, part, sha256)
+            if member:
+                _extract(whole, member, path)
     return path
 
 
-def _download(url: str, path: pathlib.Path, *, verified: bool) -> pathlib.Path:
-    """Brings ``FILE.part`` to its full length and returns its path.
+def _retrieve(url: str, path: pathlib.Path, part: pathlib.Path, sha256: str) -> None:
+    """Downloads a file into `part`, verifies it and gives it its name."""
+    import pooch
+
+    def download(url: Any, temporary: Any, _: Any, **options: Any) -> None:
+        _download(url, path.name, part, verified=bool(sha256))
+        _verify(part, sha256, url)
+        os.replace(part, temporary)
+
+    pooch.get_logger().setLevel("WARNING")
+    pooch.retrieve(
+        url,
+        f"sha256:{sha256}" if len(sha256) == 64 else None,
+        fname=path.name,
+        path=path.parent,
+        downloader=cast(Any, download),
+    )
+
+
+@contextlib.contextmanager
+def _partial(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Lends ``FILE.part`` to this process alone, and waits while another has it.
+
+    The lock ends with its process, however that ends.
+    """
+    part = path.with_name(f"{path.name}.part")
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(_locked(part))
+        except (ImportError, OSError):
+            part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
+            stack.callback(part.unlink, missing_ok=True)
+            stack.callback(_tag_of(part).unlink, missing_ok=True)
+        yield part
+
+
+@contextlib.contextmanager
+def _locked(part: pathlib.Path) -> Iterator[None]:
+    """Locks a partial file, which is made if need be, and removed if it stays empty.
+
+    Raises:
+        ImportError: If the system has no such locks.
+        OSError: If the file system has none.
+    """
+    import fcntl
+
+    while True:
+        with open(part, "ab") as file, contextlib.ExitStack() as stack:
+            stack.callback(_remove_empty, file, part)
+            fcntl.flock(file, fcntl.LOCK_EX)
+            # Who had it before may have renamed or removed it.
+            if not _is_named(file, part):
+                continue
+            yield
+            return
+
+
+def _remove_empty(file: IO[bytes], part: pathlib.Path) -> None:
+    """Removes an open file that is still called `part`, and is empty."""
+    if os.fstat(file.fileno()).st_size == 0 and _is_named(file, part):
+        part.unlink(missing_ok=True)
+
+
+def _is_named(file: IO[bytes], path: pathlib.Path) -> bool:
+    """Tells whether an open file still has that name."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    return False
+
+
+def _tag_of(part: pathlib.Path) -> pathlib.Path:
+    return part.with_name(f"{part.name}.tag")
+
+
+def _download(url: str, name: str, part: pathlib.Path, *, verified: bool) -> None:
+    """Brings a partial file to its full length.
 
     Without the server's name of the version it goes on only if a checksum will show
     whether the pieces belong together.
     """
     import requests
 
-    part = path.with_name(f"{path.name}.part")
-    tag = path.with_name(f"{path.name}.part.tag")
+    tag = _tag_of(part)
     known = tag.read_text(encoding="utf-8") if tag.exists() else ""
     begun = part.stat().st_size if part.exists() and (known or verified) else 0
     headers = {"Accept-Encoding": "identity"}
@@ -106,13 +174,12 @@ def _download(url: str, path: pathlib.Path, *, verified: bool) -> pathlib.Path:
                 tag.write_text(version or "", encoding="utf-8")
             length = reply.headers.get("Content-Length")
             total = begun + int(length) if length is not None else None
-            _receive(reply, part, begun, total, path.name)
+            _receive(reply, part, begun, total, name)
     except (OSError, ValueError) as error:  # requests' own errors are OSErrors
         raise OSError(
-            f"{url}: the download of {path.name} failed: {_reason(error)}"
+            f"{url}: the download of {name} failed: {_reason(error)}"
         ) from error
     tag.unlink(missing_ok=True)
-    return part
 
 
 def _receive(reply, part, begun: int, total: int | None, name: str) -> None:

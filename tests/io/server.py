@@ -33,7 +33,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if server.tag:
             self.send_header("ETag", server.tag)
         self.end_headers()
-        self.wfile.write(content[start : start + server.cut])
+        with contextlib.suppress(ConnectionError):  # the client was killed
+            for piece in range(start, min(start + server.cut, len(content)), 2**16):
+                end = min(piece + 2**16, start + server.cut)
+                self.wfile.write(content[piece:end])
+                server.sent.wait(server.pause)
 
     def log_message(self, *_):
         pass
@@ -44,6 +48,7 @@ def serving(content):
     """Lends a server whose `url` is that of the content."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.content, server.asked = content, []
+    server.sent, server.pause = threading.Event(), 0
     server.cut, server.ranges, server.tag = len(content), True, '"one"'
     server.url = f"http://127.0.0.1:{server.server_port}/net.pth"
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)

@@ -1,7 +1,12 @@
 """Tests for jaxflow.io.download, against a server on the loopback."""
 
+import errno
+import fcntl
 import hashlib
 import io
+import signal
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -115,3 +120,63 @@ def test_takes_a_file_out_of_an_archive(tmp_path, server):
     with pytest.raises(ValueError, match=r"does not hold models/b\.pth"):
         download.fetch(server.url, other, member="models/b.pth")
     assert not other.exists()
+
+
+FETCH = (
+    "import sys; from jaxflow.io import download; print('ready', flush=True); "
+    "download.fetch(sys.argv[1], sys.argv[2], sha256=sys.argv[3])"
+)
+
+
+def process(server, path, sha256):
+    command = [sys.executable, "-c", FETCH, server.url, str(path), sha256]
+    started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    started.stdout.readline()
+    return started
+
+
+@pytest.mark.parametrize("sha256", [DIGEST, ""])
+def test_processes_that_want_one_file_fetch_it_once(tmp_path, server, sha256):
+    path = tmp_path / "net.pth"
+    server.pause = 0.02
+    started = [process(server, path, sha256) for _ in range(3)]
+    for each in started:
+        assert each.communicate(timeout=120) and each.returncode == 0
+    assert path.read_bytes() == CONTENT
+    assert [each.name for each in tmp_path.iterdir()] == ["net.pth"]
+    assert server.asked == [None]
+
+
+def test_a_process_goes_on_with_what_a_killed_one_has(tmp_path, server):
+    path, part = tmp_path / "net.pth", tmp_path / "net.pth.part"
+    server.pause = 0.3
+    first = process(server, path, DIGEST)
+    while not part.exists() or part.stat().st_size == 0:
+        assert first.poll() is None
+        server.sent.wait(0.05)
+    second = process(server, path, DIGEST)
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    server.pause = 0
+    assert second.communicate(timeout=120) and second.returncode == 0
+    assert path.read_bytes() == CONTENT
+    assert not part.exists()
+    assert server.asked[0] is None and server.asked[1].startswith("bytes=")
+
+
+def test_without_locks_each_has_a_partial_file_of_its_own(
+    tmp_path, server, monkeypatch
+):
+    def refuse(*_):
+        raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    path, server.cut = tmp_path / "net.pth", 300_000
+    with pytest.raises(OSError, match="failed"):
+        download.fetch(server.url, path, sha256=DIGEST)
+    assert not path.exists()
+    server.cut = len(CONTENT)
+    download.fetch(server.url, path, sha256=DIGEST)
+    assert path.read_bytes() == CONTENT
+    assert server.asked == [None, None]
+    assert [each.name for each in tmp_path.iterdir()] == ["net.pth"]
