@@ -1,9 +1,11 @@
 """The package's name on PyPI, and the versions that it asks for."""
 
+import importlib.resources
 import pathlib
 import re
 import subprocess
 import tomllib
+import zipfile
 
 import pytest
 from packaging.requirements import Requirement
@@ -93,3 +95,16 @@ def test_the_constraints_hold_what_the_package_is_made_of(project):
                 for line in project["dependencies"]}  # fmt: skip
     assert {"jax", "flax", "optax", "orbax-checkpoint", "numpy"} <= required
     assert required - {"pooch", "safetensors", "tqdm"} <= set(constraints())
+
+
+def test_the_wheel_tells_type_checkers_that_it_is_typed(tmp_path):
+    if not (ROOT / "pyproject.toml").exists():
+        pytest.skip("installed without its repository")
+    wheels = pytest.importorskip("hatchling.builders.wheel")
+    (path,) = wheels.WheelBuilder(str(ROOT)).build(directory=str(tmp_path))
+    with zipfile.ZipFile(path) as wheel:
+        assert "jaxflow/py.typed" in wheel.namelist()
+
+
+def test_the_package_is_marked_as_typed():
+    assert importlib.resources.files("jaxflow").joinpath("py.typed").is_file()
