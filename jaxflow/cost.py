@@ -30,6 +30,7 @@ describe = models.describe
 
 def published(name: str) -> spec.Published | None:
     """Returns what others say that a model costs, if its file has it in `PUBLISHED`."""
+    name = models.current(name)
     return models.find(name).RECORD.published.get(name)
 
 
@@ -108,6 +109,7 @@ def measured(name: str) -> Cost:
     Raises:
         ValueError: If no model has that name.
     """
+    name = models.current(name)
     module = models.find(name)
     if models.task_of(module) != "video":
         model = describe(name)
@@ -134,6 +136,7 @@ def listed(name: str) -> Cost:
     Raises:
         ValueError: If no model has that name.
     """
+    name = models.current(name)
     models.find(name)
     return read_table().get(name) or measured(name)
 

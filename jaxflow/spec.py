@@ -131,6 +131,7 @@ class Record:
     Attributes:
         model: The class, built as ``model(config, rngs=rngs)``.
         variants: Public name -> config.
+        renamed: Name that a variant once had -> its name; it still reads.
         tiny: A config that tests run.
         tiny_size: Height and width of the frames they run it on; None is the least.
         weights: "variant/data" -> a published checkpoint.
@@ -147,6 +148,7 @@ class Record:
 
     model: Callable[..., Any] | None = None
     variants: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    renamed: Mapping[str, str] = dataclasses.field(default_factory=dict)
     tiny: Any = None
     tiny_size: tuple[int, int] | None = None
     weights: Mapping[str, Weights] = dataclasses.field(default_factory=dict)

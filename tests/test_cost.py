@@ -77,7 +77,7 @@ def test_counts_the_convolutions_of_the_released_kinetics_network():
     # The official figure leaves out what the flow layer convolves: the iterations,
     # each of which costs the same, and the gradient of the features, which is 0.02.
     one, two = (
-        cost.video_cost("repflow_kinetics_head", iterations=n)[1] for n in (1, 2)
+        cost.video_cost("repflow_kinetics_resnet50", iterations=n)[1] for n in (1, 2)
     )
     assert 44.366 < (2 * one - two) / 1e9 < 44.366 + 0.03
 

@@ -97,6 +97,7 @@ def overrides(name: str, words: Sequence[str]) -> dict[str, Any]:
     """Returns the fields of a network's config that `--option` names."""
     from jaxflow import models
 
+    name = models.current(name)
     kinds = options.of_config(models.find(name).RECORD.variants[name])
     return options.read(words, kinds, name)
 

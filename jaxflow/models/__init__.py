@@ -11,6 +11,7 @@ import functools
 import importlib
 import pkgutil
 import types
+import warnings
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -58,6 +59,7 @@ def create(
         ValueError: If no model has that name, its config has no such field, or there is
             no such `dtype`.
     """
+    name = current(name)
     module = find(name)
     config = module.RECORD.variants[name]
     fields = [field.name for field in dataclasses.fields(config)]
@@ -135,14 +137,38 @@ def find(name: str) -> types.ModuleType:
     Raises:
         ValueError: If no model has that name.
     """
+    name = current(name)
     if name not in _modules():
         raise ValueError(f"no model is named {name!r}; there are {list_models()}")
     return _modules()[name]
 
 
+def current(name: str) -> str:
+    """Returns the name that a variant has now, and warns if `name` is an earlier one.
+
+    Args:
+        name: Any text; what no variant was ever called is returned as it is.
+    """
+    now = _renamed().get(name, name)
+    if now != name:
+        warnings.warn(
+            f"the model {name!r} is now called {now!r}", FutureWarning, stacklevel=3
+        )
+    return now
+
+
 def task_of(module: types.ModuleType) -> str:
     """Returns the task of a model's module: the folder that its file is in."""
     return module.__name__.split(".")[-2]
+
+
+@functools.cache
+def _renamed() -> dict[str, str]:
+    """Maps each name that a variant once had to its name."""
+    found = {}
+    for module in set(_modules().values()):
+        found |= cast(Any, module).RECORD.renamed
+    return found
 
 
 @functools.cache

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import jaxflow
-from jaxflow import convert, models
+from jaxflow import convert, cost, models
 from jaxflow.models.flow import spynet
 
 
@@ -19,6 +19,26 @@ def test_names_are_sorted_and_belong_to_a_task():
 def test_fields_of_the_config_are_keywords():
     model = jaxflow.create_model("spynet", networks=1, features=(4, 4), kernel_size=3)
     assert model.config == spynet.Config(networks=1, features=(4, 4), kernel_size=3)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("repflow_resnet34_787564a", "repflow_hmdb_resnet34"),
+        ("repflow_resnet50_787564a", "repflow_hmdb_resnet50"),
+        ("repflow_kinetics_head", "repflow_kinetics_resnet50"),
+    ],
+)
+def test_an_earlier_name_still_reads_and_says_what_it_is_called_now(old, new):
+    assert old not in models.list_models() and new in models.list_models()
+    message = f"the model '{old}' is now called '{new}'"
+    with pytest.warns(FutureWarning, match=message):
+        assert cost.listed(old) == cost.listed(new)
+    with pytest.warns(FutureWarning, match=message):
+        model = models.describe(old)
+    assert model.config == models.describe(new).config
+    with pytest.warns(FutureWarning, match=message):
+        assert models.find(old) is models.find(new)
 
 
 def test_the_seed_decides_the_weights():

@@ -236,8 +236,12 @@ TINY = Config(
 )
 
 VARIANTS = {
-    "repflow_resnet34_787564a": Config(),
-    "repflow_resnet50_787564a": Config(bottleneck=True, iterations=10),
+    "repflow_hmdb_resnet34": Config(),
+    "repflow_hmdb_resnet50": Config(bottleneck=True, iterations=10),
+}
+RENAMED = {
+    f"repflow_resnet{depth}_787564a": f"repflow_hmdb_resnet{depth}"
+    for depth in (34, 50)
 }
 
 WEIGHTS = {}
@@ -271,6 +275,7 @@ OPTIONAL = (r"flow\.(first|second)\.flow\.\w+",)
 RECORD = Model.record = spec.Record(
     model=Model,
     variants=VARIANTS,
+    renamed=RENAMED,
     tiny=TINY,
     weights=WEIGHTS,
     keys=KEYS,

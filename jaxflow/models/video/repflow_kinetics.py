@@ -237,7 +237,8 @@ TINY = Config(
     normalise_over="sample",
 )
 
-VARIANTS = {"repflow_kinetics_head": Config()}
+VARIANTS = {"repflow_kinetics_resnet50": Config()}
+RENAMED = {"repflow_kinetics_head": "repflow_kinetics_resnet50"}
 
 WEIGHTS = {}
 
@@ -270,6 +271,7 @@ OPTIONAL = (r"flow\.flow\.\w+",)
 RECORD = Model.record = spec.Record(
     model=Model,
     variants=VARIANTS,
+    renamed=RENAMED,
     tiny=TINY,
     weights=WEIGHTS,
     keys=KEYS,

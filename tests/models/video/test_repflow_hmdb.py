@@ -7,11 +7,9 @@ from flax import nnx
 from jaxflow.models.video import repflow_hmdb
 
 
-@pytest.mark.parametrize(
-    "name", ["repflow_resnet34_787564a", "repflow_resnet50_787564a"]
-)
-def test_equals_the_authors_code(golden, run, build, name):
-    case = golden(name)
+@pytest.mark.parametrize("depth", [34, 50])
+def test_equals_the_authors_code(golden, run, build, depth):
+    case, name = golden(f"repflow_resnet{depth}_787564a"), f"repflow_hmdb_resnet{depth}"
     state = case.state_dict()
     # What is not in the state dict keeps the value that the constructor gives it.
     rows = {

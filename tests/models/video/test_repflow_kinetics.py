@@ -11,7 +11,7 @@ from jaxflow.models.video import repflow_kinetics
 def test_equals_the_authors_code(golden, run):
     case = golden("repflow_kinetics_head")
     # The flow's filters keep their initial values: the state dict has none.
-    model = models.create_model("repflow_kinetics_head")
+    model = models.create_model("repflow_kinetics_resnet50")
     convert.convert_state_dict(model, case.state_dict())
     parameters = jax.tree.leaves(nnx.state(model, nnx.Param))
     assert sum(leaf.size for leaf in parameters) == case.info["parameter_count"]
