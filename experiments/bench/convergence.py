@@ -133,11 +133,10 @@ def flownet2_parts() -> Iterator[tuple[str, Case]]:
         "fusion": ("css_chairs", "sd"),
     }
     for name, before in chain.items():
-        part = module.CURRICULUM[name]
-        models[name] = module.build(part, flownet2.TINY.width, rngs=rngs())
+        models[name] = module.build(name, flownet2.TINY.width, rngs=rngs())
         for earlier in before:
             module.adopt(models[name], models[earlier])
-        trained = part.trained if part.stack else None
+        trained = module.CURRICULUM[name].trained or None
         yield name, Case(model=models[name], loss=module.loss, trained=trained)
 
 
@@ -214,7 +213,7 @@ def measure(case: Case, steps: int, *, fresh: bool) -> dict:
     start_error, zero_error = errors(case, batch)
     optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(case.rate))
     if case.trained is not None:
-        optimiser = recipe("recipe").only(optimiser, case.trained)
+        optimiser = recipe("core").only(optimiser, case.trained)
     mesh = train.data_mesh(jax.devices()[:1])
     step = train.make_step(
         model, case.loss, optimiser, draw=draw if fresh else None, mesh=mesh

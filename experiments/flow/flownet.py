@@ -4,11 +4,12 @@
     python experiments/flow/flownet.py --variant flownetc --stage long \
         --workdir runs/flownetc
     python experiments/flow/flownet.py --variant flownetc --stage fine \
-        --start runs/flownetc --workdir runs/flownetc_fine
+        --workdir runs/flownetc
 
-The same command run again goes on where it was stopped. Without --data, scenes are
-drawn on the device. A shorter --steps shrinks the published schedule. Variants:
-flownets, flownetc, flownetsd, and those with fewer channels or batch normalisation.
+Runs short, or the --stage that is named, in its folder of --workdir; run again, it goes
+on where it was stopped. Without --data, scenes are drawn on the device. A shorter
+--steps shrinks the published schedule. Variants: flownets, flownetc, flownetsd, and
+those with fewer channels or batch normalisation.
 
     stage   data             batch, crop   rate, halved after
     short   FlyingChairs     8, 320x448    1e-4; 300k, 400k, 500k of 600k steps
@@ -31,11 +32,15 @@ import dataclasses
 from typing import Any
 
 import recipe
-import tyro
+from recipe import core
 
 from jaxflow import losses, models, train
 
-STAGES = {"short": recipe.SHORT, "long": recipe.LONG, "fine": recipe.FINE}
+STAGES = {
+    "short": recipe.SHORT,
+    "long": recipe.LONG,
+    "fine": dataclasses.replace(recipe.FINE, after=("long",)),
+}
 
 
 def loss(model, batch):
@@ -44,21 +49,24 @@ def loss(model, batch):
     return losses.multi_scale(flows, batch["flow"], batch.get("valid"))
 
 
-def stage_of(options: recipe.Options, variant: str) -> recipe.Stage:
-    """Returns the schedule of a stage, with the warm-up of FlowNetC."""
-    stages = dict(STAGES)
-    if variant.startswith("flownetc"):
-        stages["short"] = dataclasses.replace(recipe.SHORT, warm_up=10_000)
-    return recipe.choose(stages, options)
+def stages_of(variant: str) -> dict[str, recipe.Stage]:
+    """Returns the stages, with the warm-up of FlowNetC."""
+    if not variant.startswith("flownetc"):
+        return STAGES
+    warm = dataclasses.replace(recipe.SHORT, warm_up=10_000, warm_up_rate=1e-6)
+    return STAGES | {"short": warm}
 
 
 def main(options: recipe.Options, config: Any = None) -> train.TrainState:
     """Trains, or goes on training, and returns the last state."""
     variant = options.variant or "flownets"
-    stage = stage_of(options, variant)
-    model = recipe.build(models.find(variant), options, config)
-    return recipe.run(options, stage, model, loss, recipe.adam(stage))
+
+    def learn(name: str, stage: recipe.Stage):
+        model = recipe.build(models.find(variant), options, config)
+        return model, loss, core.adam(stage)
+
+    return recipe.run(options, stages_of(variant), learn, own=("short",))
 
 
 if __name__ == "__main__":
-    main(tyro.cli(recipe.Options, description=__doc__))
+    core.command(main, recipe.Options, __doc__)

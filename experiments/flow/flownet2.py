@@ -7,7 +7,10 @@
 Runs the curriculum, each stage in a folder of its own; run again, it goes on where it
 was stopped. --stage runs one of them, which begins with the runs before it in --workdir
 or in --start. --steps shrinks every schedule. Without --data, scenes are drawn on the
-device; with it, name the stage that it is for.
+device; with it, each stage takes its own:
+
+    --data chairs=FlyingChairs_release things_clean=FlyingThings3D \
+        chairs_sdhom=ChairsSDHom_extended
 
     stage        trains       begins with       data                     schedule
     c_chairs     FlowNetC     -                 FlyingChairs             long
@@ -40,14 +43,13 @@ does not say. Gradients are clipped to norm 1; without --data the scenes are our
 import dataclasses
 import functools
 import pathlib
+from typing import Any
 
-import optax
 import recipe
-import tyro
 from flax import nnx
+from recipe import core
 
 from jaxflow import checkpoint, losses, train
-from jaxflow.io import orbax_files
 from jaxflow.models.flow import flownet2, flownetsd
 
 C, S1, S2, SD, FUSION = (
@@ -58,68 +60,57 @@ C, S1, S2, SD, FUSION = (
 FUSION_WEIGHTS = (0.005, 0.00125, 0.0003125)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Part:
-    """A stage of the curriculum.
-
-    Attributes:
-        schedule: Its schedule and data.
-        trained: Names of the networks that learn.
-        stack: Networks that are stacked; none for FlowNetSD alone.
-        after: Earlier stages that it begins with.
-        fusion: Whether FlowNetSD and the fusion follow the stack.
-        small: Whether small displacements count more.
-    """
-
-    schedule: recipe.Stage
-    trained: tuple[str, ...]
-    stack: tuple[str, ...] = ()
-    after: tuple[str, ...] = ()
-    fusion: bool = False
-    small: bool = False
-
-
-_SMALL = dataclasses.replace(recipe.LONG, presets=("sdhom",))
-_MIXED = dataclasses.replace(recipe.FINE, presets=("things", "sdhom"))
-LONG, FINE = (
-    functools.partial(Part, schedule=schedule)
-    for schedule in (recipe.LONG, recipe.FINE)
+# The networks that are stacked in each stage; of "sd" there is only FlowNetSD.
+STACKS = {
+    "c_chairs": (C,),
+    "c_things": (C,),
+    "cs_chairs": (C, S1),
+    "cs_things": (C, S1),
+    "css_chairs": (C, S1, S2),
+    "css_things": (C, S1, S2),
+    "css_ft_sd": (C, S1, S2),
+    "sd": (),
+    "fusion": (C, S1, S2),
+}
+_SDHOM = dataclasses.replace(recipe.LONG, presets=("sdhom",), layouts=("chairs_sdhom",))
+_MIXED = dataclasses.replace(
+    recipe.FINE, presets=("things", "sdhom"), layouts=(*recipe.THINGS, "chairs_sdhom")
 )
+
+
+def stage(
+    schedule: recipe.Stage, trained: tuple[str, ...], *after: str
+) -> recipe.Stage:
+    """Returns a schedule for some networks, after earlier stages."""
+    return dataclasses.replace(schedule, trained=trained, after=after)
+
+
 CURRICULUM = {
-    "c_chairs": LONG(trained=(C,), stack=(C,)),
-    "c_things": FINE(trained=(C,), stack=(C,), after=("c_chairs",)),
-    "cs_chairs": LONG(trained=(S1,), stack=(C, S1), after=("c_things",)),
-    "cs_things": FINE(trained=(S1,), stack=(C, S1), after=("cs_chairs",)),
-    "css_chairs": LONG(trained=(S2,), stack=(C, S1, S2), after=("cs_things",)),
-    "css_things": FINE(trained=(S2,), stack=(C, S1, S2), after=("css_chairs",)),
-    "css_ft_sd": Part(
-        schedule=_MIXED,
-        trained=(C, S1, S2),
-        stack=(C, S1, S2),
-        after=("css_things",),
-        small=True,
-    ),
-    "sd": Part(schedule=_SMALL, trained=(SD,)),
-    "fusion": Part(
-        schedule=_MIXED,
-        trained=(FUSION,),
-        stack=(C, S1, S2),
-        after=("css_ft_sd", "sd"),
-        fusion=True,
-    ),
+    "c_chairs": stage(recipe.LONG, (C,)),
+    "c_things": stage(recipe.FINE, (C,), "c_chairs"),
+    "cs_chairs": stage(recipe.LONG, (S1,), "c_things"),
+    "cs_things": stage(recipe.FINE, (S1,), "cs_chairs"),
+    "css_chairs": stage(recipe.LONG, (S2,), "cs_things"),
+    "css_things": stage(recipe.FINE, (S2,), "css_chairs"),
+    "css_ft_sd": stage(_MIXED, (C, S1, S2), "css_things"),
+    "sd": stage(_SDHOM, ()),
+    "fusion": stage(_MIXED, (FUSION,), "css_ft_sd", "sd"),
 }
 
 
-def build(part: Part, width: float, *, rngs: nnx.Rngs) -> nnx.Module:
+def build(name: str, width: float, *, rngs: nnx.Rngs) -> nnx.Module:
     """Makes the network of a stage, with all frozen that it does not train."""
-    if not part.stack:
+    stack = STACKS[name]
+    if not stack:
         return flownetsd.Model(flownetsd.Config(width=width), rngs=rngs)
-    names = (*part.stack, SD, FUSION) if part.fusion else part.stack
+    fusion = name == "fusion"
+    names = (*stack, SD, FUSION) if fusion else stack
+    trained = CURRICULUM[name].trained
     config = flownet2.Config(
-        stages=part.stack,
+        stages=stack,
         width=width,
-        fusion=part.fusion,
-        frozen=tuple(name for name in names if name not in part.trained),
+        fusion=fusion,
+        frozen=tuple(name for name in names if name not in trained),
     )
     return flownet2.Model(config, rngs=rngs)
 
@@ -149,67 +140,40 @@ def loss(model, batch, *, small=False):
     )
 
 
-def make_optimiser(part: Part, stage: recipe.Stage) -> optax.GradientTransformation:
-    """Returns Adam for what a stage trains; the rest keeps its weights."""
-    adam = recipe.adam(stage)
-    return recipe.only(adam, part.trained) if part.stack else adam
-
-
-def run_part(name: str, options: recipe.Options, width: float) -> train.TrainState:
-    """Trains one stage, or goes on training it."""
-    part = CURRICULUM[name]
-    stage = recipe.adapt(part.schedule, options)
-    model = build(part, width, rngs=recipe.seeded(options))
-    for before in part.after:
-        earlier = build(CURRICULUM[before], width, rngs=recipe.seeded(options))
-        checkpoint.restore(last_step(find_run(before, options)), earlier)
-        adopt(model, earlier)
-    return recipe.run(
-        options,
-        stage,
-        model,
-        functools.partial(loss, small=part.small),
-        make_optimiser(part, stage),
-        folder=name,
-    )
-
-
 def find_run(name: str, options: recipe.Options) -> pathlib.Path:
-    """Returns the folder of an earlier stage, in --workdir or in --start.
+    """Returns the last checkpoint of an earlier stage, in --workdir or in --start.
 
     Raises:
         FileNotFoundError: If neither has it.
     """
     for folder in (options.workdir, options.start):
-        if folder is not None and (folder / name).is_dir():
-            return folder / name
+        if folder is not None and (found := core.last_step(folder / name)):
+            return found
     raise FileNotFoundError(
         f"stage {options.stage!r} begins with {name!r}, which is neither in "
         f"{options.workdir} nor in --start {options.start}"
     )
 
 
-def last_step(run: pathlib.Path) -> pathlib.Path:
-    """Returns the last checkpoint of a stage, with which the next one begins.
-
-    It is where the learning rate has come down, and not the one of the lowest training
-    loss, which is that of few batches. A folder without steps is a saved model itself.
-    """
-    steps = orbax_files.steps_folder(run)
-    if steps is None:
-        return run
-    return steps / str(orbax_files.steps_in(steps)[-1])
-
-
 def main(
     options: recipe.Options, config: flownet2.Config | None = None
 ) -> train.TrainState:
     """Runs the curriculum, or one stage, and returns the last state."""
-    config = config or flownet2.VARIANTS[options.variant or "flownet2"]
-    for name in recipe.names(CURRICULUM, options):
-        state = run_part(name, options, config.width)
-    return state
+    width = (config or flownet2.VARIANTS[options.variant or "flownet2"]).width
+
+    def learn(name: str, stage: recipe.Stage):
+        model = build(name, width, rngs=core.seeded(options))
+        objective = functools.partial(loss, small=name == "css_ft_sd")
+        return model, objective, core.adam(stage)
+
+    def begin(model: Any, name: str, stage: recipe.Stage, *_: Any, **__: Any) -> None:
+        for before in stage.after:
+            earlier = build(before, width, rngs=core.seeded(options))
+            checkpoint.restore(find_run(before, options), earlier)
+            adopt(model, earlier)
+
+    return recipe.run(options, CURRICULUM, learn, begin=begin)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(recipe.Options, description=__doc__))
+    core.command(main, recipe.Options, __doc__)

@@ -1,12 +1,13 @@
 """HD3: Yin, Darrell, Yu (CVPR 2019): densities of displacement, level by level.
 
-    python experiments/flow/hd3.py --workdir runs/hd3_chairs
-    python experiments/flow/hd3.py --stage things --start runs/hd3_chairs \
-        --workdir runs/hd3_things
+    python experiments/flow/hd3.py --workdir runs/hd3
+    python experiments/flow/hd3.py --stage things --start runs/other/chairs \
+        --data things_clean=FlyingThings3D --workdir runs/hd3_things
     python experiments/flow/hd3.py --variant hd3c_dlaup_hda --workdir runs/hd3c
 
-The same command run again goes on where it was stopped. Without --data, scenes are
-drawn on the device. A shorter --steps shrinks the published schedule.
+Runs chairs and things, each in its folder of --workdir, or the --stage that is named;
+run again, it goes on where it was stopped. Without --data, scenes are drawn on the
+device. A shorter --steps shrinks the published schedule.
 
     stage    data             batch, crop   rate, halved after epochs
     chairs   FlyingChairs     32, 384x512   1e-4; 70, 100, 130, 160 of 200
@@ -25,7 +26,7 @@ are clipped to norm 1; augmentation is FlowNet's; without --data the scenes are 
 """
 
 import recipe
-import tyro
+from recipe import core
 
 from jaxflow import losses, train
 from jaxflow.models.flow import hd3
@@ -37,15 +38,18 @@ STAGES = {
         rate=1e-4,
         batch_size=32,
         size=(384, 512),
-        halve_at=tuple(epoch * CHAIRS_EPOCH for epoch in (70, 100, 130, 160)),
+        drops=tuple(epoch * CHAIRS_EPOCH for epoch in (70, 100, 130, 160)),
+        layouts=recipe.CHAIRS,
     ),
     "things": recipe.Stage(
         steps=200 * THINGS_EPOCH,
         rate=1e-4,
         batch_size=32,
         size=(384, 832),
-        halve_at=tuple(epoch * THINGS_EPOCH for epoch in (70, 100, 130, 160)),
+        drops=tuple(epoch * THINGS_EPOCH for epoch in (70, 100, 130, 160)),
+        after=("chairs",),
         presets=("things",),
+        layouts=recipe.THINGS,
     ),
 }
 
@@ -58,10 +62,12 @@ def loss(model, batch):
 
 def main(options: recipe.Options, config: hd3.Config | None = None) -> train.TrainState:
     """Trains, or goes on training, and returns the last state."""
-    stage = recipe.choose(STAGES, options)
-    model = recipe.build(hd3, options, config)
-    return recipe.run(options, stage, model, loss, recipe.adam(stage))
+
+    def learn(name: str, stage: recipe.Stage):
+        return recipe.build(hd3, options, config), loss, core.adam(stage)
+
+    return recipe.run(options, STAGES, learn)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(recipe.Options, description=__doc__))
+    core.command(main, recipe.Options, __doc__)

@@ -1,12 +1,13 @@
 """IRR-PWC: Hur and Roth (CVPR 2019): flow and occlusion, in both directions.
 
-    python experiments/flow/irr_pwc.py --workdir runs/irr_chairs
-    python experiments/flow/irr_pwc.py --stage things --start runs/irr_chairs \
+    python experiments/flow/irr_pwc.py --workdir runs/irr
+    python experiments/flow/irr_pwc.py --stage things --start runs/other/chairs \
         --workdir runs/irr_things
 
-The same command run again goes on where it was stopped. Scenes are drawn on the device,
-with exact flow and occlusion both ways; of --data, which has neither backward flow nor
-occlusion, the forward flow is learned. A shorter --steps shrinks the schedule.
+Runs chairs and things, each in its folder of --workdir, or the --stage that is named;
+run again, it goes on where it was stopped. Scenes are drawn on the device, with exact
+flow and occlusion both ways; of --data, which has neither backward flow nor occlusion,
+the forward flow is learned. A shorter --steps shrinks the schedule.
 
     stage    data                    batch, crop   rate, halved after
     chairs   FlyingChairsOcc         4, 320x448    1e-4; 54, 72, 90 of 108 epochs
@@ -28,7 +29,7 @@ on Sintel and KITTI are left out.
 import jax
 import jax.numpy as jnp
 import recipe
-import tyro
+from recipe import core
 
 from jaxflow import losses, train
 from jaxflow.models.flow import irr_pwc
@@ -40,15 +41,18 @@ STAGES = {
         rate=1e-4,
         batch_size=4,
         size=(320, 448),
-        halve_at=tuple(epoch * CHAIRS_EPOCH for epoch in (54, 72, 90)),
+        drops=tuple(epoch * CHAIRS_EPOCH for epoch in (54, 72, 90)),
+        layouts=recipe.CHAIRS,
     ),
     "things": recipe.Stage(
         steps=51 * THINGS_EPOCH,
         rate=1e-5,
         batch_size=4,
         size=(384, 768),
-        halve_at=tuple(epoch * THINGS_EPOCH for epoch in (19, 30, 40)),
+        drops=tuple(epoch * THINGS_EPOCH for epoch in (19, 30, 40)),
+        after=("chairs",),
         presets=("things",),
+        layouts=recipe.THINGS,
     ),
 }
 # Coarse to fine: levels 6 to 0.
@@ -113,10 +117,12 @@ def main(
     options: recipe.Options, config: irr_pwc.Config | None = None
 ) -> train.TrainState:
     """Trains, or goes on training, and returns the last state."""
-    stage = recipe.choose(STAGES, options)
-    model = recipe.build(irr_pwc, options, config)
-    return recipe.run(options, stage, model, loss, recipe.adam(stage))
+
+    def learn(name: str, stage: recipe.Stage):
+        return recipe.build(irr_pwc, options, config), loss, core.adam(stage)
+
+    return recipe.run(options, STAGES, learn)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(recipe.Options, description=__doc__))
+    core.command(main, recipe.Options, __doc__)

@@ -1,13 +1,12 @@
 """LiteFlowNet: Hui, Tang, Loy (CVPR 2018), a level more in each stage.
 
     python experiments/flow/liteflownet.py --workdir runs/liteflownet
-    python experiments/flow/liteflownet.py --stage things --start runs/lite/joint \
-        --workdir runs/lite
+    python experiments/flow/liteflownet.py --stage things --start runs/other/joint \
+        --data things_clean=FlyingThings3D --workdir runs/things
 
-Runs all stages, each in a folder of its own, which begins with the weights of the one
-before; run again, it goes on where it was stopped. --stage runs one of them, beginning
-with --start. --steps shrinks every schedule. Without --data, scenes are drawn on the
-device; with it, name the stage that it is for.
+Runs all stages, each in its folder of --workdir, beginning with the weights of the one
+before, or the --stage that is named; run again, it goes on where it was stopped.
+--steps shrinks every schedule. Without --data, scenes are drawn on the device.
 
     stage             trains                   data            batch, crop
     level6            NetC and level 6         FlyingChairs    8, 320x448
@@ -30,10 +29,10 @@ clipped to norm 1; without --data the scenes are ours.
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 
-import optax
 import recipe
-import tyro
+from recipe import core
 
 from jaxflow import losses, train
 from jaxflow.models.flow import liteflownet
@@ -43,13 +42,35 @@ _TEMPLATE = recipe.Stage(
     rate=4e-5,
     batch_size=8,
     size=(320, 448),
-    halve_at=(120_000, 160_000, 200_000, 240_000),
+    drops=(120_000, 160_000, 200_000, 240_000),
+    layouts=recipe.CHAIRS,
 )
+
+
+def parts_of(levels: Sequence[int]) -> tuple[str, ...]:
+    """Returns the parts of the network that some levels need, NetC among them."""
+    units = ("matching", "subpixel", "regularization")
+    return ("features", *(f"{unit}{level}" for unit in units for level in levels))
+
+
 STAGES = {
-    **{f"level{level}": _TEMPLATE for level in liteflownet.LEVELS},
-    "joint": _TEMPLATE,
+    **{
+        f"level{level}": dataclasses.replace(
+            _TEMPLATE,
+            after=(f"level{level + 1}",) if level < 6 else (),
+            trained=parts_of(range(6, level - 1, -1)),
+            tested=False,
+        )
+        for level in liteflownet.LEVELS
+    },
+    "joint": dataclasses.replace(_TEMPLATE, after=("level2",)),
     "things": dataclasses.replace(
-        _TEMPLATE, batch_size=4, size=(384, 768), presets=("things",)
+        _TEMPLATE,
+        batch_size=4,
+        size=(384, 768),
+        after=("joint",),
+        presets=("things",),
+        layouts=recipe.THINGS,
     ),
 }
 
@@ -68,28 +89,17 @@ def loss(model, batch, *, levels=liteflownet.LEVELS):
     return losses.multi_scale(flows, batch["flow"], batch.get("valid"), weights=weights)
 
 
-def make_optimiser(
-    levels: tuple[int, ...], stage: recipe.Stage
-) -> optax.GradientTransformation:
-    """Returns Adam for NetC and some levels."""
-    units = ("matching", "subpixel", "regularization")
-    parts = [f"{unit}{level}" for unit in units for level in levels]
-    return recipe.only(recipe.adam(stage), ("features", *parts))
-
-
 def main(
     options: recipe.Options, config: liteflownet.Config | None = None
 ) -> train.TrainState:
     """Runs every stage, or one, and returns the last state."""
-    model = recipe.build(liteflownet, options, config)
-    for name in recipe.names(STAGES, options):
-        stage, levels = recipe.adapt(STAGES[name], options), levels_of(name)
-        objective = functools.partial(loss, levels=levels)
-        optimiser = make_optimiser(levels, stage)
-        state = recipe.run(options, stage, model, objective, optimiser, folder=name)
-        train.finish(model, state)
-    return state
+
+    def learn(name: str, stage: recipe.Stage):
+        model = recipe.build(liteflownet, options, config)
+        return model, functools.partial(loss, levels=levels_of(name)), core.adam(stage)
+
+    return recipe.run(options, STAGES, learn)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(recipe.Options, description=__doc__))
+    core.command(main, recipe.Options, __doc__)

@@ -1,16 +1,14 @@
 """PWC-Net: Sun, Yang, Liu, Kautz (CVPR 2018), trained as its authors train it.
 
-    python experiments/flow/pwcnet.py --workdir runs/pwcnet_chairs
-    python experiments/flow/pwcnet.py --data chairs=FlyingChairs_release \
-        --workdir runs/chairs
-    python experiments/flow/pwcnet.py --stage things --start runs/pwcnet_chairs \
-        --workdir runs/pwcnet_things
-    python experiments/flow/pwcnet.py --stage sintel1 --start runs/pwcnet_things \
-        --data sintel_clean=Sintel sintel_final=Sintel kitti2015=KITTI hd1k=HD1K \
-        --workdir runs/pwcnet_sintel1
+    python experiments/flow/pwcnet.py --workdir runs/pwcnet
+    python experiments/flow/pwcnet.py --workdir runs/pwcnet \
+        --data chairs=FlyingChairs_release things_clean=FlyingThings3D
+    python experiments/flow/pwcnet.py --stage sintel1 --workdir runs/pwcnet \
+        --data sintel_clean=Sintel sintel_final=Sintel kitti2015=KITTI hd1k=HD1K
 
-The same command run again goes on where it was stopped. Without --data, scenes are
-drawn on the device. A shorter --steps shrinks the published schedule.
+Runs chairs and things, each in its folder of --workdir, or the --stage that is named;
+run again, it goes on where it was stopped. Without --data, scenes are drawn on the
+device. A shorter --steps shrinks the published schedule.
 
     stage            data              batch, crop  rate, halved after
     chairs           FlyingChairs      8, 320x448   1e-4; 400k, 600k, 800k, 1M of 1.2M
@@ -36,7 +34,7 @@ augmented; the augmentation of fine-tuning is that of the other stages.
 import dataclasses
 
 import recipe
-import tyro
+from recipe import core
 
 from jaxflow import losses, ops, train
 from jaxflow.models.flow import pwcnet
@@ -46,24 +44,34 @@ _FINE_TUNE = recipe.Stage(
     rate=5e-5,
     batch_size=4,
     size=(320, 768),
-    halve_at=(
+    drops=(
         *(45_000, 65_000, 85_000, 95_000, 97_500),
         *(100_000, 110_000, 120_000, 130_000, 140_000),
     ),
     presets=("things",),
+    layouts=("sintel_clean", "sintel_final", "kitti2015", "hd1k"),
     # 1041 pairs of Sintel in each pass, 200 of KITTI15, 1047 of HD1K.
     repeats={"sintel_clean": 1, "sintel_final": 1, "kitti2015": 5, "hd1k": 1},
 )
 STAGES = {
     "chairs": recipe.LONG,
-    "things": recipe.FINE,
+    "things": dataclasses.replace(recipe.FINE, after=("chairs",)),
     **{
-        f"sintel{number}": dataclasses.replace(_FINE_TUNE, rate=rate)
+        f"sintel{number}": dataclasses.replace(
+            _FINE_TUNE,
+            rate=rate,
+            after=(f"sintel{number - 1}" if number > 1 else "things",),
+        )
         for number, rate in enumerate((5e-5, 3e-5, 2e-5, 1e-5, 5e-6), start=1)
     },
     **{
         f"kitti{number}": dataclasses.replace(
-            _FINE_TUNE, rate=rate, size=(320, 896), repeats={}
+            _FINE_TUNE,
+            rate=rate,
+            size=(320, 896),
+            after=(f"kitti{number - 1}" if number > 1 else "things",),
+            layouts=("kitti2012", "kitti2015"),
+            repeats={},
         )
         for number, rate in enumerate((4e-5, 4e-5, 2e-5, 1e-5), start=1)
     },
@@ -109,11 +117,12 @@ def main(
     options: recipe.Options, config: pwcnet.Config | None = None
 ) -> train.TrainState:
     """Trains, or goes on training, and returns the last state."""
-    name = recipe.names(STAGES, options)[0]
-    stage = recipe.adapt(STAGES[name], options)
-    model = recipe.build(pwcnet, options, config)
-    return recipe.run(options, stage, model, loss_of(name), recipe.adam(stage))
+
+    def learn(name: str, stage: recipe.Stage):
+        return recipe.build(pwcnet, options, config), loss_of(name), core.adam(stage)
+
+    return recipe.run(options, STAGES, learn, own=("chairs", "things"))
 
 
 if __name__ == "__main__":
-    main(tyro.cli(recipe.Options, description=__doc__))
+    core.command(main, recipe.Options, __doc__)

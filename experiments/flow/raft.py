@@ -1,15 +1,16 @@
 """RAFT: Teed and Deng (ECCV 2020), trained as its authors train it.
 
-    python experiments/flow/raft.py --workdir runs/raft_chairs
-    python experiments/flow/raft.py --stage things --start runs/raft_chairs \
-        --workdir runs/raft_things
-    python experiments/flow/raft.py --stage sintel --start runs/raft_things \
+    python experiments/flow/raft.py --workdir runs/raft
+    python experiments/flow/raft.py --stage sintel --workdir runs/raft \
         --data sintel_clean=Sintel sintel_final=Sintel kitti2015=KITTI hd1k=HD1K \
-        things_clean=FlyingThings3D --workdir runs/raft_sintel
+        things_clean=FlyingThings3D
+    python experiments/flow/raft.py --stage kitti --start raft_large/chairs_things \
+        --data kitti2015=KITTI --workdir runs/kitti
     python experiments/flow/raft.py --variant raft_small --workdir runs/small
 
-The same command run again goes on where it was stopped. Without --data, scenes are
-drawn on the device. A shorter --steps shrinks the published schedule.
+Runs chairs and things, each in its folder of --workdir, or the --stage that is named;
+run again, it goes on where it was stopped. Without --data, scenes are drawn on the
+device. A shorter --steps shrinks the published schedule.
 
     stage    data                      batch, crop   rate      decay   gamma   steps
     chairs   FlyingChairs              10, 368x496   4e-4      1e-4    0.8     100k
@@ -35,7 +36,7 @@ import functools
 
 import optax
 import recipe
-import tyro
+from recipe import core
 
 from jaxflow import losses, train
 from jaxflow.models.flow import raft
@@ -47,6 +48,7 @@ STAGES = {
         batch_size=10,
         size=(368, 496),
         decay=1e-4,
+        layouts=recipe.CHAIRS,
         augmentation="raft_chairs",
     ),
     "things": recipe.Stage(
@@ -55,7 +57,9 @@ STAGES = {
         batch_size=6,
         size=(400, 720),
         decay=1e-4,
+        after=("chairs",),
         presets=("things",),
+        layouts=recipe.THINGS,
         augmentation="raft_things",
     ),
     "sintel": recipe.Stage(
@@ -64,7 +68,12 @@ STAGES = {
         batch_size=6,
         size=(368, 768),
         decay=1e-5,
+        after=("things",),
         presets=("things",),
+        layouts=(
+            *("sintel_clean", "sintel_final", "kitti2015", "hd1k"),
+            *recipe.THINGS,
+        ),
         augmentation="raft_sintel",
         repeats={
             "sintel_clean": 100,
@@ -79,7 +88,9 @@ STAGES = {
         batch_size=6,
         size=(288, 960),
         decay=1e-5,
+        after=("sintel",),
         presets=("things",),
+        layouts=("kitti2015",),
         augmentation="raft_kitti",
     ),
 }
@@ -119,12 +130,14 @@ def main(
     options: recipe.Options, config: raft.Config | None = None
 ) -> train.TrainState:
     """Trains, or goes on training, and returns the last state."""
-    name = recipe.names(STAGES, options)[0]
-    stage = recipe.adapt(STAGES[name], options)
-    model = recipe.build(raft, options, config, iterations=ITERATIONS)
-    objective = functools.partial(loss, gamma=GAMMA[name], freeze=name != "chairs")
-    return recipe.run(options, stage, model, objective, make_optimiser(stage))
+
+    def learn(name: str, stage: recipe.Stage):
+        model = recipe.build(raft, options, config, iterations=ITERATIONS)
+        objective = functools.partial(loss, gamma=GAMMA[name], freeze=name != "chairs")
+        return model, objective, make_optimiser(stage)
+
+    return recipe.run(options, STAGES, learn, own=("chairs", "things"))
 
 
 if __name__ == "__main__":
-    main(tyro.cli(recipe.Options, description=__doc__))
+    core.command(main, recipe.Options, __doc__)

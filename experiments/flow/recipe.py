@@ -1,23 +1,24 @@
-"""What the recipes beside this file share: options, schedules, batches, and the run.
+"""What the recipes of this folder add to `core`: pairs of frames, and tests of flow.
 
-A recipe has a header (the published schedule, the paper's numbers, ours), `STAGES`, a
-loss and a `main`; what differs from paper to paper stands there, in plain sight. All
-take the options below, and go on where they were stopped if they are run again:
-
+    python experiments/flow/RECIPE.py --workdir runs/one                  # all stages
+    python experiments/flow/RECIPE.py --workdir runs/try --steps 3        # a quick try
     python experiments/flow/RECIPE.py --workdir runs/one --stage NAME --steps 1000 \
         --preset translation --batch-size 4 --size 128 192
 
 Without --data, scenes are drawn on the device: each stage has presets that stand in for
-its data set. With it, pairs are read and augmented as the stage says:
+its data sets. With it, pairs are read and augmented as the stage says; each stage takes
+those of its own layouts:
 
-    --data chairs=FlyingChairs_release
-    --data things_clean=FlyingThings3D things_final=FlyingThings3D
+    --data chairs=FlyingChairs_release things_clean=FlyingThings3D
+
+While it trains, the network is tested at each checkpoint on scenes that no training
+draws, or on the pairs of --validate.
 """
 
-import collections
 import dataclasses
 import functools
 import pathlib
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -27,140 +28,150 @@ import numpy as np
 import optax
 from flax import nnx
 
-from jaxflow import convert, train
+from jaxflow import estimate, evaluate, train
 from jaxflow.data import augment, folders, synthetic
 from jaxflow.layers import norm
 
+sys.path.append(str(pathlib.Path(__file__).parents[1]))
+import core
+
 Preset = Literal["translation", "chairs", "things", "sdhom"]
+# Training draws from keys of seeds below this one, testing from keys of seeds above.
+HELD_OUT = 1_000_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Stage:
-    """A published schedule.
+class Options(core.Options):
+    """What every recipe of flow can be told.
 
     Attributes:
-        steps: Its length.
-        rate: Learning rate, at its highest.
-        batch_size: Pairs in a batch.
-        size: Height and width of what the network sees.
-        halve_at: Steps at which the rate is halved.
-        warm_up: Steps in which the rate rises from a hundredth.
-        decay: Factor of the weight decay.
-        presets: Synthetic scenes that stand in for the data, in equal parts.
-        augmentation: Name of a recipe of `data.augment`, for data from files.
-        repeats: How many times an epoch sees a data set, where that is not once.
+        variant: Public name of the network; without it the recipe's own.
+        preset: Synthetic scenes to train on instead of the stage's.
+        data: Data sets to train on instead, each as LAYOUT=FOLDER; a layout is one of
+            `jaxflow.data.folders`, and "chairs" is prepared through TFDS.
+        prepared: Where TFDS keeps what it makes of FlyingChairs.
+        size: Height and width of the crop; without it the published ones.
+        validate: Data sets to test on at each checkpoint, each as LAYOUT=FOLDER.
+        held_out: Scenes to test on without `validate`; 0 tests nothing.
     """
 
-    steps: int
-    rate: float
-    batch_size: int
+    variant: str | None = None
+    preset: Preset | None = None
+    data: tuple[str, ...] = ()
+    prepared: pathlib.Path = pathlib.Path("tensorflow_datasets")
+    size: tuple[int, int] | None = None
+    validate: tuple[str, ...] = ()
+    held_out: int = 16
+    save_every: int = 5000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stage(core.Stage):
+    """A published schedule, with its data.
+
+    Attributes:
+        size: Height and width of what the network sees.
+        presets: Synthetic scenes that stand in for the data, in equal parts.
+        layouts: Data sets that it is for, of `jaxflow.data.folders`; () for any.
+        augmentation: Name of a recipe of `data.augment`, for data from files.
+        repeats: How many times an epoch sees a data set, where that is not once.
+        tested: Whether the network estimates flow as a whole after this stage.
+    """
+
     size: tuple[int, int]
-    halve_at: tuple[int, ...] = ()
-    warm_up: int = 0
     decay: float = 4e-4
     presets: tuple[str, ...] = ("chairs",)
+    layouts: tuple[str, ...] = ()
     augmentation: str = "flownet"
     repeats: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    tested: bool = True
 
 
+CHAIRS = ("chairs",)
+THINGS = ("things_clean", "things_final")
 # The schedules of FlowNet 2.0 (Ilg et al., CVPR 2017, Fig. 5), which others took over.
 SHORT = Stage(
     steps=600_000,
     rate=1e-4,
     batch_size=8,
     size=(320, 448),
-    halve_at=(300_000, 400_000, 500_000),
+    drops=(300_000, 400_000, 500_000),
+    layouts=CHAIRS,
 )
 LONG = Stage(
     steps=1_200_000,
     rate=1e-4,
     batch_size=8,
     size=(320, 448),
-    halve_at=(400_000, 600_000, 800_000, 1_000_000),
+    drops=(400_000, 600_000, 800_000, 1_000_000),
+    layouts=CHAIRS,
 )
 FINE = Stage(
     steps=600_000,
     rate=1e-5,
     batch_size=4,
     size=(384, 768),
-    halve_at=(200_000, 300_000, 400_000, 500_000),
+    drops=(200_000, 300_000, 400_000, 500_000),
     presets=("things",),
+    layouts=THINGS,
 )
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Options:
-    """What every recipe can be told.
-
-    Attributes:
-        workdir: Folder for checkpoints and logs.
-        stage: Published schedule to follow; None for the recipe's first, or for all in
-            turn if the recipe is a curriculum.
-        variant: Public name of the network; None for the recipe's own.
-        preset: Synthetic scenes to train on instead of the stage's.
-        data: Data sets to train on instead, each as LAYOUT=FOLDER; a layout is one of
-            `jaxflow.data.folders`, and "chairs" is prepared through TFDS.
-        prepared: Where TFDS keeps what it makes of FlyingChairs.
-        start: Run, saved model, file or published name of weights to begin with.
-        steps: Number of steps to shrink each schedule to.
-        batch_size: Pairs in a batch; None for the published number.
-        size: Height and width of the crop; None for the published ones.
-        seed: Of weights, data and augmentation.
-        workers: Processes that read `data`.
-        save_every: Steps between checkpoints.
-    """
-
-    workdir: pathlib.Path
-    stage: str | None = None
-    variant: str | None = None
-    preset: Preset | None = None
-    data: tuple[str, ...] = ()
-    prepared: pathlib.Path = pathlib.Path("tensorflow_datasets")
-    start: pathlib.Path | None = None
-    steps: int | None = None
-    batch_size: int | None = None
-    size: tuple[int, int] | None = None
-    seed: int = 0
-    workers: int = 0
-    save_every: int = 5000
+# (name, stage) -> model, loss, optimiser
+Learn = Callable[
+    [str, Stage], tuple[nnx.Module, train.Loss, optax.GradientTransformation]
+]
 
 
-def choose(stages: Mapping[str, Stage], options: Options) -> Stage:
-    """Returns the stage that the options name, or the first, as `adapt` has it.
+def run(
+    options: Options,
+    stages: Mapping[str, Stage],
+    learn: Learn,
+    *,
+    own: Sequence[str] = (),
+    begin: Callable = core.begin,
+) -> train.TrainState:
+    """Runs the stages that the options name, or goes on, and returns the last state.
+
+    Args:
+        options: What the recipe was told.
+        stages: All that are published, by name, in order.
+        learn: What a stage trains, with which loss and optimiser.
+        own: Names of the stages to run if the options name none; () for all.
+        begin: Fills the model of a stage; see `core.begin`.
 
     Raises:
-        ValueError: If there is no stage of that name.
+        ValueError: If an option makes no sense; before anything is trained.
+        OSError: If a folder of the data is not there; likewise.
     """
-    return adapt(stages[names(stages, options)[0]], options)
-
-
-def names(stages: Mapping[str, Any], options: Options) -> list[str]:
-    """Returns the names of the stages to run: the one that is named, or all.
-
-    Raises:
-        ValueError: If there is no stage of that name.
-    """
-    if options.stage is None:
-        return list(stages)
-    if options.stage not in stages:
-        raise ValueError(
-            f"`stage` must be one of {list(stages)}; got {options.stage!r}"
+    names = core.choose(stages, options, own)
+    chosen = {name: adapt(stages[name], options) for name in names}
+    check_folders((*options.data, *options.validate))
+    items = {
+        name: items_of(options, name, stage, names) for name, stage in chosen.items()
+    }
+    state: Any = None
+    for name, stage in chosen.items():
+        model, loss, optimiser = learn(name, stage)
+        begin(model, name, stage, options, first=name == names[0])
+        state = core.fit(
+            model,
+            loss,
+            optimiser,
+            data_of(options, stage, items[name]),
+            name=name,
+            stage=stage,
+            options=options,
+            seed=options.seed + list(stages).index(name),
+            evaluate=evaluation(options, stage, model),
         )
-    return [options.stage]
+    return state
 
 
 def adapt(stage: Stage, options: Options) -> Stage:
-    """Returns a published schedule as the options want it.
-
-    Shrinking moves each change of the rate in proportion.
-    """
-    steps = options.steps or stage.steps
+    """Returns a published schedule as the options want it."""
+    stage = core.adapt(stage, options)
     return dataclasses.replace(
         stage,
-        steps=steps,
-        halve_at=tuple(round(at * steps / stage.steps) for at in stage.halve_at),
-        warm_up=round(stage.warm_up * steps / stage.steps),
-        batch_size=options.batch_size or stage.batch_size,
         size=options.size or stage.size,
         presets=(options.preset,) if options.preset else stage.presets,
     )
@@ -169,11 +180,11 @@ def adapt(stage: Stage, options: Options) -> Stage:
 def build(
     module: Any, options: Options, config: Any = None, **changes: Any
 ) -> nnx.Module:
-    """Makes the network of a model file and fills it from `options.start`, if given.
+    """Makes the network of a model file, with fresh weights.
 
     Args:
         module: File of `jaxflow.models.flow`.
-        options: Of them variant, seed and start; without a variant, the file's first.
+        options: Of them variant and seed; without a variant, the file's first.
         config: Numbers of the network, instead of a variant's.
         **changes: Of the variant's numbers, for training.
 
@@ -186,65 +197,7 @@ def build(
             f"`variant` must be one of {list(module.VARIANTS)}; got {variant!r}"
         )
     config = config or dataclasses.replace(module.VARIANTS[variant], **changes)
-    model = module.Model(config, rngs=seeded(options))
-    if options.start is not None:
-        convert.load_weights(model, options.start)
-    return model
-
-
-def seeded(options: Options) -> nnx.Rngs:
-    """Returns the source of initial weights."""
-    return nnx.Rngs(jax.random.key(options.seed, impl="rbg"))
-
-
-def halving(stage: Stage) -> optax.Schedule:
-    """Returns the learning rate of a stage: warm-up, then halvings."""
-    times = collections.Counter(stage.halve_at)
-    halved = optax.piecewise_constant_schedule(
-        stage.rate, {step: 0.5**count for step, count in times.items()}
-    )
-    if not stage.warm_up:
-        return halved
-    rise = optax.linear_schedule(stage.rate / 100, stage.rate, stage.warm_up)
-    # A joined schedule counts from its own beginning.
-    return optax.join_schedules(
-        [rise, lambda step: halved(step + stage.warm_up)], [stage.warm_up]
-    )
-
-
-def adam(stage: Stage) -> optax.GradientTransformation:
-    """Returns Adam with L2 on kernels, as Caffe has it, and clipped gradients."""
-    return optax.chain(
-        optax.clip_by_global_norm(1.0),
-        optax.add_decayed_weights(stage.decay, mask=kernels),
-        optax.adam(halving(stage)),
-    )
-
-
-def kernels(params):
-    """Marks what decays: all but biases and what normalisation scales by."""
-    return jax.tree.map(lambda array: array.ndim > 1, params)
-
-
-def only(
-    optimiser: optax.GradientTransformation, parts: Sequence[str]
-) -> optax.GradientTransformation:
-    """Restricts an optimiser to some parts of a model; the others stay bit for bit.
-
-    Args:
-        optimiser: For those parts; its clipping sees nothing else.
-        parts: Dotted paths in the model: "flownetc", "levels.0".
-    """
-
-    def label(path, _):
-        name = jax.tree_util.keystr(path, simple=True, separator=".") + "."
-        return "trained" if name.startswith(starts) else "fixed"
-
-    starts = tuple(f"{part}." for part in parts)
-    return optax.partition(
-        {"trained": optimiser, "fixed": optax.set_to_zero()},
-        lambda params: jax.tree_util.tree_map_with_path(label, params),
-    )
+    return module.Model(config, rngs=core.seeded(options))
 
 
 def freeze_batch_norm(model: nnx.Module) -> None:
@@ -273,7 +226,9 @@ def draw(key: jax.Array, *, stage: Stage) -> dict[str, jax.Array]:
         )
         for index, preset in enumerate(stage.presets)
     ]
-    return jax.tree.map(lambda *arrays: jnp.concatenate(arrays), *batches)
+    mixed = jax.tree.map(lambda *arrays: jnp.stack(arrays, 1), *batches)
+    # In turn, so that each part of an accumulated batch has all of them.
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), mixed)
 
 
 class Pairs:
@@ -300,17 +255,65 @@ class Pairs:
         return {"image1": image1, "image2": image2, "flow": flow, "valid": valid}
 
 
-def sources_of(options: Options, stage: Stage) -> list[Sequence]:
-    """Returns the data sets of the options, each as often as the stage repeats it.
+def split_item(item: str) -> tuple[str, str]:
+    """Returns layout and folder of LAYOUT=FOLDER.
+
+    Raises:
+        ValueError: If it is not of that form, or there is no such layout.
+    """
+    layout, equals, folder = item.partition("=")
+    if not equals:
+        raise ValueError(
+            f"data sets must be given as LAYOUT=FOLDER, e.g. chairs=FlyingChairs; got "
+            f"{item!r}"
+        )
+    if layout not in folders.LAYOUTS:
+        raise ValueError(
+            f"LAYOUT must be one of {sorted(folders.LAYOUTS)}; got {item!r}"
+        )
+    return layout, folder
+
+
+def check_folders(items: Sequence[str]) -> None:
+    """Refuses data sets that are not there, before anything is trained.
+
+    Raises:
+        ValueError: As `split_item`.
+        FileNotFoundError: If a folder does not exist.
+    """
+    for item in items:
+        if not pathlib.Path(split_item(item)[1]).is_dir():
+            raise FileNotFoundError(f"{item}: there is no such folder")
+
+
+def items_of(
+    options: Options, name: str, stage: Stage, names: Sequence[str]
+) -> tuple[str, ...]:
+    """Returns the data sets of a stage: those of its layouts, or all if it runs alone.
+
+    Raises:
+        ValueError: If data is given, and none for this stage of several.
+    """
+    if not stage.layouts or len(names) == 1:
+        return options.data
+    own = tuple(x for x in options.data if split_item(x)[0] in stage.layouts)
+    if options.data and not own:
+        raise ValueError(
+            f"`data` has nothing for stage {name!r}, which is for {stage.layouts}; add "
+            f"it, or run one of {list(names)} with --stage"
+        )
+    return own
+
+
+def sources_of(items: Sequence[str], options: Options, stage: Stage) -> list[Sequence]:
+    """Returns the data sets of a stage, each as often as the stage repeats it.
 
     Raises:
         ValueError: If one is not given as LAYOUT=FOLDER, or its layout is not known.
     """
     sources = []
-    for item in options.data:
-        layout, equals, folder = item.partition("=")
-        if not equals:
-            raise ValueError(f"`data` must be given as LAYOUT=FOLDER; got {item!r}")
+    for item in items:
+        layout, folder = split_item(item)
         if layout == "chairs":
             from jaxflow.data.builders import flying_chairs
 
@@ -322,15 +325,16 @@ def sources_of(options: Options, stage: Stage) -> list[Sequence]:
     return sources
 
 
-def batches_of(options: Options, stage: Stage):
-    """Returns an iterator over data from files, and its augmentation on the device."""
+def data_of(options: Options, stage: Stage, items: Sequence[str]) -> core.Data:
+    """Returns where the batches of a stage come from."""
+    if not items:
+        return core.Data(draw=functools.partial(draw, stage=stage))
     from jaxflow.data import loaders
 
-    sources = sources_of(options, stage)
     # Frames of a batch must be of one size before the device augments them.
-    differ = len(set(options.data)) > 1 or options.data[0].startswith(("kitti", "hd1k"))
+    differ = len(set(items)) > 1 or items[0].startswith(("kitti", "hd1k"))
     loader = loaders.flow_loader(
-        Pairs(sources),
+        Pairs(sources_of(items, options, stage)),
         batch_size=stage.batch_size // jax.process_count(),
         crop=stage.size if differ else None,
         seed=options.seed,
@@ -340,43 +344,55 @@ def batches_of(options: Options, stage: Stage):
     change = functools.partial(
         augment.augment_batch, recipe=stage.augmentation, size=stage.size
     )
-    return iter(loader), change
+    return core.Data(batches=iter(loader), augment=change)
 
 
-def run(
-    options: Options,
-    stage: Stage,
-    model: nnx.Module,
-    loss: train.Loss,
-    optimiser: optax.GradientTransformation,
-    *,
-    draw: Callable[..., dict[str, jax.Array]] = draw,
-    folder: str = "",
-) -> train.TrainState:
-    """Trains a stage, or goes on training it.
+def evaluation(options: Options, stage: Stage, model: nnx.Module) -> Callable | None:
+    """Returns what tests a network while it trains: (state) -> metrics, or None.
 
-    Args:
-        options: Of them workdir, data, seed and what reading needs.
-        stage: From `adapt`.
-        model: Its initial weights.
-        loss: (model, batch) -> loss.
-        optimiser: For this stage.
-        draw: (key, stage=stage) -> batch, without `data`.
-        folder: Of the run, inside `workdir`.
-
-    Returns:
-        The last state.
+    End-point error and Fl-all, as `jaxflow.evaluate` measures them, of the network in
+    evaluation mode: "held_out_epe" and "held_out_fl" of scenes, or "sintel_clean_epe"
+    and so on, by the layout.
     """
-    batches = change = None
-    drawn = None if options.data else functools.partial(draw, stage=stage)
-    if options.data:
-        batches, change = batches_of(options, stage)
-    step = train.make_step(model, loss, optimiser, draw=drawn, augment=change)
-    return train.fit(
-        step,
-        train.init(model, optimiser, seed=options.seed),
-        batches,
-        steps=stage.steps,
-        workdir=options.workdir / folder,
-        save_every=options.save_every,
-    )
+    if not stage.tested:
+        return None
+    items = map(split_item, options.validate)
+    sets: dict[str, Sequence] = {name: list_held_out(name, at) for name, at in items}
+    if not sets and options.held_out:
+        sets = {"held_out": draw_held_out(options, stage)}
+    copy = nnx.merge(*nnx.split(model), copy=True)
+
+    def measure(state: train.TrainState) -> dict[str, float]:
+        train.finish(copy, state)
+        found = {}
+        for name, pairs in sets.items():
+            estimator = functools.partial(estimate.estimate_flow, copy)
+            row = evaluate.evaluate_flow(estimator, pairs)
+            found |= {f"{name}_epe": row["epe"], f"{name}_fl": row["fl_all"]}
+        return found
+
+    return measure if sets else None
+
+
+def list_held_out(layout: str, folder: str) -> Sequence:
+    """Returns the pairs of a data set that are for testing, or all it has flow for."""
+    split = "train"
+    if layout == "chairs" or layout.startswith("things"):
+        split = "val"
+    if layout == "chairs_sdhom" or (pathlib.Path(folder) / "optical_flow").is_dir():
+        split = "test"
+    return folders.Folder(layout, folder, split=split)
+
+
+def draw_held_out(options: Options, stage: Stage) -> list[evaluate.Pair]:
+    """Draws scenes of the stage's presets that no training draws, one after another."""
+    one = dataclasses.replace(stage, batch_size=len(stage.presets))
+    scenes = jax.jit(functools.partial(draw, stage=one))
+    key = jax.random.key(HELD_OUT + options.seed)
+    pairs: list[evaluate.Pair] = []
+    for number in range(-(-options.held_out // one.batch_size)):
+        batch = jax.device_get(scenes(jax.random.fold_in(key, number)))
+        known = np.ones(batch["flow"].shape[:3], bool)
+        rows = (batch["image1"], batch["image2"], batch["flow"], known)
+        pairs += list(zip(*rows, strict=True))
+    return pairs[: options.held_out]

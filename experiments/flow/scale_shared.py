@@ -26,6 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import recipe
 import tyro
 from optax import contrib
 
@@ -165,7 +166,8 @@ def loss(model: Any, batch: Mapping[str, jax.Array]):
 def make_step(model: Any, optimiser: Any, args: Args) -> train.Step:
     """Compiles a step for each size; one call takes the next in turn."""
     bank = textures.bank(jax.random.key(7), count=args.pictures)
-    mesh = train.data_mesh(jax.devices()[:1])
+    # Every scene is shown both ways.
+    mesh = recipe.core.device_mesh(2 * args.scenes)
     steps = [
         train.make_step(
             model,
@@ -219,7 +221,9 @@ def main(args: Args) -> dict[str, float]:
             "params": averaging.average_of(state.opt_state),
             "stats": state.stats,
         }
-        checkpoint.fill(model, jax.tree.map(jnp.copy, weights))
+        # The model is free to run on other devices than those that train it.
+        weights = jax.tree.map(jnp.asarray, jax.device_get(weights))
+        checkpoint.fill(model, weights)
         found = jaxflow.estimate_flow(model, scenes["image1"], scenes["image2"])
         error = float(np.mean(np.linalg.norm(found - scenes["flow"], axis=-1)))
         return {"held_out_epe": error, "held_out_ratio": error / zero}

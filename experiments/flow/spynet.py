@@ -4,8 +4,9 @@
     python experiments/flow/spynet.py --preset translation --steps 2000 \
         --workdir runs/spynet_small
 
-The same command run again goes on where it was stopped: each level is a run of its own
-in the folder, and begins with the weights of the one before. --steps is for each level.
+Each level is a stage in its folder of --workdir, which begins with the weights of the
+one before; run again, it goes on where it was stopped. --steps is for each level. The
+whole network is saved as WORKDIR/model.
 
     stage               frames                      rate, by epochs of 1000 steps
     level0 to level4    24x32, doubling to 384x512  5e-3 for 10, 1e-4 for 150, then 5e-5
@@ -28,7 +29,7 @@ import jax
 import jax.numpy as jnp
 import optax
 import recipe
-import tyro
+from recipe import core
 
 from jaxflow import checkpoint, losses, train
 from jaxflow.models.flow import spynet
@@ -53,34 +54,49 @@ def schedule(steps: int) -> optax.Schedule:
     return optax.piecewise_constant_schedule(STAGE.rate, drops)
 
 
-def make_optimiser(level: int, steps: int) -> optax.GradientTransformation:
-    """Returns Adam for one level; the others keep their weights."""
-    adam = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule(steps)))
-    return recipe.only(adam, (f"levels.{level}",))
+def make_optimiser(steps: int) -> optax.GradientTransformation:
+    """Returns Adam for one level."""
+    return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule(steps)))
+
+
+def stages_of(count: int) -> dict[str, recipe.Stage]:
+    """Returns a stage for each of so many levels."""
+    return {
+        f"level{level}": dataclasses.replace(
+            STAGE,
+            after=(f"level{level - 1}",) if level else (),
+            trained=(f"levels.{level}",),
+            tested=level == count - 1,
+        )
+        for level in range(count)
+    }
 
 
 def main(
     options: recipe.Options, config: spynet.Config | None = None
 ) -> train.TrainState:
     """Trains every level, or goes on, and returns the last state."""
-    stage = recipe.adapt(STAGE, options)
     model = recipe.build(spynet, options, config, networks=5, max_levels=5)
-    levels = {f"level{i}": i for i in range(count_levels(model.config, stage.size))}
-    for name in recipe.names(levels, options):
-        level = levels[name]
-        if level and options.stage is None:
-            copy_level(model, level - 1, level)
-        state = recipe.run(
-            dataclasses.replace(options, seed=options.seed + level),
-            stage,
-            model,
-            functools.partial(loss, level=level),
-            make_optimiser(level, stage.steps),
-            folder=name,
-        )
-        train.finish(model, state)
+    size = options.size or STAGE.size
+    stages = stages_of(count_levels(model.config, size))
+
+    def learn(name: str, stage: recipe.Stage):
+        objective = functools.partial(loss, level=level_of(name))
+        return model, objective, make_optimiser(stage.steps)
+
+    def begin(model: spynet.Model, name: str, stage: recipe.Stage, *args, **options):
+        core.begin(model, name, stage, *args, **options)
+        if level_of(name):
+            copy_level(model, level_of(name) - 1, level_of(name))
+
+    state = recipe.run(options, stages, learn, begin=begin)
     checkpoint.save(options.workdir / "model", model)
     return state
+
+
+def level_of(name: str) -> int:
+    """Returns the number of the level that a stage trains."""
+    return int(name.removeprefix("level"))
 
 
 def count_levels(config: spynet.Config, size: tuple[int, int]) -> int:
@@ -100,4 +116,4 @@ def copy_level(model: spynet.Model, source: int, target: int) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(recipe.Options, description=__doc__))
+    core.command(main, recipe.Options, __doc__)

@@ -1,12 +1,11 @@
 """Any flow network without ground truth: brightness, smoothness, occlusion.
 
     python experiments/flow/unsupervised.py --variant pwcnet --workdir runs/free
-    python experiments/flow/unsupervised.py --variant pwcnet --stage masked \
-        --start runs/free --workdir runs/free_masked
 
-The same command run again goes on where it was stopped. Without --data, scenes are
-drawn on the device, and their flow is not looked at. A shorter --steps shrinks the
-schedule. TVNet has a loss of its own and trains by that.
+Runs plain and masked, each in its folder of --workdir, or the --stage that is named;
+run again, it goes on where it was stopped. Without --data, scenes are drawn on the
+device, and only tests look at their flow. A shorter --steps shrinks the schedule. TVNet
+has a loss of its own and trains by that.
 
     stage    batch, crop   rate    steps   pixels that count
     plain    1, 384x512    1e-4    500k    those whose match lies inside frame 2
@@ -25,21 +24,25 @@ Deviations: no self-supervision, no final decay of the rate, weights of our own 
 gradients are clipped to norm 1.
 """
 
+import dataclasses
 import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import recipe
-import tyro
 from jax import lax
+from recipe import core
 
 from jaxflow import losses, models, ops, train
 
 _PLAIN = recipe.Stage(
     steps=500_000, rate=1e-4, batch_size=1, size=(384, 512), decay=0.0
 )
-STAGES = {"plain": _PLAIN, "masked": _PLAIN}
+STAGES = {
+    "plain": _PLAIN,
+    "masked": dataclasses.replace(_PLAIN, after=("plain",)),
+}
 SMOOTHNESS = 2.0
 # Weight of a flow relative to the one after it.
 GAMMA = 0.8
@@ -80,12 +83,14 @@ def visible(flow: jax.Array, *, masked: bool) -> jax.Array:
 
 def main(options: recipe.Options, config: Any = None) -> train.TrainState:
     """Trains, or goes on training, and returns the last state."""
-    name = recipe.names(STAGES, options)[0]
-    stage = recipe.adapt(STAGES[name], options)
-    model = recipe.build(models.find(options.variant or "pwcnet"), options, config)
-    objective = functools.partial(loss, masked=name == "masked")
-    return recipe.run(options, stage, model, objective, recipe.adam(stage))
+
+    def learn(name: str, stage: recipe.Stage):
+        model = recipe.build(models.find(options.variant or "pwcnet"), options, config)
+        objective = functools.partial(loss, masked=name == "masked")
+        return model, objective, core.adam(stage)
+
+    return recipe.run(options, STAGES, learn)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(recipe.Options, description=__doc__))
+    core.command(main, recipe.Options, __doc__)

@@ -1,15 +1,13 @@
 """VCN: Yang and Ramanan (NeurIPS 2019).
 
-    python experiments/flow/vcn.py --workdir runs/vcn_chairs
-    python experiments/flow/vcn.py --stage things --start runs/vcn_chairs \
-        --workdir runs/vcn_things
+    python experiments/flow/vcn.py --workdir runs/vcn
     python experiments/flow/vcn.py --stage sintel --variant vcn_sintel \
-        --start runs/vcn_things --data sintel_clean=Sintel sintel_final=Sintel \
-        kitti2015=KITTI hd1k=HD1K chairs=FlyingChairs_release \
-        things_clean=FlyingThings3D --workdir runs/vcn_sintel
+        --data sintel_clean=Sintel sintel_final=Sintel kitti2015=KITTI hd1k=HD1K \
+        chairs=FlyingChairs_release things_clean=FlyingThings3D --workdir runs/vcn
 
-The same command run again goes on where it was stopped. Without --data, scenes are
-drawn on the device. A shorter --steps shrinks the published schedule.
+Runs chairs and things, each in its folder of --workdir, or the --stage that is named;
+run again, it goes on where it was stopped. Without --data, scenes are drawn on the
+device. A shorter --steps shrinks the published schedule.
 
     stage    data                      batch, crop   rate, halved after
     chairs   FlyingChairs              16, 320x448   1e-3; 70k, 130k of 140k steps
@@ -30,7 +28,7 @@ are ours; frames of a mixture are cropped before they are augmented.
 """
 
 import recipe
-import tyro
+from recipe import core
 
 from jaxflow import losses, train
 from jaxflow.models.flow import vcn
@@ -41,26 +39,35 @@ STAGES = {
         rate=1e-3,
         batch_size=16,
         size=(320, 448),
-        halve_at=(70_000, 130_000),
+        drops=(70_000, 130_000),
         decay=0.0,
+        layouts=recipe.CHAIRS,
     ),
     "things": recipe.Stage(
         steps=80_000,
         rate=2.5e-4,
         batch_size=16,
         size=(320, 448),
-        halve_at=(50_000,),
+        drops=(50_000,),
         decay=0.0,
+        after=("chairs",),
         presets=("things",),
+        layouts=recipe.THINGS,
     ),
     "sintel": recipe.Stage(
         steps=70_000,
         rate=1.25e-4,
         batch_size=16,
         size=(320, 576),
-        halve_at=(20_000,),
+        drops=(20_000,),
         decay=0.0,
+        after=("things",),
         presets=("things",),
+        layouts=(
+            *("sintel_clean", "sintel_final", "kitti2015", "hd1k"),
+            *recipe.CHAIRS,
+            *recipe.THINGS,
+        ),
         repeats={
             "kitti2015": 200,
             "hd1k": 40,
@@ -74,9 +81,11 @@ STAGES = {
         rate=1.25e-4,
         batch_size=16,
         size=(256, 768),
-        halve_at=(20_000,),
+        drops=(20_000,),
         decay=0.0,
+        after=("things",),
         presets=("things",),
+        layouts=("kitti2015",),
     ),
 }
 # Coarse to fine: levels 6 to 2.
@@ -93,10 +102,12 @@ def loss(model, batch):
 
 def main(options: recipe.Options, config: vcn.Config | None = None) -> train.TrainState:
     """Trains, or goes on training, and returns the last state."""
-    stage = recipe.choose(STAGES, options)
-    model = recipe.build(vcn, options, config)
-    return recipe.run(options, stage, model, loss, recipe.adam(stage))
+
+    def learn(name: str, stage: recipe.Stage):
+        return recipe.build(vcn, options, config), loss, core.adam(stage)
+
+    return recipe.run(options, STAGES, learn, own=("chairs", "things"))
 
 
 if __name__ == "__main__":
-    main(tyro.cli(recipe.Options, description=__doc__))
+    core.command(main, recipe.Options, __doc__)

@@ -20,6 +20,7 @@ import dataclasses
 import functools
 import json
 import pathlib
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
@@ -34,6 +35,9 @@ from flax import nnx
 from jaxflow import averaging, convert, generation, models, quality, train
 from jaxflow.data import moving_shapes
 from jaxflow.diffusion import long_video, masks, training
+
+sys.path.append(str(pathlib.Path(__file__).parents[1]))
+import core
 
 # Task, and how many of the 8 frames it is given.
 TASKS: dict[masks.Task, int] = {"future": 3, "past": 3, "interpolate": 2}
@@ -176,8 +180,7 @@ def fit(model: Any, args: Args, batches_of: Callable[..., Any] | None = None) ->
             batches_of = joint_batch
             loss = functools.partial(training.joint_loss, weight=args.joint)
     draw = functools.partial(batches_of, model=model, args=args)
-    # One device: a batch of 16 need not divide over more.
-    mesh = train.data_mesh(jax.devices()[:1])
+    mesh = core.device_mesh(args.batch_size)
     step = train.make_step(model, loss, optimiser, draw=draw, mesh=mesh)
     state = train.fit(
         step,

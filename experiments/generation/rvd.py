@@ -17,6 +17,7 @@ import dataclasses
 import functools
 import json
 import pathlib
+import sys
 import time
 from typing import Any, Literal
 
@@ -32,6 +33,9 @@ from jaxflow.data import moving_shapes
 from jaxflow.diffusion import masks, training
 from jaxflow.diffusion import process as processes
 from jaxflow.models.generation import rvd
+
+sys.path.append(str(pathlib.Path(__file__).parents[1]))
+import core
 
 GIVEN, SAMPLES = 3, 4
 # Seed of the clips that are tested; training draws from folded keys of its own seed.
@@ -133,8 +137,7 @@ def fit(model: Any, args: Args) -> None:
         selection = masks.Selection(jnp.asarray(numbers), looked_at, 1 - looked_at)
         return training.Batch(noised, videos, selection)
 
-    # One device: a batch of 16 need not divide over more.
-    mesh = train.data_mesh(jax.devices()[:1])
+    mesh = core.device_mesh(args.batch_size)
     step = train.make_step(model, training.loss, optimiser, draw=draw, mesh=mesh)
     state = train.fit(
         step,

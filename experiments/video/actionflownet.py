@@ -5,8 +5,8 @@
     python experiments/video/actionflownet.py --task motion8 --width 8 \
         --workdir runs/small
 
-The same command run again goes on where it was stopped. Without --data, clips are drawn
-on the device. A shorter --steps shrinks the schedule.
+Runs ucf101 in its folder of --workdir; run again, it goes on where it was stopped.
+Without --data, clips are drawn on the device. A shorter --steps shrinks the schedule.
 
     loss: cross entropy + 0.1 end-point error, of the flow at half the size
 
@@ -23,12 +23,13 @@ from typing import Any
 
 import jax
 import recipe
-import tyro
+from recipe import core
 
 from jaxflow import classical, ops, train
 from jaxflow.models.video import actionflownet
 
-SCHEDULE = recipe.Schedule(epochs=50, rate=0.01, batch_size=32, drops=(20, 40))
+UCF101 = recipe.Stage(epochs=50, rate=0.01, batch_size=32, drops=(20, 40))
+STAGES = {"ucf101": UCF101}
 TEACHER = functools.partial(
     classical.tvl1.tvl1, levels=3, step=0.5, warps=2, outer_iterations=1
 )
@@ -62,12 +63,8 @@ def loss(model: Any, batch: dict[str, jax.Array]):
 def main(args: recipe.Args, config: Any = None) -> train.TrainState:
     """Trains, or goes on training, and returns the last state."""
     config = config or actionflownet.VARIANTS["actionflownet"]
-    config, data = recipe.prepare(args, config, SCHEDULE)
-    model = recipe.build(actionflownet.Model, config, args)
-    state = recipe.fit(model, loss, recipe.sgd(SCHEDULE, data), data, args)
-    recipe.finish(model, args)
-    return state
+    return recipe.run(args, STAGES, actionflownet.Model, config, loss=loss)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(recipe.Args, description=__doc__))
+    core.command(main, recipe.Args, __doc__)

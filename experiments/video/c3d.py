@@ -2,11 +2,10 @@
 
     python experiments/video/c3d.py --start c3d_sports1m.pth \
         --data ucf101/train.txt --test ucf101/test.txt --workdir runs/c3d
-    python experiments/video/c3d.py --task motion8 --frames 16 --size 32 --width 16 \
-        --workdir runs/small
+    python experiments/video/c3d.py --task motion8 --width 16 --workdir runs/small
 
-The same command run again goes on where it was stopped. Without --data, clips are drawn
-on the device. A shorter --steps shrinks the published schedule.
+Runs ucf101 in its folder of --workdir; run again, it goes on where it was stopped.
+Without --data, clips are drawn on the device. A shorter --steps shrinks the schedule.
 
     epochs   batch   rate                        decay   gradients clipped to
     45       30      1e-3, tenth after 20, 40    5e-4    40
@@ -19,15 +18,16 @@ mmaction2's recipe, which has the batch on each of 8 GPUs. The fully connected l
 fix the size of a clip; 32 pixels and 16 frames are the least.
 """
 
+import dataclasses
 from typing import Any
 
 import recipe
-import tyro
+from recipe import core
 
 from jaxflow import train
 from jaxflow.models.video import c3d
 
-SCHEDULE = recipe.Schedule(
+UCF101 = recipe.Stage(
     epochs=45,
     rate=1e-3,
     batch_size=30,
@@ -35,17 +35,19 @@ SCHEDULE = recipe.Schedule(
     decay=5e-4,
     clip=40.0,
     short_side=(128 / 112, 128 / 112),
+    views=(10, 1),
 )
+STAGES = {"ucf101": UCF101}
 
 
 def main(args: recipe.Args, config: Any = None) -> train.TrainState:
     """Trains, or goes on training, and returns the last state."""
-    config, data = recipe.prepare(args, config or c3d.VARIANTS["c3d"], SCHEDULE)
-    model = recipe.build(c3d.Model, config, args)
-    state = recipe.fit(model, recipe.loss, recipe.sgd(SCHEDULE, data), data, args)
-    recipe.finish(model, args)
-    return state
+    # Motion of the tasks is of 8 frames; the network needs 16 of 32 pixels.
+    if args.data is None and args.frames is None:
+        args = dataclasses.replace(args, frames=16)
+    config = config or c3d.VARIANTS["c3d"]
+    return recipe.run(args, STAGES, c3d.Model, config)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(recipe.Args, description=__doc__))
+    core.command(main, recipe.Args, __doc__)

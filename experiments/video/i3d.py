@@ -5,8 +5,8 @@
     python experiments/video/i3d.py --task motion8 --size 64 --frames 16 --width 0.25 \
         --workdir runs/small
 
-The same command run again goes on where it was stopped. Without --data, clips are drawn
-on the device. A shorter --steps shrinks the published schedule.
+Runs kinetics in its folder of --workdir; run again, it goes on where it was stopped.
+Without --data, clips are drawn on the device. A shorter --steps shrinks the schedule.
 
     steps      batch   rate                                    decay
     115 000    384     0.1, tenth after 97 000 and 108 000     1e-7
@@ -26,7 +26,7 @@ import pathlib
 from typing import Any, Literal
 
 import recipe
-import tyro
+from recipe import core
 
 from jaxflow import convert, train
 from jaxflow.models.video import i3d_inception, s3d
@@ -34,7 +34,7 @@ from jaxflow.models.video import i3d_inception, s3d
 # Kinetics-400 had 239 913 clips to train on.
 STEPS, CLIPS, BATCH = 115_000, 239_913, 384
 EPOCHS = STEPS * BATCH / CLIPS
-SCHEDULE = recipe.Schedule(
+KINETICS = recipe.Stage(
     epochs=EPOCHS,
     rate=0.1,
     batch_size=BATCH,
@@ -42,6 +42,7 @@ SCHEDULE = recipe.Schedule(
     decay=1e-7,
     short_side=(256 / 224, 256 / 224),
 )
+STAGES = {"kinetics": KINETICS}
 _NORM = "weight|bias|running_mean|running_var"
 _BLOCKS = {
     "3a": "3b", "3b": "3c", "4a": "4b", "4b": "4c", "4c": "4d", "4d": "4e", "4e": "4f",
@@ -91,14 +92,14 @@ def main(args: Args, config: Any = None) -> train.TrainState:
     """Trains, or goes on training, and returns the last state."""
     file = s3d if args.model in s3d.VARIANTS else i3d_inception
     config = config or file.VARIANTS[args.model]
-    config, data = recipe.prepare(args, config, SCHEDULE)
-    model = recipe.build(file.Model, config, args)
-    if args.inflate is not None:
-        recipe.inflate(model, convert.read_checkpoint(args.inflate), GOOGLENET)
-    state = recipe.fit(model, recipe.loss, recipe.sgd(SCHEDULE, data), data, args)
-    recipe.finish(model, args)
-    return state
+
+    def begin(model: Any, *told: Any, first: bool) -> None:
+        core.begin(model, *told, first=first)
+        if args.inflate is not None and first:
+            recipe.inflate(model, convert.read_checkpoint(args.inflate), GOOGLENET)
+
+    return recipe.run(args, STAGES, file.Model, config, begin=begin)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args, description=__doc__))
+    core.command(main, Args, __doc__)

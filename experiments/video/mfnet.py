@@ -4,8 +4,8 @@
         --test something/val.txt --workdir runs/mfnet
     python experiments/video/mfnet.py --task motion8 --width 16 --workdir runs/small
 
-The same command run again goes on where it was stopped. Without --data, clips are drawn
-on the device. A shorter --steps shrinks the schedule.
+Runs something in its folder of --workdir; run again, it goes on where it was stopped.
+Without --data, clips are drawn on the device. A shorter --steps shrinks the schedule.
 
     epochs   batch   rate                       decay   gradients clipped to   dropout
     47       128     1e-3, tenth at 20, 40      5e-4    40                     0.5
@@ -23,12 +23,12 @@ import dataclasses
 from typing import Any, Literal
 
 import recipe
-import tyro
+from recipe import core
 
 from jaxflow import train
 from jaxflow.models.video import mfnet
 
-SCHEDULE = recipe.Schedule(
+SOMETHING = recipe.Stage(
     epochs=47,
     rate=1e-3,
     batch_size=128,
@@ -38,6 +38,7 @@ SCHEDULE = recipe.Schedule(
     short_side=(256 / 224, 256 / 224),
     flip=False,
 )
+STAGES = {"something": SOMETHING}
 Variant = Literal[tuple(mfnet.VARIANTS)]
 
 
@@ -55,12 +56,8 @@ class Args(recipe.Args):
 def main(args: Args, config: Any = None) -> train.TrainState:
     """Trains, or goes on training, and returns the last state."""
     config = config or mfnet.VARIANTS[args.model]
-    config, data = recipe.prepare(args, config, SCHEDULE)
-    model = recipe.build(mfnet.Model, config, args)
-    state = recipe.fit(model, recipe.loss, recipe.sgd(SCHEDULE, data), data, args)
-    recipe.finish(model, args)
-    return state
+    return recipe.run(args, STAGES, mfnet.Model, config)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args, description=__doc__))
+    core.command(main, Args, __doc__)

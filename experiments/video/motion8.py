@@ -202,7 +202,8 @@ def train_net(name: str, args: Args) -> tuple[Any, Result]:
     draw = functools.partial(
         motion_classes.clip_batch, task=args.task, batch_size=args.batch_size
     )
-    step = train.make_step(model, loss, optimiser, draw=draw)
+    devices = recipe.core.device_mesh(args.batch_size)
+    step = train.make_step(model, loss, optimiser, draw=draw, mesh=devices)
     state = train.init(model, optimiser, seed=args.seed)
     curve = []
     # A run a point of the curve: each goes on where the one before ended.

@@ -5,8 +5,8 @@
     python experiments/video/r3d.py --model r3d_18 --task motion8 --width 16 \
         --workdir runs/small
 
-The same command run again goes on where it was stopped. Without --data, clips are drawn
-on the device. A shorter --steps shrinks the published schedule.
+Runs kinetics in its folder of --workdir; run again, it goes on where it was stopped.
+Without --data, clips are drawn on the device. A shorter --steps shrinks the schedule.
 
     epochs   rate for 24 clips              after a warm-up of       decay
     45       0.01, tenth after 20, 30, 40   10 epochs from 1e-5      1e-4
@@ -24,20 +24,22 @@ import dataclasses
 from typing import Any, Literal
 
 import recipe
-import tyro
+from recipe import core
 
 from jaxflow import train
 from jaxflow.models.video import r3d
 
-SCHEDULE = recipe.Schedule(
+KINETICS = recipe.Stage(
     epochs=45,
     rate=0.01,
     batch_size=24,
     drops=(20, 30, 40),
-    warmup=10,
-    warmup_rate=1e-5,
+    warm_up=10,
+    warm_up_rate=1e-5,
     short_side=(128 / 112, 128 / 112),
+    views=(5, 1),
 )
+STAGES = {"kinetics": KINETICS}
 Variant = Literal[tuple(r3d.VARIANTS)]
 
 
@@ -55,12 +57,8 @@ class Args(recipe.Args):
 def main(args: Args, config: Any = None) -> train.TrainState:
     """Trains, or goes on training, and returns the last state."""
     config = config or r3d.VARIANTS[args.model]
-    config, data = recipe.prepare(args, config, SCHEDULE)
-    model = recipe.build(r3d.Model, config, args)
-    state = recipe.fit(model, recipe.loss, recipe.sgd(SCHEDULE, data), data, args)
-    recipe.finish(model, args)
-    return state
+    return recipe.run(args, STAGES, r3d.Model, config)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args, description=__doc__))
+    core.command(main, Args, __doc__)

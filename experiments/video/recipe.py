@@ -1,12 +1,13 @@
-"""What the recipes of this folder share: options, data, schedules, the loss, the run.
+"""What the recipes of this folder add to `core`: clips, and tests of recognition.
 
-    config, data = recipe.prepare(args, config, SCHEDULE)
-    model = recipe.build(slowfast.Model, config, args)
-    optimiser = recipe.sgd(SCHEDULE, data)
-    state = recipe.fit(model, recipe.loss, optimiser, data, args)
+    python experiments/video/RECIPE.py --workdir runs/one                  # all stages
+    python experiments/video/RECIPE.py --workdir runs/try --steps 3        # a quick try
+    python experiments/video/RECIPE.py --workdir runs/ucf --data ucf101/train.txt \
+        --test ucf101/test.txt
 
-A `Schedule` is in epochs, as papers print it. Without --data the clips are those of a
+A schedule is in epochs, as papers print it. Without --data the clips are those of a
 task of `jaxflow.data.motion_classes`, drawn inside the step; an epoch is then 4000.
+The network is tested at each checkpoint, and at the end by the views of the paper.
 """
 
 import dataclasses
@@ -14,9 +15,10 @@ import functools
 import json
 import pathlib
 import re
+import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -27,114 +29,131 @@ from flax import nnx
 from jaxflow import checkpoint, classify, convert, train
 from jaxflow.data import motion_classes
 
+sys.path.append(str(pathlib.Path(__file__).parents[1]))
+import core
+
 DRAWN_EPOCH = 4000
 Task = Literal["motion8", "motion8-local", "order2", "product", "fastslow", "longclip"]
+Views = tuple[int, Literal[1, 3, 5, 10]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Args:
-    """Options of every recipe.
+class Args(core.Options):
+    """What every recipe of recognition can be told.
 
     Attributes:
-        workdir: Folder for checkpoints and logs.
         task: Clips to train on, without `data`.
         data: Folder of a folder a class, or a list of videos, to train on; see
             `jaxflow.data.lists.list_videos`.
-        test: The same, to test the trained net on. Its classes are those of `data`.
+        test: The same, to test the net on. Its classes are those of `data`.
         first_label: Number of the first class in lists that do not tell, 0 or 1.
-        videos: Folder that the paths of lists are relative to; None for the list's own.
-        start: Run, saved model, file or published name of weights to begin with; the
-            classifier begins anew if it is for another number of classes.
-        steps: Number of steps; None for all of the published schedule. Fewer shrink it.
-        batch_size: Clips in a batch; None for the published number. The learning rate
-            grows with it.
-        frames: Frames of a clip; None for the published number, or the task's.
-        size: Height and width of a clip; None for the published ones, or the task's.
-        width: Width of the network; None for the published one.
-        views: Clips and crops a video is tested by.
-        seed: Of weights, data and dropout.
-        workers: Processes that decode `data`.
-        save_every: Steps between checkpoints.
+        videos: Folder that the paths of lists are relative to; without it the list's.
+        frames: Frames of a clip; without it the published number, or the task's.
+        size: Height and width of a clip; without it the published ones, or the task's.
+        width: Width of the network; without it the published one.
+        views: Clips and crops a video is tested by; without it the published ones.
+        held_out: Videos of `test`, or clips that no training draws, that the net is
+            tested on at each checkpoint, by one view; 0 tests at the end only.
     """
 
-    workdir: pathlib.Path
     task: Task = "motion8"
     data: pathlib.Path | None = None
     test: pathlib.Path | None = None
     first_label: Literal[0, 1] | None = None
     videos: pathlib.Path | None = None
-    start: pathlib.Path | None = None
-    steps: int | None = None
-    batch_size: int | None = None
     frames: int | None = None
     size: int | None = None
     width: float | None = None
-    views: tuple[int, Literal[1, 3, 5, 10]] = (10, 3)
-    seed: int = 0
-    workers: int = 0
-    save_every: int = 1000
+    views: Views | None = None
+    held_out: int = 100
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Schedule:
-    """A published schedule.
+class Stage(core.Stage):
+    """A published schedule, with what is peculiar to clips.
 
     Attributes:
-        epochs: Its length.
-        rate: Learning rate for batches of `batch_size`.
-        batch_size: Clips in a batch.
-        drops: Epochs at which the rate is multiplied by `factor`; () has it follow half
-            a period of the cosine, down to 0.
-        factor: See `drops`.
-        warmup: Epochs of linear growth from `warmup_rate` to where the rate then is.
-        warmup_rate: Rate at the first step, if there is a warm-up.
-        decay: Weight decay.
-        decay_norms: Whether scales and shifts of normalisations decay, too.
-        nesterov: Whether the momentum of 0.9 is Nesterov's.
-        clip: Norm that gradients are clipped to; None leaves them.
         short_side: Range of the length that a video's shorter side is resized to, over
             the side of the crop.
         flip: Whether clips of `Args.data` are mirrored.
+        views: Clips and crops that a video is tested by.
     """
 
-    epochs: float
-    rate: float
-    batch_size: int
-    drops: tuple[float, ...] = ()
     factor: float = 0.1
-    warmup: float = 0
-    warmup_rate: float = 0
+    rate_grows: bool = True
     decay: float = 1e-4
-    decay_norms: bool = True
-    nesterov: bool = False
-    clip: float | None = None
     short_side: tuple[float, float] = (256 / 224, 320 / 224)
     flip: bool = True
+    views: Views = (10, 3)
 
 
-class Data(NamedTuple):
-    """Where batches come from, and how many there are.
+def run(
+    args: Args,
+    stages: Mapping[str, Stage],
+    model_type: Callable,
+    config: Any,
+    *,
+    own: Sequence[str] = (),
+    loss: train.Loss | None = None,
+    optimiser: Callable[[Stage], optax.GradientTransformation] = core.sgd,
+    changes: Mapping[str, Mapping[str, Any]] | None = None,
+    begin: Callable = core.begin,
+    end: Callable[[Any, core.Data], None] | None = None,
+) -> train.TrainState:
+    """Runs the stages that the options name, or goes on; tests, and saves the model.
 
-    Attributes:
-        steps: Steps of the run.
-        batch_size: Clips in a batch.
-        batches: Iterator of batches, or None.
-        draw: Random key -> batch, or None.
+    The trained model of each is WORKDIR/STAGE/model, its classes are beside it.
+
+    Args:
+        args: What the recipe was told.
+        stages: All that are published, by name, in order.
+        model_type: (config, rngs=rngs) -> model.
+        config: Its numbers, but for what the data decides.
+        own: Names of the stages to run if the options name none; () for all.
+        loss: (model, batch) -> loss; None for `loss`.
+        optimiser: (stage) -> optimiser.
+        changes: Fields of the config by name of a stage.
+        begin: Fills the model of a stage; see `core.begin`.
+        end: (model, data) -> None, run before the trained model is tested.
+
+    Returns:
+        The last state.
     """
+    names = core.choose(stages, args, own)
+    objective = classify_loss if loss is None else loss
+    state: Any = None
+    for name in names:
+        own_config = dataclasses.replace(config, **(changes or {}).get(name, {}))
+        fitted, stage, data = prepare(args, own_config, stages[name], name)
+        model = model_type(fitted, rngs=core.seeded(args))
+        begin(model, name, stage, args, first=name == names[0])
+        state = core.fit(
+            model,
+            objective,
+            optimiser(stage),
+            data,
+            name=name,
+            stage=stage,
+            options=args,
+            seed=args.seed + list(stages).index(name),
+            evaluate=evaluation(args, model, name),
+        )
+        if end is not None:
+            end(model, data)
+        checkpoint.save(args.workdir / name / "model", model)
+        views = args.views or stage.views
+        print(json.dumps({"stage": name} | test(model, args, name, views=views)))
+    return state
 
-    steps: int
-    batch_size: int
-    batches: Iterator | None
-    draw: Callable | None
 
-
-def prepare(args: Args, config: Any, schedule: Schedule) -> tuple[Any, Data]:
+def prepare(
+    args: Args, config: Any, stage: Stage, name: str
+) -> tuple[Any, Stage, core.Data]:
     """Fits a model's config to the data, and the schedule's length to the options."""
-    batch_size = args.batch_size or schedule.batch_size
     task = motion_classes.TASKS[args.task]
     if args.data is None:
         frames, size, names = task.frames, task.size[0], task.classes
-        epoch = DRAWN_EPOCH
+        stage = core.adapt(stage, args, epoch=DRAWN_EPOCH)
     else:
         from jaxflow.data import clips, lists
 
@@ -142,9 +161,10 @@ def prepare(args: Args, config: Any, schedule: Schedule) -> tuple[Any, Data]:
         source = clips.Videos(
             args.data, part="train", first_label=args.first_label, videos=args.videos
         )
-        names, epoch = source.names, len(source)
+        names = source.names
+        stage = core.adapt(stage, args, epoch=len(source))
         if jax.process_index() == 0:
-            lists.save_classes(args.workdir, names)
+            lists.save_classes(args.workdir / name, names)
     frames, size = args.frames or frames, args.size or size
     config = dataclasses.replace(
         config, num_classes=len(names), num_frames=frames, crop_size=size
@@ -152,40 +172,29 @@ def prepare(args: Args, config: Any, schedule: Schedule) -> tuple[Any, Data]:
     if args.width is not None:
         width = type(config.width)(args.width)
         config = dataclasses.replace(config, width=width)
-    steps = args.steps or round(schedule.epochs * epoch / batch_size)
     if args.data is None:
         draw = functools.partial(
             motion_classes.clip_batch,
             task=args.task,
-            batch_size=batch_size,
+            batch_size=stage.batch_size,
             frames=frames,
             size=(size, size),
         )
-        return config, Data(steps, batch_size, None, draw)
+        return config, stage, core.Data(draw=draw)
     loader = clips.clip_loader(
         source,
-        batch_size=batch_size // jax.process_count(),
+        batch_size=stage.batch_size // jax.process_count(),
         num_frames=frames,
         stride=config.frame_stride,
         rate=getattr(config, "frame_rate", clips.TARGET_FPS),
         size=size,
-        short_side=tuple(round(size * scale) for scale in schedule.short_side),
-        flip=schedule.flip,
+        short_side=tuple(round(size * scale) for scale in stage.short_side),
+        flip=stage.flip,
         seed=args.seed,
         shard=(jax.process_index(), jax.process_count()),
         workers=args.workers,
     )
-    return config, Data(steps, batch_size, iter(loader), None)
-
-
-def build(model_type: Callable, config: Any, args: Args) -> Any:
-    """Returns a model with fresh weights, or with those of `args.start`."""
-
-    rngs = nnx.Rngs(jax.random.key(args.seed, impl="rbg"))
-    model = model_type(config, rngs=rngs)
-    if args.start is not None:
-        convert.load_weights(model, args.start, head="match")
-    return model
+    return config, stage, core.Data(batches=iter(loader))
 
 
 def inflate(
@@ -221,57 +230,7 @@ def inflate(
         raise ValueError(f"{len(missing)} weights are not in it: {missing[:3]} ...")
 
 
-def rate(schedule: Schedule, data: Data) -> optax.Schedule:
-    """Returns step -> learning rate, with the published epochs shrunk to the run."""
-    scale = data.batch_size / schedule.batch_size
-
-    def settled(epoch):
-        if not schedule.drops:
-            turn = jnp.pi * epoch / schedule.epochs
-            return schedule.rate * 0.5 * (1 + jnp.cos(turn))
-        passed = sum(jnp.where(epoch >= drop, 1.0, 0.0) for drop in schedule.drops)
-        return schedule.rate * schedule.factor**passed
-
-    def at(step):
-        epoch = jnp.asarray(step, jnp.float32) * (schedule.epochs / data.steps)
-        value = settled(epoch)
-        if schedule.warmup:
-            share = epoch / schedule.warmup
-            goal = settled(jnp.float32(schedule.warmup))
-            ramp = schedule.warmup_rate + (goal - schedule.warmup_rate) * share
-            value = jnp.where(share < 1, ramp, value)
-        return scale * value
-
-    return at
-
-
-def sgd(
-    schedule: Schedule, data: Data, *, share: float = 1.0
-) -> optax.GradientTransformation:
-    """Returns gradient descent with momentum 0.9, at a share of the schedule's rate."""
-    pace = rate(schedule, data)
-    mask = None if schedule.decay_norms else decaying
-    parts = [
-        optax.add_decayed_weights(schedule.decay, mask=mask),
-        optax.sgd(
-            lambda step: share * pace(step), momentum=0.9, nesterov=schedule.nesterov
-        ),
-    ]
-    if schedule.clip is not None:
-        parts.insert(0, optax.clip_by_global_norm(schedule.clip))
-    return optax.chain(*parts)
-
-
-def decaying(params: Any) -> Any:
-    """Marks what decays: all but the scales and shifts of normalisations."""
-    if not isinstance(params, Mapping):
-        return True
-    if "scale" in params:
-        return jax.tree.map(lambda _: False, params)
-    return {name: decaying(part) for name, part in params.items()}
-
-
-def loss(model: Any, batch: Mapping[str, jax.Array]):
+def classify_loss(model: Any, batch: Mapping[str, jax.Array]):
     """Returns the cross entropy, and the share of clips whose best class is right."""
     scores = model(batch["clip"])
     return classification(scores, batch["label"])
@@ -284,39 +243,23 @@ def classification(scores: jax.Array, labels: jax.Array):
     return jnp.mean(entropy), {"top1": jnp.mean(right.astype(jnp.float32))}
 
 
-def fit(
-    model: nnx.Module,
-    loss: Callable,
-    optimiser: optax.GradientTransformation,
-    data: Data,
-    args: Args,
-) -> train.TrainState:
-    """Trains, or goes on training, and leaves the trained weights in `model`."""
-    step = train.make_step(
-        model,
-        loss,
-        optimiser,
-        draw=data.draw,
-    )
-    state = train.fit(
-        step,
-        train.init(model, optimiser, seed=args.seed),
-        data.batches,
-        steps=data.steps,
-        workdir=args.workdir,
-        save_every=args.save_every,
-    )
-    train.finish(model, state)
-    return state
+def evaluation(args: Args, model: Any, name: str) -> Callable | None:
+    """Returns what tests a network while it trains: (state) -> metrics, or None."""
+    if not args.held_out or (args.test is None and args.data is not None):
+        return None
+    copy = nnx.merge(*nnx.split(model), copy=True)
+
+    def measure(state: train.TrainState) -> dict[str, float]:
+        train.finish(copy, state)
+        found = test(copy, args, name, views=(1, 1), most=args.held_out)
+        return {f"held_out_{key}": found[key] for key in ("top1", "top5")}
+
+    return measure
 
 
-def finish(model: nnx.Module, args: Args) -> None:
-    """Saves the trained model as `workdir`/model, tests it and prints the result."""
-    checkpoint.save(args.workdir / "model", model)
-    print(json.dumps(test(model, args)))
-
-
-def test(model: Any, args: Args, *, clips: int = 800) -> dict[str, float]:
+def test(
+    model: Any, args: Args, name: str, *, views: Views = (10, 3), most: int = 0
+) -> dict[str, float]:
     """Returns the shares of test videos whose class is the best, and among five best.
 
     A video that cannot be decoded is named in a warning and left out of the shares.
@@ -325,7 +268,9 @@ def test(model: Any, args: Args, *, clips: int = 800) -> dict[str, float]:
         model: The trained model.
         args: With `test`, its videos are scored, by the mean over `views`; without
             `data`, clips of the task that no training draws.
-        clips: How many of those.
+        name: Of the stage, in whose folder the classes are.
+        views: Clips and crops of each video.
+        most: How many of the videos, evenly spread; 0 for all, or 800 clips.
 
     Returns:
         "top1" and "top5"; with `test` also how many "videos" were scored, and how many
@@ -335,25 +280,15 @@ def test(model: Any, args: Args, *, clips: int = 800) -> dict[str, float]:
         ValueError: If no video can be decoded, or a class is unknown to training.
     """
     if args.test is not None:
-        from jaxflow.data import lists
-
-        videos, names = lists.list_videos(
-            args.test,
-            names=lists.load_classes(args.workdir),
-            part="test",
-            first_label=args.first_label,
-            videos=args.videos,
-        )
-        if len(names) != model.config.num_classes:
-            raise ValueError(
-                f"{args.test}: has {len(names)} classes, the model "
-                f"{model.config.num_classes}; {args.workdir} does not say which"
-            )
-        scores, labels = score_videos(model, videos, args.views)
+        videos = list_test(model, args, args.workdir / name)
+        if most and most < len(videos):
+            videos = [videos[i * len(videos) // most] for i in range(most)]
+        scores, labels = score_videos(model, videos, views)
         counts = {"videos": len(labels), "damaged": len(videos) - len(labels)}
         return {**shares(scores, labels), **counts}
     if args.data is not None:
         return {}
+    clips = most or 800
     config = model.config
     size = (config.crop_size, config.crop_size)
     held_out = motion_classes.load(
@@ -364,6 +299,29 @@ def test(model: Any, args: Args, *, clips: int = 800) -> dict[str, float]:
     parts = np.array_split(np.asarray(held_out["clip"]), max(1, clips // 20))
     scores = np.concatenate([np.asarray(score(weights, part)) for part in parts])
     return shares(scores, np.asarray(held_out["label"]))
+
+
+def list_test(model: Any, args: Args, folder: pathlib.Path) -> Sequence:
+    """Returns the test videos, labelled by the classes of training.
+
+    Raises:
+        ValueError: If a class is unknown to training.
+    """
+    from jaxflow.data import lists
+
+    videos, names = lists.list_videos(
+        args.test,
+        names=lists.load_classes(folder),
+        part="test",
+        first_label=args.first_label,
+        videos=args.videos,
+    )
+    if len(names) != model.config.num_classes:
+        raise ValueError(
+            f"{args.test}: has {len(names)} classes, the model "
+            f"{model.config.num_classes}; {folder} does not say which"
+        )
+    return videos
 
 
 def score_videos(

@@ -4,13 +4,15 @@
         --test minikinetics/val.csv --workdir runs/repflow
     python experiments/video/repflow.py --task order2 --flow flow_conv_flow \
         --width 16 --workdir runs/small
-    python experiments/video/repflow.py --schedule hmdb --start runs/repflow/model \
-        --data hmdb51/split1_train.txt --workdir runs/repflow_hmdb
+    python experiments/video/repflow.py --stage hmdb --data hmdb51/split1_train.txt \
+        --workdir runs/repflow
 
-The same command run again goes on where it was stopped. Without --data, clips are drawn
-on the device. A shorter --steps shrinks the published schedule.
+Runs kinetics, or the --stage that is named, in its folder of --workdir; run again, it
+goes on where it was stopped. hmdb begins with the run of kinetics, and a fresh
+classifier. Without --data, clips are drawn on the device. A shorter --steps shrinks the
+schedule.
 
-    schedule   epochs   batch   rate                     dropout
+    stage      epochs   batch   rate                     dropout
     kinetics   200      32      0.1, tenth each 50       0.5
     hmdb       50       32      0.005, tenth each 20     0.8
 
@@ -31,21 +33,26 @@ from typing import Any, Literal
 
 import optax
 import recipe
-import tyro
+from recipe import core
 
 from jaxflow import train
 from jaxflow.layers import representation_flow
 from jaxflow.models.video import repflow
 
-SCHEDULES = {
-    "kinetics": recipe.Schedule(
+STAGES = {
+    "kinetics": recipe.Stage(
         epochs=200, rate=0.1, batch_size=32, drops=(50, 100, 150), decay=1e-6
     ),
-    "hmdb": recipe.Schedule(
-        epochs=50, rate=0.005, batch_size=32, drops=(20, 40), decay=1e-6
+    "hmdb": recipe.Stage(
+        epochs=50,
+        rate=0.005,
+        batch_size=32,
+        drops=(20, 40),
+        decay=1e-6,
+        after=("kinetics",),
     ),
 }
-DROPOUT = {"kinetics": 0.5, "hmdb": 0.8}
+CHANGES = {"kinetics": {"dropout_rate": 0.5}, "hmdb": {"dropout_rate": 0.8}}
 FLOW_SHARE = 0.01
 Variant = Literal[tuple(repflow.VARIANTS)]
 
@@ -56,7 +63,6 @@ class Args(recipe.Args):
 
     Attributes:
         model: A variant in jaxflow/models/video/repflow.py.
-        schedule: Published schedule to follow.
         flow: Number and kind of flow layers, if not the variant's.
         location: What they follow, if not the variant's.
         fusion: How flow joins features, if not the variant's.
@@ -64,43 +70,36 @@ class Args(recipe.Args):
     """
 
     model: Variant = "repflow_resnet34"
-    schedule: Literal["kinetics", "hmdb"] = "kinetics"
     flow: Literal["none", "single", "flow_of_flow", "flow_conv_flow"] | None = None
     location: Literal[repflow.LOCATIONS] | None = None
     fusion: Literal[repflow.FUSIONS] | None = None
     iterations: int | None = None
 
 
-def make_optimiser(
-    schedule: recipe.Schedule, data: recipe.Data
-) -> optax.GradientTransformation:
+def make_optimiser(stage: recipe.Stage) -> optax.GradientTransformation:
     """Returns SGD whose rate for what flow layers learn is a hundredth."""
-    parts = {
-        "other": recipe.sgd(schedule, data),
-        "flow": recipe.sgd(schedule, data, share=FLOW_SHARE),
-    }
+    parts = {"other": core.sgd(stage), "flow": core.sgd(stage, share=FLOW_SHARE)}
     return optax.partition(parts, representation_flow.parameter_labels)
 
 
 def main(args: Args, config: Any = None) -> train.TrainState:
     """Trains, or goes on training, and returns the last state."""
-    schedule = SCHEDULES[args.schedule]
     options = {
         name: getattr(args, name)
         for name in ("flow", "location", "fusion", "iterations")
         if getattr(args, name) is not None
     }
-    config = dataclasses.replace(
-        config or repflow.VARIANTS[args.model],
-        dropout_rate=DROPOUT[args.schedule],
-        **options,
+    config = dataclasses.replace(config or repflow.VARIANTS[args.model], **options)
+    return recipe.run(
+        args,
+        STAGES,
+        repflow.Model,
+        config,
+        own=("kinetics",),
+        optimiser=make_optimiser,
+        changes=CHANGES,
     )
-    config, data = recipe.prepare(args, config, schedule)
-    model = recipe.build(repflow.Model, config, args)
-    state = recipe.fit(model, recipe.loss, make_optimiser(schedule, data), data, args)
-    recipe.finish(model, args)
-    return state
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args, description=__doc__))
+    core.command(main, Args, __doc__)

@@ -3,13 +3,14 @@
     python experiments/video/slowfast.py --data kinetics/train.csv \
         --test kinetics/val.csv --workdir runs/slowfast
     python experiments/video/slowfast.py --task fastslow --width 16 --workdir runs/small
-    python experiments/video/slowfast.py --model i3d_r50 --schedule imagenet \
+    python experiments/video/slowfast.py --model i3d_r50 --stage imagenet \
         --inflate resnet50-0676ba61.pth --data kinetics/train.csv --workdir runs/i3d
 
-The same command run again goes on where it was stopped. Without --data, clips are drawn
-on the device. A shorter --steps shrinks the published schedule.
+Runs scratch, or the --stage that is named, in its folder of --workdir; run again, it
+goes on where it was stopped. Without --data, clips are drawn on the device. A shorter
+--steps shrinks the published schedule.
 
-    schedule   epochs   rate for 64 clips                     after a warm-up of
+    stage      epochs   rate for 64 clips                     after a warm-up of
     scratch    196      0.1, half a period of the cosine      34 epochs from 0.01
     steps      239      0.1, tenth after 94, 154, 196         34 epochs from 0.01
     imagenet   118      0.01, tenth after 44, 88              -
@@ -29,44 +30,40 @@ batch is normalised as a whole; there it is each 8 clips, those of one GPU.
 
 import dataclasses
 import pathlib
-from typing import Any, Literal
+from typing import Any
 
 import jax
+import optax
 import recipe
-import tyro
 from flax import nnx
+from recipe import core
 
 from jaxflow import checkpoint, convert, train
 from jaxflow.layers import norm
 from jaxflow.models.video import resnet3d, slowfast
 
-SCHEDULES = {
-    "scratch": recipe.Schedule(
+STAGES = {
+    "scratch": recipe.Stage(
         epochs=196,
         rate=0.1,
         batch_size=64,
-        warmup=34,
-        warmup_rate=0.01,
-        decay_norms=False,
-        nesterov=True,
+        cosine=True,
+        warm_up=34,
+        warm_up_rate=0.01,
     ),
-    "steps": recipe.Schedule(
+    "steps": recipe.Stage(
         epochs=239,
         rate=0.1,
         batch_size=64,
         drops=(94, 154, 196),
-        warmup=34,
-        warmup_rate=0.01,
-        decay_norms=False,
-        nesterov=True,
+        warm_up=34,
+        warm_up_rate=0.01,
     ),
-    "imagenet": recipe.Schedule(
+    "imagenet": recipe.Stage(
         epochs=118,
         rate=0.01,
         batch_size=64,
         drops=(44, 88),
-        decay_norms=False,
-        nesterov=True,
     ),
 }
 _NORM = "weight|bias|running_mean|running_var"
@@ -112,19 +109,22 @@ class Args(recipe.Args):
 
     Attributes:
         model: A variant in jaxflow/models/video/slowfast.py or resnet3d.py.
-        schedule: Published schedule to follow.
         inflate: Weights of a 2-D ResNet of torchvision's to begin with.
         precise_batches: Batches that the statistics are measured on at the end; 0
             keeps the running ones.
     """
 
     model: str = "slowfast_4x16_r50"
-    schedule: Literal["scratch", "steps", "imagenet"] = "scratch"
     inflate: pathlib.Path | None = None
     precise_batches: int = 200
 
 
-def measure_statistics(model: nnx.Module, data: recipe.Data, count: int) -> None:
+def make_optimiser(stage: recipe.Stage) -> optax.GradientTransformation:
+    """Returns SGD with Nesterov's momentum; normalisations do not decay."""
+    return core.sgd(stage, nesterov=True, mask=core.all_but_norms)
+
+
+def measure_statistics(model: nnx.Module, data: core.Data, count: int) -> None:
     """Replaces running statistics by means over batches, with the weights as they are.
 
     Args:
@@ -161,17 +161,28 @@ def measure_statistics(model: nnx.Module, data: recipe.Data, count: int) -> None
 def main(args: Args, config: Any = None) -> train.TrainState:
     """Trains, or goes on training, and returns the last state."""
     file = slowfast if args.model in slowfast.VARIANTS else resnet3d
-    schedule = SCHEDULES[args.schedule]
-    config, data = recipe.prepare(args, config or file.VARIANTS[args.model], schedule)
-    model = recipe.build(file.Model, config, args)
-    if args.inflate is not None:
-        recipe.inflate(model, convert.read_checkpoint(args.inflate), RESNET)
-    state = recipe.fit(model, recipe.loss, recipe.sgd(schedule, data), data, args)
-    if args.precise_batches:
-        measure_statistics(model, data, args.precise_batches)
-    recipe.finish(model, args)
-    return state
+    config = config or file.VARIANTS[args.model]
+
+    def begin(model: Any, *told: Any, first: bool) -> None:
+        core.begin(model, *told, first=first)
+        if args.inflate is not None and first:
+            recipe.inflate(model, convert.read_checkpoint(args.inflate), RESNET)
+
+    def end(model: Any, data: core.Data) -> None:
+        if args.precise_batches:
+            measure_statistics(model, data, args.precise_batches)
+
+    return recipe.run(
+        args,
+        STAGES,
+        file.Model,
+        config,
+        own=("scratch",),
+        optimiser=make_optimiser,
+        begin=begin,
+        end=end,
+    )
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args, description=__doc__))
+    core.command(main, Args, __doc__)

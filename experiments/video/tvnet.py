@@ -27,6 +27,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import recipe
 import tyro
 from flax import nnx
 
@@ -120,7 +121,11 @@ def main(args: Args, config: tvnet.Config = tvnet.Config()) -> train.TrainState:
         size=(args.size, args.size),
     )
     step = train.make_step(
-        model, loss, optimiser, draw=draw if args.data is None else None
+        model,
+        loss,
+        optimiser,
+        draw=draw if args.data is None else None,
+        mesh=recipe.core.device_mesh(args.batch_size),
     )
     state = train.fit(
         step,

@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 import jaxflow
-from jaxflow import ops
+from jaxflow import ops, spec
 from jaxflow.models.flow import scale_shared as network
 
 FOLDER = pathlib.Path(__file__).parents[2] / "experiments" / "flow"
@@ -21,7 +21,8 @@ FOLDER = pathlib.Path(__file__).parents[2] / "experiments" / "flow"
 def recipe(monkeypatch):
     """The recipe, imported as its own folder sees it."""
     monkeypatch.syspath_prepend(str(FOLDER))
-    monkeypatch.delitem(sys.modules, "scale_shared", raising=False)
+    for name in ("scale_shared", "recipe"):  # another folder has one of that name
+        monkeypatch.delitem(sys.modules, name, raising=False)
     import scale_shared
 
     return scale_shared
@@ -48,7 +49,7 @@ def test_the_loss_of_the_true_flow_is_the_least(recipe, rng):
 
     def loss_of(fine, coarse):
         batch = {"image1": None, "image2": None, "flow": target}
-        return recipe.loss(lambda a, b: [coarse, fine], batch)
+        return recipe.loss(lambda a, b: spec.Flow(fine, (coarse, fine)), batch)
 
     right, extra = loss_of(target, coarse)
     # At no error a term is (1e-4)^0.4, and the coarse one has the weight 0.4.

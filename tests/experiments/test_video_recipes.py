@@ -66,6 +66,16 @@ def logged_steps(folder):
     return [json.loads(row)["step"] for row in (folder / "metrics.jsonl").open()]
 
 
+# The first stage of each recipe.
+STAGE = {
+    "slowfast": "scratch",
+    "repflow": "kinetics",
+    "c3d": "ucf101",
+    "r3d": "kinetics",
+    "i3d": "kinetics",
+    "mfnet": "something",
+    "actionflownet": "ucf101",
+}
 # name: (config, options)
 RUNS = {
     "slowfast": (resnet3d.TINY, {"model": "slow_r50", "precise_batches": 1}),
@@ -106,17 +116,99 @@ def one_compilation(monkeypatch):
 )
 def test_a_recipe_goes_on_where_it_was_stopped(recipes, name, tmp_path, monkeypatch):
     module, (config, options) = recipes[name], RUNS[name]
-    monkeypatch.setattr(module.recipe, "test", lambda model, args: {})
     arguments = getattr(module, "Args", module.recipe.Args)
-    args = arguments(workdir=tmp_path, steps=2, batch_size=2, save_every=1, **options)
+    monkeypatch.setattr(module.recipe, "test", lambda *args, **options: {})
+    args = arguments(
+        workdir=tmp_path, steps=2, batch_size=2, save_every=1, held_out=0, **options
+    )
     whole = module.main(args, config)
-    assert logged_steps(tmp_path) == [1, 2]
-    shutil.rmtree(tmp_path / "checkpoints" / "2")
+    folder = tmp_path / STAGE[name]
+    assert logged_steps(folder) == [1, 2]
+    shutil.rmtree(folder / "checkpoints" / "2")
     again = module.main(args, config)
-    assert logged_steps(tmp_path) == [1, 2]
+    assert logged_steps(folder) == [1, 2]
     assert int(again.step) == 2
     assert same(whole.params, again.params)
-    assert (tmp_path / "model").is_dir()
+    assert (folder / "model").is_dir()
+
+
+BATCHES = {
+    "slowfast": 64,
+    "repflow": 32,
+    "c3d": 30,
+    "r3d": 24,
+    "i3d": 384,
+    "mfnet": 128,
+    "actionflownet": 32,
+}
+EIGHT = tuple(jax.devices()[:8])
+
+
+@pytest.mark.parametrize(
+    ("name", "devices"),
+    [
+        pytest.param(
+            name,
+            count,
+            marks=() if (name, count) == ("repflow", 8) else pytest.mark.slow,
+        )
+        for name in RUNS
+        for count in (1, 8)
+    ],
+)
+def test_a_recipe_takes_its_first_steps_with_its_published_batch(
+    recipes, name, devices, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(jax, "devices", lambda *args: list(EIGHT[:devices]))
+    module, (config, options) = recipes[name], RUNS[name]
+    monkeypatch.setattr(module.recipe, "test", lambda *args, **options: {})
+    arguments = getattr(module, "Args", module.recipe.Args)
+    args = arguments(workdir=tmp_path, steps=2, save_every=1, held_out=0, **options)
+    state = module.main(args, config)
+    stages = module.STAGES
+    assert stages[STAGE[name]].batch_size == BATCHES[name]
+    assert int(state.step) == 2 and logged_steps(tmp_path / STAGE[name]) == [1, 2]
+    used = max(n for n in range(1, devices + 1) if BATCHES[name] % n == 0)
+    idle = f"runs on {used} of {devices} devices; idle: "
+    assert (idle in capsys.readouterr().err) == (used < devices)
+
+
+def test_fine_tuning_keeps_all_but_the_classifier_of_the_stage_before(
+    recipes, tmp_path, monkeypatch, capsys
+):
+    module = recipes["repflow"]
+    begun = {}
+
+    def fit(model, *args, name, **told):
+        begun[name] = checkpoint.weights_of(model)["params"]
+        checkpoint.save(tmp_path / name, model)
+
+    monkeypatch.setattr(module.core, "fit", fit)
+    monkeypatch.setattr(module.recipe, "test", lambda *args, **options: {})
+    tasks = {"kinetics": "motion8", "hmdb": "order2"}
+    for stage, task in tasks.items():
+        args = module.Args(workdir=tmp_path, stage=stage, task=task, seed=len(stage))
+        module.main(args, repflow.TINY)
+    first, second = begun["kinetics"], begun["hmdb"]
+    changed = {part for part in first if not same(first[part], second[part])}
+    assert changed == {"head"}
+    shapes = [part["head"]["projection"]["kernel"].shape[-1] for part in begun.values()]
+    assert shapes[0] != shapes[1]
+    assert "hmdb: begins with" in capsys.readouterr().err
+
+
+def test_a_net_is_tested_while_it_trains_and_at_the_end(recipes, tmp_path, capsys):
+    module = recipes["r3d"]
+    args = module.Args(
+        workdir=tmp_path, steps=2, batch_size=2, save_every=2, held_out=16
+    )
+    model = r3d.Model(dataclasses.replace(r3d.TINY, num_classes=8), rngs=nnx.Rngs(0))
+    state = train.init(model, recipes["recipe"].core.sgd(module.KINETICS))
+    found = recipes["recipe"].evaluation(args, model, "kinetics")(state)
+    model.eval()
+    again = recipes["recipe"].test(model, args, "kinetics", most=16)
+    assert found == {f"held_out_{key}": value for key, value in again.items()}
+    assert 0 <= found["held_out_top1"] <= found["held_out_top5"] <= 1
 
 
 @pytest.mark.parametrize(
@@ -127,8 +219,10 @@ def test_a_recipe_takes_models_of_two_files(
     recipes, name, model, file, tmp_path, monkeypatch
 ):
     module, built = recipes[name], []
-    monkeypatch.setattr(module.recipe, "fit", lambda model, *rest: built.append(model))
-    monkeypatch.setattr(module.recipe, "finish", lambda model, args: None)
+    monkeypatch.setattr(
+        module.core, "fit", lambda model, *rest, **told: built.append(model)
+    )
+    monkeypatch.setattr(module.recipe, "test", lambda *args, **options: {})
     monkeypatch.setitem(file.VARIANTS, model, file.TINY)
     options = {"precise_batches": 0} if name == "slowfast" else {}
     module.main(module.Args(workdir=tmp_path, model=model, **options))
@@ -144,19 +238,22 @@ def test_a_recipe_takes_models_of_two_files(
         ("slowfast", "imagenet", (118, 0.01, 64, (44, 88), 0, 0, 1e-4)),
         ("repflow", "kinetics", (200, 0.1, 32, (50, 100, 150), 0, 0, 1e-6)),
         ("repflow", "hmdb", (50, 0.005, 32, (20, 40), 0, 0, 1e-6)),
-        ("c3d", None, (45, 1e-3, 30, (20, 40), 0, 0, 5e-4)),
-        ("r3d", None, (45, 0.01, 24, (20, 30, 40), 10, 1e-5, 1e-4)),
+        ("c3d", "ucf101", (45, 1e-3, 30, (20, 40), 0, 0, 5e-4)),
+        ("r3d", "kinetics", (45, 0.01, 24, (20, 30, 40), 10, 1e-5, 1e-4)),
     ],
 )
-def test_schedules_are_the_published_ones(recipes, name, key, published):
-    module, recipe = recipes[name], recipes["recipe"]
-    schedule = module.SCHEDULES[key] if key else module.SCHEDULE
+def test_schedules_are_the_published_ones(recipes, tmp_path, name, key, published):
+    module, core = recipes[name], recipes["recipe"].core
+    schedule = module.STAGES[key]
     epochs, rate, batch, drops, warmup, warmup_rate, decay = published
     assert (schedule.epochs, schedule.batch_size) == (epochs, batch)
     assert (schedule.drops, schedule.decay) == (drops, decay)
+    assert schedule.cosine == (not drops)
     # 1000 steps an epoch, in batches twice as large at twice the rate.
-    data = recipe.Data(1000 * epochs, 2 * batch, None, None)
-    at = recipe.rate(schedule, data)
+    told = core.Options(workdir=tmp_path, batch_size=2 * batch)
+    stage = core.adapt(schedule, told, epoch=1000 * 2 * batch)
+    assert (stage.steps, stage.batch_size) == (1000 * epochs, 2 * batch)
+    at = core.pace(stage)
 
     def settled(epoch):
         if drops:
@@ -172,22 +269,25 @@ def test_schedules_are_the_published_ones(recipes, name, key, published):
         np.testing.assert_allclose(actual, 2 * wanted, rtol=1e-4, atol=1e-9)
 
 
-def test_i3d_follows_the_published_steps(recipes):
-    module, recipe = recipes["i3d"], recipes["recipe"]
-    schedule = module.SCHEDULE
+def test_i3d_follows_the_published_steps(recipes, tmp_path):
+    module, core = recipes["i3d"], recipes["recipe"].core
+    schedule = module.KINETICS
     assert (schedule.batch_size, schedule.decay) == (64 * 6, 1e-7)
-    at = recipe.rate(schedule, recipe.Data(115_000, 384, None, None))
+    told = core.Options(workdir=tmp_path)
+    stage = core.adapt(schedule, told, epoch=module.CLIPS)
+    assert stage.steps == 115_000
+    at = core.pace(stage)
     rates = [float(at(jnp.int32(step))) for step in (0, 96_900, 97_100, 108_100)]
     np.testing.assert_allclose(rates, [0.1, 0.1, 0.01, 0.001], rtol=1e-5)
 
 
 def test_fair_decays_all_but_normalisations(recipes):
-    module, recipe = recipes["slowfast"], recipes["recipe"]
-    schedule = dataclasses.replace(module.SCHEDULES["imagenet"], rate=1.0)
+    module = recipes["slowfast"]
+    stage = dataclasses.replace(module.STAGES["imagenet"], rate=1.0, drops=())
     model = slowfast.Model(slowfast.TINY, rngs=nnx.Rngs(jax.random.key(0)))
     params = checkpoint.weights_of(model)["params"]
     params = jax.tree.map(np.ones_like, params)
-    optimiser = recipe.sgd(schedule, recipe.Data(10, 64, None, None))
+    optimiser = module.make_optimiser(stage)
     zeros = jax.tree.map(np.zeros_like, params)
     with jax.numpy_dtype_promotion("standard"):
         updates, _ = jax.jit(optimiser.update)(zeros, optimiser.init(params), params)
@@ -200,12 +300,11 @@ def test_fair_decays_all_but_normalisations(recipes):
 
 
 def test_what_flow_layers_learn_moves_a_hundredth(recipes):
-    module, recipe = recipes["repflow"], recipes["recipe"]
+    module = recipes["repflow"]
     model = repflow.Model(repflow.TINY, rngs=nnx.Rngs(jax.random.key(0)))
     params = checkpoint.weights_of(model)["params"]
-    schedule = dataclasses.replace(module.SCHEDULES["kinetics"], decay=0.0)
-    data = recipe.Data(100, schedule.batch_size, None, None)
-    optimiser = module.make_optimiser(schedule, data)
+    stage = dataclasses.replace(module.STAGES["kinetics"], decay=0.0)
+    optimiser = module.make_optimiser(stage)
     ones = jax.tree.map(jnp.ones_like, params)
     with jax.numpy_dtype_promotion("standard"):
         updates, _ = optimiser.update(ones, optimiser.init(params), params)
@@ -226,7 +325,7 @@ def test_precise_statistics_are_means_over_batches(recipes):
     clips = [jax.random.uniform(jax.random.key(i), (2, 4, 32, 32, 3)) for i in (1, 2)]
     batches = ({"clip": clip} for clip in clips)
     before = checkpoint.weights_of(model)["params"]
-    module.measure_statistics(model, recipe.Data(1, 2, batches, None), 2)
+    module.measure_statistics(model, recipe.core.Data(batches=batches), 2)
     assert same(before, checkpoint.weights_of(model)["params"])
     model.eval()
     seen = [
@@ -325,7 +424,8 @@ def test_a_start_of_other_classes_keeps_all_but_the_classifier(recipes, tmp_path
     checkpoint.save(tmp_path / "saved", published)
     for start in (path, tmp_path / "saved"):
         args = recipe.Args(workdir=tmp_path, start=start)
-        model = recipe.build(r3d.Model, r3d.TINY, args)
+        model = r3d.Model(r3d.TINY, rngs=recipe.core.seeded(args))
+        recipe.core.begin(model, "kinetics", recipes["r3d"].KINETICS, args, first=True)
         ours, theirs = (checkpoint.weights_of(m)["params"] for m in (model, published))
         assert ours["head"]["projection"]["kernel"].shape[1] == 5
         assert same(ours["stages"], theirs["stages"])
@@ -372,7 +472,7 @@ def test_a_damaged_test_video_is_named_and_the_rest_is_scored(recipes, videos):
     (videos.parent / "00.mp4").write_bytes(b"no video")
     args = recipe.Args(workdir=videos.parent / "run", test=videos, views=(1, 1))
     with pytest.warns(UserWarning, match=r"00\.mp4: left out"):
-        result = recipe.test(model, args)
+        result = recipe.test(model, args, "kinetics", views=(1, 1))
     assert (result["videos"], result["damaged"]) == (3, 1)
     assert result["top1"] in (0, 1 / 3, 2 / 3, 1)
     for name in ("01", "10", "11"):
@@ -381,7 +481,7 @@ def test_a_damaged_test_video_is_named_and_the_rest_is_scored(recipes, videos):
         pytest.warns(UserWarning, match="left out"),
         pytest.raises(ValueError, match="none of 4 videos"),
     ):
-        recipe.test(model, args)
+        recipe.test(model, args, "kinetics", views=(1, 1))
 
 
 def test_the_classes_are_those_of_training(recipes, videos, tmp_path):
@@ -390,12 +490,13 @@ def test_the_classes_are_those_of_training(recipes, videos, tmp_path):
     run = tmp_path / "run"
     args = recipe.Args(workdir=run, test=videos, views=(1, 1))
     with pytest.raises(ValueError, match="has 2 classes, the model 3"):
-        recipe.test(model, args)
-    lists.save_classes(run, ("0", "1", "2"))
-    assert recipe.test(model, args)["videos"] == 4
+        recipe.test(model, args, "kinetics", views=(1, 1))
+    lists.save_classes(run / "kinetics", ("0", "1", "2"))
+    assert recipe.test(model, args, "kinetics", views=(1, 1))["videos"] == 4
+    assert recipe.test(model, args, "kinetics", views=(1, 1), most=3)["videos"] == 3
     videos.write_text("00.mp4 0\n01.mp4 3\n")
     with pytest.raises(ValueError, match=r"list\.txt:2: .*'3'"):
-        recipe.test(model, args)
+        recipe.test(model, args, "kinetics", views=(1, 1))
 
 
 def test_shares_count_ties_and_nan_against_the_truth(recipes):
@@ -415,9 +516,11 @@ def test_an_epoch_is_as_long_as_the_data(recipes, videos, tmp_path):
     pytest.importorskip("grain")
     recipe, module = recipes["recipe"], recipes["r3d"]
     args = recipe.Args(workdir=tmp_path, data=videos, batch_size=4)
-    config, data = recipe.prepare(args, r3d.VARIANTS["r3d_18"], module.SCHEDULE)
+    config, stage, data = recipe.prepare(
+        args, r3d.VARIANTS["r3d_18"], module.KINETICS, "kinetics"
+    )
     assert (config.num_classes, config.num_frames, config.crop_size) == (2, 16, 112)
-    assert data.steps == 45
+    assert stage.steps == 45
     batch = next(data.batches)
     assert batch["clip"].shape == (4, 16, 112, 112, 3)
 

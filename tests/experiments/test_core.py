@@ -1,0 +1,148 @@
+"""The core of the recipes: stages, schedules, optimisers, devices of a batch."""
+
+import importlib
+import pathlib
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxflow import checkpoint
+
+FOLDER = pathlib.Path(__file__).parents[2] / "experiments"
+
+
+@pytest.fixture(scope="module")
+def core():
+    """Imports the core."""
+    if not FOLDER.is_dir():
+        pytest.skip("installed without its experiments")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(FOLDER)
+        yield importlib.import_module("core")
+        sys.modules.pop("core", None)
+
+
+def test_a_batch_takes_as_many_devices_as_divide_it(core):
+    for batch in range(1, 65):
+        for devices in range(1, 9):
+            count = core.count_devices(batch, devices)
+            assert 1 <= count <= devices and batch % count == 0
+            assert all(batch % more for more in range(count + 1, devices + 1))
+    published = {10: 5, 4: 4, 1: 1, 30: 6, 6: 6, 24: 8, 384: 8}
+    assert {b: core.count_devices(b, 8) for b in published} == published
+
+
+def test_parts_and_processes_divide_the_batch_too(core):
+    for batch in range(1, 65):
+        for parts in range(1, 9):
+            for processes in (1, 2, 4):
+                told = {"accumulate": parts, "processes": processes}
+                if batch % (parts * processes):
+                    with pytest.raises(ValueError, match=f"batch of {batch}"):
+                        core.count_devices(batch, 8, **told)
+                    continue
+                count = core.count_devices(batch, 8, **told)
+                own, share = count // processes, batch // parts // processes
+                assert count % processes == 0 and own <= 8 // processes
+                assert share % own == 0
+                assert all(share % n for n in range(own + 1, 8 // processes + 1))
+    with pytest.raises(ValueError, match="`accumulate` must divide"):
+        core.count_devices(4, 8, accumulate=0)
+
+
+def test_the_devices_that_stay_idle_are_named_in_one_line(core, capsys):
+    devices = jax.devices()
+    assert len(devices) == 8
+    assert core.device_mesh(10).devices.tolist() == devices[:5]
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1 and "a batch of 10 runs on 5 of 8 devices" in line
+    assert all(str(device) in line for device in devices[5:])
+    assert core.device_mesh(16).size == 8 and not capsys.readouterr().err
+    assert core.device_mesh(16, accumulate=4).size == 4
+    assert "a batch of 16 in 4 parts runs on 4 of 8" in capsys.readouterr().err
+
+
+def test_a_schedule_counts_steps_or_epochs(core, tmp_path):
+    options = core.Options(workdir=tmp_path)
+    epochs = core.Stage(
+        rate=0.1,
+        batch_size=8,
+        epochs=10,
+        drops=(5,),
+        factor=0.1,
+        warm_up=2,
+        warm_up_rate=0.02,
+        rate_grows=True,
+    )
+    stage = core.adapt(epochs, options, epoch=80)
+    assert (stage.steps, stage.drops, stage.warm_up) == (100, (50,), 20)
+    steps = jnp.arange(100)
+    expected = np.where(np.arange(100) < 50, 0.1, 0.01)
+    expected[:20] = np.linspace(0.02, 0.1, 21)[:20]
+    np.testing.assert_allclose(
+        jax.jit(jax.vmap(core.pace(stage)))(steps), expected, rtol=1e-5
+    )
+    doubled = core.Options(workdir=tmp_path, batch_size=16)
+    stage = core.adapt(epochs, doubled, epoch=80)
+    assert (stage.steps, stage.rate, stage.warm_up_rate) == (50, 0.2, 0.04)
+    shrunk = core.Options(workdir=tmp_path, steps=20)
+    assert core.adapt(epochs, shrunk, epoch=80).drops == (10,)
+
+
+def test_a_cosine_is_optaxs(core):
+    stage = core.Stage(rate=0.3, batch_size=1, steps=40, cosine=True)
+    ours = jax.jit(jax.vmap(core.pace(stage)))(jnp.arange(41))
+    theirs = optax.cosine_decay_schedule(0.3, 40)
+    with jax.numpy_dtype_promotion("standard"):
+        wanted = [float(theirs(step)) for step in range(41)]
+    np.testing.assert_allclose(ours, wanted, atol=1e-6)
+
+
+def test_stages_are_chosen_by_name_or_in_order(core, tmp_path):
+    stages = {"one": 1, "two": 2, "three": 3}
+    options = core.Options(workdir=tmp_path)
+    assert core.choose(stages, options) == ["one", "two", "three"]
+    assert core.choose(stages, options, ("one", "two")) == ["one", "two"]
+    named = core.Options(workdir=tmp_path, stage="three")
+    assert core.choose(stages, named, ("one",)) == ["three"]
+    with pytest.raises(ValueError, match="`stage` must be one of"):
+        core.choose(stages, core.Options(workdir=tmp_path, stage="four"))
+
+
+def test_only_some_parts_learn_and_a_part_that_is_not_there_is_refused(core):
+    params = {"a": {"w": jnp.ones(2)}, "ab": {"w": jnp.ones(2)}}
+    optimiser = core.only(optax.sgd(1.0), ("a",))
+    updates, _ = optimiser.update(params, optimiser.init(params), params)
+    np.testing.assert_array_equal(updates["a"]["w"], -1)
+    np.testing.assert_array_equal(updates["ab"]["w"], 0)
+    with pytest.raises(ValueError, match="no part 'b'"):
+        core.only(optax.sgd(1.0), ("a", "b")).init(params)
+
+
+def test_a_start_is_a_file_a_name_or_the_run_of_a_stage(core, tmp_path):
+    stage = core.Stage(rate=1.0, batch_size=1, steps=1, after=("one",))
+    name = pathlib.Path("raft_large/chairs_things")
+    assert core.find_start(name, stage) == name
+    with checkpoint.Checkpoints(tmp_path / "run" / "one" / "checkpoints") as saved:
+        for step, loss in ((9, 0.1), (10, 0.2)):
+            saved.save(step, {"x": np.ones(1)}, metrics={"loss": loss})
+    last = tmp_path / "run" / "one" / "checkpoints" / "10"
+    assert core.find_start(tmp_path / "run", stage) == last
+    assert core.find_start(tmp_path / "run" / "one", stage) == last
+    assert core.last_step(tmp_path) is None
+
+
+def test_what_a_recipe_refuses_is_one_line(core, tmp_path, monkeypatch):
+    pytest.importorskip("tyro")
+    monkeypatch.setattr(core.meshes, "start_processes", lambda *args, **told: False)
+    monkeypatch.setattr(sys, "argv", ["recipe.py", "--workdir", str(tmp_path)])
+
+    def main(options):
+        raise FileNotFoundError(f"{options.workdir}: there is no such folder")
+
+    with pytest.raises(SystemExit, match=r"^FileNotFoundError: .*no such folder"):
+        core.command(main, core.Options, "A recipe.")
