@@ -85,25 +85,37 @@ def _prepare_cpu() -> None:
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
 
 
-def data_mesh(devices: list | None = None, *, height: int = 1) -> Mesh:
+def data_mesh(
+    devices: list | None = None, *, height: int = 1, batch_size: int | None = None
+) -> Mesh:
     """Returns a mesh with the axis "data", and "height" if that is more than 1.
 
     Args:
         devices: The devices; all there are if None.
         height: Over how many devices the rows of a picture are split. They must belong
             to one process.
+        batch_size: Takes only as many devices along "data", from the first, as it
+            divides over. With several processes it must divide over all.
 
     Raises:
-        ValueError: If the devices do not divide by `height`.
+        ValueError: If the devices do not divide by `height`, or those of several
+            processes do not divide `batch_size`.
     """
     found = np.array(jax.devices() if devices is None else devices)
-    if height == 1:
-        return Mesh(found, _AXES[:1])
     if height < 1 or found.size % height:
         raise ValueError(
             f"`height` must divide the number of devices, {found.size}; got {height}"
         )
-    return Mesh(found.reshape(-1, height), _AXES)
+    rows = found.reshape(-1, height)
+    if batch_size is not None:
+        count = max(n for n in range(1, len(rows) + 1) if batch_size % n == 0)
+        if count < len(rows) and len({d.process_index for d in found.flat}) > 1:
+            raise ValueError(
+                f"`batch_size` must be a multiple of {len(rows)}, the devices of all "
+                f"processes; got {batch_size}"
+            )
+        rows = rows[:count]
+    return Mesh(rows[:, 0], _AXES[:1]) if height == 1 else Mesh(rows, _AXES)
 
 
 def checked(mesh: Mesh) -> Mesh:
@@ -148,7 +160,8 @@ def batch_sharding(mesh: Mesh, array: Any) -> NamedSharding:
     if shape[0] % mesh.shape["data"]:
         raise ValueError(
             f"a batch of {shape[0]} does not divide over {mesh.shape['data']} devices;"
-            " make it a multiple of that, or use a mesh of fewer devices"
+            " make it a multiple of that, or use a mesh of fewer devices, as `mesh="
+            f"train.data_mesh(batch_size={shape[0]})` makes it"
         )
     if "height" in mesh.axis_names and len(shape) >= 4:
         if shape[-3] % mesh.shape["height"]:

@@ -11,27 +11,28 @@ step), so a run that was stopped and resumed is the same run, bit for bit. Every
 here is meant to be read and forked.
 """
 
-import json
-import math
+import functools
 import os
-import pathlib
-import time
 import types
-import warnings
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
-import tqdm
 from flax import nnx
 from jax.sharding import Mesh
 
-from jaxflow import checkpoint, stopping, weights
+from jaxflow import (
+    _checks,
+    averaging,
+    checkpoint,
+    reporting,
+    runs,
+    stopping,
+    weights,
+)
 from jaxflow import mesh as meshes
-from jaxflow.io import files
 from jaxflow.layers import dropout
 from jaxflow.mesh import data_mesh as data_mesh
 from jaxflow.mesh import shard_batch as shard
@@ -50,6 +51,9 @@ class TrainState(NamedTuple):
         params: Parameters, as a nested dict.
         stats: Running statistics of normalisation layers, as a nested dict.
         opt_state: State of the optimiser.
+        skipped: Number of them that were skipped, because loss or gradient were not
+            finite, int32.
+        skipped_in_a_row: Number of them since the last that was not, int32.
         key: The run's random key; a step uses it folded with its number.
     """
 
@@ -57,6 +61,8 @@ class TrainState(NamedTuple):
     params: dict
     stats: dict
     opt_state: Any
+    skipped: jax.Array
+    skipped_in_a_row: jax.Array
     key: jax.Array
 
 
@@ -70,6 +76,7 @@ class Step(NamedTuple):
         draws: Whether the step draws its own batch.
         record: What identifies the model, for the checkpoints of a run.
         shardings: Where each array of the state is, or one sharding for all.
+        patience: How many steps in a row may be skipped; None if none is.
     """
 
     run: Callable[..., tuple[TrainState, Metrics]]
@@ -77,6 +84,7 @@ class Step(NamedTuple):
     draws: bool
     record: Mapping[str, Any] = types.MappingProxyType({})
     shardings: Any = None
+    patience: int | None = None
 
 
 def init(
@@ -95,6 +103,8 @@ def init(
         params=weights["params"],
         stats=weights["stats"],
         opt_state=jax.jit(optimiser.init)(weights["params"]),
+        skipped=jnp.zeros((), jnp.int32),
+        skipped_in_a_row=jnp.zeros((), jnp.int32),
         key=jax.random.key(seed),
     )
 
@@ -113,6 +123,23 @@ def finish(model: nnx.Module, state: TrainState) -> nnx.Module:
     checkpoint.fill(model, _copy(weights))
     model.eval()
     return model
+
+
+def averaged(state: TrainState) -> TrainState:
+    """Returns the state with the average of the weights in the place of the weights.
+
+    So that a run is judged and ended by it:
+
+        fit(step, state, evaluate=lambda state: score(averaged(state).params), ...)
+        finish(model, averaged(state))
+
+    Args:
+        state: Of a run whose optimiser is of `averaging.averaged`.
+
+    Raises:
+        ValueError: If the optimiser keeps no average, or more than one.
+    """
+    return state._replace(params=averaging.average_of(state.opt_state))
 
 
 @jax.jit
@@ -155,6 +182,8 @@ def train_step(
     rebuild: Rebuild,
     loss: Loss,
     optimiser: optax.GradientTransformation,
+    accumulate: int = 1,
+    skip_nonfinite: bool = False,
 ) -> tuple[TrainState, Metrics]:
     """Takes one step of gradient descent; a pure function.
 
@@ -164,28 +193,99 @@ def train_step(
         rebuild: From `separate`.
         loss: (model, batch) -> scalar, or (scalar, {name: scalar}).
         optimiser: The transformation that `state` was made with.
+        accumulate: Parts of the batch that the gradient is averaged over.
+        skip_nonfinite: Whether a step whose loss or gradient is not finite only counts.
 
     Returns:
-        The state after it, and {"loss", "grad_norm", and what `loss` adds}.
+        The state after it, and {"loss", "grad_norm", and what `loss` adds}; with
+        `skip_nonfinite` also "skipped" and "skipped_in_a_row".
+
+    Raises:
+        ValueError: If a metric is no scalar, or the batch has no `accumulate` parts.
     """
     _, key = step_keys(state)
-
-    def objective(params):
-        model = rebuild(params, state.stats, key)
-        value = loss(model, batch)
-        value, extra = value if isinstance(value, tuple) else (value, {})
-        stats = nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
-        return value, (extra, stats)
-
+    objective = functools.partial(_objective, rebuild=rebuild, loss=loss)
     slope = jax.value_and_grad(objective, has_aux=True)
-    (value, (extra, stats)), gradient = slope(state.params)
+    if accumulate == 1:
+        (value, (extra, stats)), gradient = slope(state.params, state.stats, batch, key)
+    else:
+        parts = split_batch(batch, accumulate)
+        keys = jax.random.split(key, accumulate)
+        (value, (extra, stats)), gradient = _accumulated(
+            slope, state.params, state.stats, parts, keys
+        )
     # Adam's decay ** count mixes types, which a caller may have forbidden.
     with jax.numpy_dtype_promotion("standard"):
         updates, opt_state = optimiser.update(gradient, state.opt_state, state.params)
     metrics = {"loss": value, "grad_norm": optax.tree.norm(gradient), **extra}
     params: Any = optax.apply_updates(state.params, updates)
-    after = TrainState(state.step + 1, params, stats, opt_state, state.key)
-    return after, metrics
+    after = state._replace(
+        step=state.step + 1, params=params, stats=stats, opt_state=opt_state
+    )
+    return _skipping(state, after, metrics) if skip_nonfinite else (after, metrics)
+
+
+def _objective(
+    params: dict, stats: dict, batch: Batch, key: jax.Array, *, rebuild, loss
+) -> tuple[jax.Array, tuple[Metrics, dict]]:
+    """Returns the loss; its metrics and the new statistics beside it."""
+    model = rebuild(params, stats, key)
+    value = loss(model, batch)
+    value, extra = value if isinstance(value, tuple) else (value, {})
+    for name, metric in extra.items():
+        if jnp.shape(metric):
+            raise ValueError(
+                f"each metric of a loss must be a scalar; {name!r} has shape "
+                f"{jnp.shape(metric)}"
+            )
+    return value, (extra, nnx.to_pure_dict(nnx.state(model, nnx.BatchStat)))
+
+
+def split_batch(batch: Batch, parts: int) -> Batch:
+    """Deals a batch out to smaller ones, as cards are dealt: (B, ...) to (parts, ...).
+
+    So that each device deals out its own examples, part i has i, i + parts, ...
+
+    Raises:
+        ValueError: If a first axis is no multiple of `parts`.
+    """
+
+    def deal(array):
+        if not array.ndim or array.shape[0] % parts:
+            raise ValueError(
+                f"`accumulate` is {parts}, which does not divide a batch of "
+                f"{array.shape[:1]}; make the batch a multiple of it"
+            )
+        return jnp.swapaxes(array.reshape(-1, parts, *array.shape[1:]), 0, 1)
+
+    return jax.tree.map(deal, batch)
+
+
+def _accumulated(slope: Callable, params: dict, stats: dict, parts: Batch, keys):
+    """Averages what `slope` returns over parts of a batch, one after the other."""
+
+    def add(carry, part):
+        stats, total = carry
+        (value, (extra, stats)), gradient = slope(params, stats, *part)
+        return (stats, jax.tree.map(jnp.add, total, gradient)), (value, extra)
+
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    (stats, total), found = jax.lax.scan(add, (stats, zeros), (parts, keys))
+    value, extra = jax.tree.map(jnp.mean, found)
+    return (value, (extra, stats)), jax.tree.map(lambda x: x / len(keys), total)
+
+
+def _skipping(
+    before: TrainState, after: TrainState, metrics: Metrics
+) -> tuple[TrainState, Metrics]:
+    """Returns `after`, or `before` but for its counts if the step was not finite."""
+    finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"])
+    kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, before)
+    counts = {
+        "skipped": before.skipped + jnp.where(finite, 0, 1),
+        "skipped_in_a_row": jnp.where(finite, 0, before.skipped_in_a_row + 1),
+    }
+    return kept._replace(step=after.step, **counts), {**metrics, **counts}
 
 
 def step_keys(state: TrainState) -> tuple[jax.Array, jax.Array]:
@@ -203,6 +303,9 @@ def make_step(
     augment: Callable[[jax.Array, Batch], Batch] | None = None,
     mesh: Mesh | None = None,
     shard_params: bool = False,
+    accumulate: int = 1,
+    skip_nonfinite: bool = False,
+    patience: int = 10,
 ) -> Step:
     """Compiles `train_step`: state donated, batch split over the mesh.
 
@@ -217,32 +320,50 @@ def make_step(
             "height" the rows of pictures, arrays of four axes or more, are split too.
         shard_params: Whether each device keeps a part of the weights and of the
             optimiser's state, as `jaxflow.mesh.state_shardings` says, instead of all.
+        accumulate: Number of parts that a batch is split into, which go through the
+            model one after the other: memory for one part, and the mean of their
+            gradients, which is the gradient of the batch if the loss is a mean over
+            its examples. Batch normalisation normalises each part by itself and moves
+            its running statistics once a part. Metrics are means over the parts.
+        skip_nonfinite: Whether a step whose loss or gradient is not finite changes
+            neither weights, nor statistics, nor the optimiser, and is only counted, in
+            the state and in the metrics "skipped" and "skipped_in_a_row". Without it
+            `fit` stops at the first.
+        patience: Number of steps skipped in a row at which `fit` stops.
 
     Returns:
-        The step. The first axis of each array of a batch must be a multiple of the
-        number of devices along "data"; that is a ValueError when it runs.
+        The step. The first axis of each array of a batch must be a multiple of
+        `accumulate` times the number of devices along "data"; that is a ValueError when
+        it runs.
 
     Raises:
-        ValueError: If `mesh` has other axes.
+        ValueError: If `mesh` has other axes, or `accumulate` or `patience` is less than
+            1.
     """
+    _checks.positive("accumulate", accumulate)
+    _checks.positive("patience", patience)
     mesh = data_mesh() if mesh is None else meshes.checked(mesh)
     places: Any = meshes.everywhere(mesh)
     if shard_params:
         blank = jax.eval_shape(lambda: init(model, optimiser))
         places = meshes.state_shardings(blank, mesh)
-    parts: dict[str, Any] = {"loss": loss, "optimiser": optimiser}
-    parts["rebuild"] = separate(model)
+    take = functools.partial(
+        train_step,
+        rebuild=separate(model),
+        loss=loss,
+        optimiser=optimiser,
+        accumulate=accumulate,
+        skip_nonfinite=skip_nonfinite,
+    )
 
     def given(state: TrainState, batch: Batch):
         if augment is not None:
             batch = augment(step_keys(state)[0], batch)
-        batch = meshes.constrain_batch(batch, mesh)
-        return train_step(state, batch, **parts)
+        return take(state, meshes.constrain_batch(batch, mesh))
 
     def drawn(state: TrainState):
         batch = draw(step_keys(state)[0])  # type: ignore[misc]
-        batch = meshes.constrain_batch(batch, mesh)
-        return train_step(state, batch, **parts)
+        return take(state, meshes.constrain_batch(batch, mesh))
 
     run = jax.jit(
         given if draw is None else drawn,
@@ -250,7 +371,15 @@ def make_step(
         out_shardings=(places, meshes.everywhere(mesh)),
         donate_argnums=0,
     )
-    return Step(run, mesh, draw is not None, weights.record_of(model), places)
+    record = weights.record_of(model)
+    return Step(
+        run=run,
+        mesh=mesh,
+        draws=draw is not None,
+        record=record,
+        shardings=places,
+        patience=patience if skip_nonfinite else None,
+    )
 
 
 def fit(
@@ -262,8 +391,10 @@ def fit(
     workdir: str | os.PathLike | None = None,
     log_every: int = 10,
     save_every: int = 1000,
+    save_minutes: float = 10.0,
     evaluate: Callable[[TrainState], Mapping[str, float]] | None = None,
     best: str = "loss",
+    best_mode: Literal["min", "max"] = "min",
     resume: bool = True,
     progress: bool = True,
 ) -> TrainState:
@@ -284,10 +415,15 @@ def fit(
         workdir: Folder for checkpoints and logs; None keeps nothing.
         log_every: Steps that each logged row averages over.
         save_every: Steps between checkpoints.
-        evaluate: Run at each checkpoint; its metrics are logged with the loss.
-        best: Metric, lower is better, whose best checkpoint is kept.
+        save_minutes: A row that is logged so long after the last checkpoint is followed
+            by one, which is not judged.
+        evaluate: Run at each checkpoint of `save_every`; its metrics, any scalars, are
+            logged with the loss. See `averaged` for the average of the weights.
+        best: Metric whose best checkpoint is kept.
+        best_mode: Whether the lowest ("min") or the highest ("max") is best.
         resume: Whether a checkpoint in `workdir` takes the place of `state`.
-        progress: Whether to show a progress bar.
+        progress: Whether to show a progress bar, or, where the standard error is no
+            terminal, a line every minute.
 
     Returns:
         The state after the last step.
@@ -301,215 +437,71 @@ def fit(
         KeyboardInterrupt: After Ctrl-C, at the end of the step, which is saved.
         SystemExit: After SIGTERM, likewise; its code is 143.
     """
-    if step.draws == (batches is not None):
-        raise ValueError(
-            "`batches` must be given exactly if the step draws none itself"
-        )
+    _check_arguments(step, batches, log_every, save_every, best_mode)
     state = meshes.place(state, step.shardings)
-    alone = jax.process_count() == 1
-    shown = progress and jax.process_index() == 0
-    with _Run(workdir, best, step.record) as run, stopping.Stop() as stop:
-        run.check(batches, None if resume else int(state.step))
-        if resume:
-            state = run.resume(state, batches)
-        start = int(state.step)
-        if start > steps:
-            raise ValueError(
-                f"`steps` is {steps}, but {workdir or 'the state'} has taken {start} "
-                "already; give more steps, or another `workdir`"
-            )
-        run.open_logs(start)
-        window: list[Metrics] = []
-        began = time.perf_counter()
-        bar = tqdm.tqdm(total=steps, initial=start, disable=not shown, unit="step")
-        for number in range(start + 1, steps + 1):
-            if batches is None:
-                state, metrics = step.run(state)
-            else:
-                batch = next(batches, None)
+    run = runs.Run(
+        workdir, batches=batches, best=best, best_mode=best_mode, record=step.record
+    )
+    with run, stopping.Stop() as stop:
+        state = run.start(state, steps=steps, resume=resume)
+        taken = int(state.step)
+        window = reporting.Window(step.patience)
+        alone = jax.process_count() == 1
+        visible = progress and jax.process_index() == 0
+        with reporting.Progress(taken, steps, shown=visible) as shown:
+            for number in range(taken + 1, steps + 1):
+                batch = _next(step, batches)
                 if batch is None:
-                    run.save(number - 1, state, batches)
+                    run.settle(number - 1, state, window)
                     raise ValueError(
                         f"`batches` ended before step {number} of {steps}; repeat the "
                         "data, or give fewer `steps`"
                     )
-                state, metrics = step.run(state, shard(batch, step.mesh))
-            window.append(metrics)
-            bar.update()
-            saves = number % save_every == 0 or number == steps
-            if number % log_every == 0 or saves:
-                row = _mean_of_finite(window, number)
-                seconds = time.perf_counter() - began
-                row["steps_per_second"] = len(window) / seconds
-                bar.set_postfix(loss=f"{row['loss']:.4g}")
-                if saves and evaluate is not None:
-                    row |= run.judge(evaluate, number, state, batches)
-                run.log(number, row)
-                if saves:
-                    run.save(number, state, batches, row)
-                window, began = [], time.perf_counter()
-            # Several processes must stop after one and the same step.
-            if alone or not window:
-                signals = [found for found in meshes.gather(stop.signal) if found]
-                if signals:
-                    stop.signal = signals[0]
-                    run.save(number, state, batches)
-                    stop.leave()
-        bar.close()
+                if number == taken + 1 and evaluate is None:
+                    run.check_best(step.run.eval_shape(state, *batch)[1])
+                state, metrics = step.run(state, *batch)
+                window.add(metrics)
+                shown.step()
+                saves = number % save_every == 0 or number == steps
+                if saves or number % log_every == 0:
+                    row = window.close(number)
+                    shown.show(number, row)
+                    if saves and evaluate is not None:
+                        row |= run.judge(evaluate, number, state)
+                    run.log(number, row)
+                    if saves or run.overdue(save_minutes):
+                        run.save(number, state, row if saves else None)
+                # Several processes must stop after one and the same step.
+                if alone or window.is_empty:
+                    signals = [found for found in meshes.gather(stop.signal) if found]
+                    if signals:
+                        stop.signal = signals[0]
+                        run.settle(number, state, window)
+                        stop.leave()
     return state
 
 
-def _mean_of_finite(window: list[Metrics], last: int) -> dict[str, float]:
-    """Fetches the metrics of the newest steps and averages them.
-
-    Raises:
-        FloatingPointError: If a loss or a gradient is not finite; it names the step.
-    """
-    rows = jax.device_get(window)
-    for number, row in enumerate(rows, start=last - len(rows) + 1):
-        for name in ("loss", "grad_norm"):
-            if not math.isfinite(row[name]):
-                raise FloatingPointError(
-                    f"{name} is {row[name]} at step {number}; training stopped. Lower "
-                    "the learning rate or clip the gradients"
-                )
-    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
-
-
-class _Run:
-    """The folder of one training run: checkpoints, a JSONL file, TensorBoard files."""
-
-    def __init__(
-        self,
-        workdir: str | os.PathLike | None,
-        best: str,
-        record: Mapping[str, Any],
-    ):
-        self.folder = None if workdir is None else pathlib.Path(workdir)
-        self.best = best
-        self.record = record
-        self.checkpoints: checkpoint.Checkpoints | None = None
-        self.saved: int | None = None
-        self.board: Any = None
-
-    def __enter__(self) -> "_Run":
-        if self.folder is not None:
-            path = self.folder / "checkpoints"
-            self.checkpoints = checkpoint.Checkpoints(
-                path, best=self.best, record=dict(self.record)
-            )
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: types.TracebackType | None,
-    ) -> None:
-        if self.checkpoints is not None:
-            self.checkpoints.__exit__(kind, error, trace)
-        if self.board is not None:
-            self.board.close()
-
-    def check(self, batches: Iterator | None, start: int | None) -> None:
-        """Refuses what is known to fail later, before anything is computed."""
-        if self.folder is None or self.checkpoints is None:
-            return
-        kept = self.checkpoints.steps()
-        if start is not None and kept and start < kept[-1]:
-            raise ValueError(
-                f"`workdir` {self.folder} holds steps {kept}, later than the state's "
-                f"{start}; resume them, or choose another folder"
-            )
-        if batches is not None and not hasattr(batches, "get_state"):
-            warnings.warn(
-                "`batches` has no get_state and set_state, so this run cannot be "
-                "resumed; a Grain iterator has them",
-                stacklevel=3,
-            )
-
-    def resume(self, state: TrainState, batches: Iterator | None) -> TrainState:
-        """Returns the newest state that was saved, or the one given."""
-        found = None if self.checkpoints is None else self.checkpoints.restore(state)
-        if found is not None:
-            state, data = found
-            self.saved = int(state.step)
-            if batches is not None:
-                if not hasattr(batches, "set_state") or "position" not in data:
-                    raise ValueError(
-                        "`batches` cannot return to where the checkpoint left it: it "
-                        "has no get_state and set_state; use a Grain iterator"
-                    )
-                batches.set_state(data["position"])  # type: ignore[attr-defined]
-        return state
-
-    def open_logs(self, step: int) -> None:
-        """Opens the logs; forgets what an interrupted run wrote after `step`."""
-        if self.folder is None or jax.process_index() != 0:
-            return
-        self.path = self.folder / "metrics.jsonl"
-        rows = self.path.read_text().splitlines() if self.path.exists() else []
-        kept = [row for row in rows if _step_of(row) <= step]
-        self.path.write_text("".join(f"{row}\n" for row in kept))
-        try:
-            import tensorboardX
-        except ImportError:
-            return
-        folder = str(self.folder / "tensorboard")
-        self.board = tensorboardX.SummaryWriter(folder, purge_step=step + 1)
-
-    def log(self, step: int, row: Mapping[str, float]) -> None:
-        """Writes one row of metrics."""
-        if self.folder is None or jax.process_index() != 0:
-            return
-        with self.path.open("a") as file:
-            file.write(files.json_text({"step": step, **row}) + "\n")
-        if self.board is not None:
-            for name, value in row.items():
-                self.board.add_scalar(name, value, step)
-
-    def save(
-        self,
-        step: int,
-        state: TrainState,
-        batches: Iterator | None,
-        row: Mapping[str, float] | None = None,
-    ) -> None:
-        """Saves a checkpoint, unless this step has one; without a row, unranked."""
-        if self.checkpoints is None or step in (0, self.saved):
-            return
-        if row is not None and self.best not in row:
-            self.save(step, state, batches)
-            self.checkpoints.wait()
-            raise ValueError(
-                f"`best` is {self.best!r}, which is not among the metrics "
-                f"{sorted(row)}; step {step} was saved"
-            )
-        data = {}
-        if hasattr(batches, "get_state"):
-            data["position"] = batches.get_state()  # type: ignore[union-attr]
-        metrics = None if row is None else dict(row)
-        self.checkpoints.save(step, state, data=data, metrics=metrics)
-        self.saved = step
-
-    def judge(
-        self,
-        evaluate: Callable[[TrainState], Mapping[str, Any]],
-        step: int,
-        state: TrainState,
-        batches: Iterator | None,
-    ) -> dict[str, float]:
-        """Returns what `evaluate` finds, as numbers; if it fails the state is saved."""
-        try:
-            return {name: float(value) for name, value in evaluate(state).items()}
-        except BaseException:
-            self.save(step, state, batches)
-            raise
+def _check_arguments(
+    step: Step, batches: Any, log_every: int, save_every: int, best_mode: str
+) -> None:
+    """Refuses what `fit` cannot do."""
+    if step.draws == (batches is not None):
+        raise ValueError(
+            "`batches` must be given exactly if the step draws none itself"
+        )
+    if batches is not None and not hasattr(batches, "__next__"):
+        raise ValueError(
+            f"`batches` must be an iterator, such as iter(loader); got a "
+            f"{type(batches).__name__}"
+        )
+    _checks.positive("log_every", log_every)
+    _checks.positive("save_every", save_every)
+    _checks.one_of("best_mode", best_mode, ("min", "max"))
 
 
-def _step_of(row: str) -> float:
-    """Returns the step of a logged row; of one that is torn, infinity."""
-    try:
-        return json.loads(row)["step"]
-    except (ValueError, KeyError, TypeError):
-        return math.inf
+def _next(step: Step, batches: Iterator[Batch] | None) -> tuple | None:
+    """Returns what a step takes beside the state; None if there is no more."""
+    if batches is None:
+        return ()
+    batch = next(batches, None)
+    return None if batch is None else (shard(batch, step.mesh),)

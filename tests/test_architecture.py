@@ -23,10 +23,11 @@ FLOORS = (
         "averaging",
     },
     {"models"},
-    {"weights", "inference", "splitting", "stopping", "mesh", "spreading"},
+    {"weights", "inference", "splitting", "stopping", "reporting", "mesh", "spreading"},
     {"generation", "views", "convert", "cost", "restoring"},
     {"estimate", "explain", "checkpoint"},
-    {"classify", "evaluate", "train"},
+    {"classify", "evaluate", "runs"},
+    {"train"},
     {"demo"},
     {"cli"},
 )

@@ -11,8 +11,8 @@ import optax
 import pytest
 from flax import nnx
 
+from jaxflow import averaging, train
 from jaxflow import mesh as meshes
-from jaxflow import train
 from jaxflow.layers import conv, norm
 
 
@@ -310,10 +310,11 @@ def test_nothing_is_lost_when_judging_fails_or_the_data_end(tmp_path):
             progress=False,
         )  # fmt: skip
     _, step, state = setup(draw)
-    with pytest.raises(ValueError, match=r"`best` is 'epe', .* \['grad_norm', 'loss'"):
+    with pytest.raises(ValueError, match=r"`best` is 'epe', .* \['a', 'grad_norm'"):
         train.fit(
-            step, state, steps=2, workdir=tmp_path / "b", best="epe", progress=False
-        )
+            step, state, steps=2, workdir=tmp_path / "b", best="epe", progress=False,
+            evaluate=lambda state: {"a": 1},
+        )  # fmt: skip
     _, step, state = setup()
     ending = iter([next(Batches()), next(Batches())])
     with (
@@ -431,3 +432,170 @@ def setup_on(mesh):
     model = Net(rngs=nnx.Rngs(0))
     step = train.make_step(model, loss, OPTIMISER, mesh=mesh)
     return model, step, train.init(model, OPTIMISER, seed=1)
+
+
+class Plain(nnx.Module):
+    """A convolution: its loss is a mean over examples, and nothing is drawn."""
+
+    def __init__(self, *, rngs):
+        self.conv = conv.Conv(3, 2, rngs=rngs)
+        self.norm = norm.BatchNorm(3)
+
+    def __call__(self, x, *, normalise=False):
+        return self.conv(self.norm(x) if normalise else x)
+
+
+def plain_step(loss=loss, optimiser=OPTIMISER, devices=1, **options):
+    model = Plain(rngs=nnx.Rngs(0))
+    mesh = train.data_mesh(jax.devices()[:devices])
+    step = train.make_step(model, loss, optimiser, mesh=mesh, **options)
+    state = meshes.place(train.init(model, optimiser, seed=1), step.shardings)
+    return model, step, state
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("parts", [2, 4])
+def test_accumulated_gradients_are_those_of_the_large_batch(devices, parts):
+    found = []
+    for accumulate in (1, parts):
+        sgd = optax.sgd(1.0)
+        _, step, state = plain_step(
+            optimiser=sgd, devices=devices, accumulate=accumulate
+        )
+        batch = train.shard(next(Batches(batch_size=8)), step.mesh)
+        found.append(step.run(state, batch))
+    (large, one), (summed, several) = found
+    assert_same(large, summed, rtol=0, atol=1e-6)
+    for name in ("loss", "grad_norm"):
+        np.testing.assert_allclose(one[name], several[name], rtol=1e-6)
+
+
+def test_batch_norm_sees_each_part_after_the_other():
+    def normed(model, batch):
+        return jnp.mean(model(batch["x"], normalise=True) ** 2)
+
+    model, step, state = plain_step(normed, accumulate=4)
+    batch = next(Batches(batch_size=8))
+    after, _ = step.run(state, train.shard(batch, step.mesh))
+    mean = np.zeros(3)
+    for part in range(4):  # examples part and part + 4
+        mean = 0.9 * mean + 0.1 * batch["x"][part::4].mean((0, 1, 2))
+    np.testing.assert_allclose(after.stats["norm"]["mean"], mean, rtol=0, atol=1e-6)
+
+
+def test_a_batch_that_cannot_be_dealt_out_is_refused():
+    _, step, state = plain_step(accumulate=3)
+    with pytest.raises(ValueError, match="`accumulate` is 3, which does not divide"):
+        train.fit(step, state, Batches(batch_size=8), steps=1, progress=False)
+    with pytest.raises(ValueError, match="`accumulate` must be"):
+        plain_step(accumulate=0)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_step_that_is_not_finite_is_skipped_and_counted(tmp_path, accumulate):
+    options = {"skip_nonfinite": True, "patience": 2, "accumulate": accumulate}
+
+    def run(batches, steps, folder=None):
+        _, step, state = plain_step(**options)
+        return train.fit(
+            step, state, batches, steps=steps, log_every=3, workdir=folder,
+            progress=False,
+        )  # fmt: skip
+
+    skipped = run(Batches(bad_step=2), 3, tmp_path)
+    source = Batches()
+    first, _, third = (next(source) for _ in range(3))
+    clean = run(iter([first, third]), 2)
+    assert (int(skipped.step), int(skipped.skipped)) == (3, 1)
+    assert int(skipped.skipped_in_a_row) == 0
+    assert_same(clean._replace(step=0), skipped._replace(step=0, skipped=0))
+    (row,) = rows(tmp_path)
+    assert row["skipped"] == 1 and np.isfinite(row["loss"])
+
+
+def test_too_many_skipped_steps_in_a_row_stop_the_run(tmp_path):
+    class Broken(Batches):
+        def __next__(self):
+            batch = super().__next__()
+            batch["x"][...] = np.nan if self.count in (2, 4, 5, 6) else 1.0
+            return batch
+
+    def run(patience):
+        _, step, state = plain_step(skip_nonfinite=True, patience=patience)
+        return train.fit(step, state, Broken(), steps=8, progress=False)
+
+    assert int(run(4).skipped) == 4
+    with pytest.raises(FloatingPointError, match="3 times in a row, up to step 6;"):
+        run(3)
+
+
+def test_the_average_of_the_weights_is_judged_and_ends_the_run():
+    optimiser = averaging.averaged(optax.sgd(0.1), decay=0.5)
+    model, step, state = plain_step(optimiser=optimiser)
+    expected = [jax.device_get(state.params)] * 2
+    seen = []
+
+    def evaluate(state):
+        expected[:] = [
+            expected[1],
+            jax.tree.map(lambda a, b: (a + b) / 2, expected[1], state.params),
+        ]
+        seen.append(train.averaged(state).params)
+        return {"epe": 1.0}
+
+    state = train.fit(
+        step, state, Batches(), steps=3, save_every=1, evaluate=evaluate, progress=False
+    )
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), seen[-1], expected[1]
+    )
+    train.finish(model, train.averaged(state))
+    np.testing.assert_array_equal(model.conv.kernel[...], seen[-1]["conv"]["kernel"])
+
+
+def test_the_highest_is_best_if_so_said(tmp_path):
+    _, step, state = setup(draw)
+    train.fit(
+        step, state, steps=5, workdir=tmp_path, save_every=1, best="top1",
+        best_mode="max", progress=False,
+        evaluate=lambda state: {"top1": -abs(int(state.step) - 2.0)},
+    )  # fmt: skip
+    kept = {int(path.name) for path in (tmp_path / "checkpoints").iterdir()}
+    assert kept == {2, 4, 5}
+
+
+def test_what_fit_cannot_do_is_refused_before_the_first_step(tmp_path):
+    _, step, state = setup()
+    fit = {"steps": 1, "workdir": tmp_path, "progress": False}
+    source = Batches()
+    with pytest.raises(ValueError, match=r"`best` is 'epe', .* \['grad_norm', 'loss'"):
+        train.fit(step, state, source, best="epe", **fit)
+    assert not state.step.is_deleted()
+    with pytest.raises(ValueError, match=r"must be an iterator, .* got a list"):
+        train.fit(step, state, [next(source)], **fit)
+    with pytest.raises(ValueError, match="`best_mode` must be"):
+        train.fit(step, state, source, best_mode="most", **fit)
+    with pytest.raises(ValueError, match="`log_every` must be"):
+        train.fit(step, state, source, log_every=0, **fit)
+
+    def vector(model, batch):
+        return jnp.float32(0), {"per_pixel": batch["x"]}
+
+    _, step, state = plain_step(vector)
+    with pytest.raises(ValueError, match="'per_pixel' has shape"):
+        train.fit(step, state, Batches(), **fit)
+
+
+def test_a_run_is_also_saved_by_time(tmp_path):
+    _, step, state = setup()
+    with pytest.raises(FloatingPointError):
+        train.fit(
+            step, state, Batches(bad_step=4), steps=9, workdir=tmp_path, log_every=2,
+            save_minutes=0, progress=False,
+        )  # fmt: skip
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["2"]
+
+
+def test_a_mesh_takes_as_many_devices_as_a_batch_divides_over():
+    sizes = {n: train.data_mesh(batch_size=n).size for n in (10, 4, 1, 30, 16)}
+    assert sizes == {10: 5, 4: 4, 1: 1, 30: 6, 16: 8}
