@@ -199,7 +199,8 @@ def alone(tmp_path_factory):
 
 def test_two_processes_are_one_run_also_after_one_was_killed(tmp_path, alone):
     kill(start(2, tmp_path, 20, dies=12), died=1)
-    assert (tmp_path / "checkpoints" / "10").is_dir()
+    # That of step 10 may be half written.
+    assert (tmp_path / "checkpoints" / "5").is_dir()
     finish(start(2, tmp_path, 20))
     # One process takes over what two have saved.
     _, state = training_process.run(tmp_path, 20, devices=jax.devices()[:1])

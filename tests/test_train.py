@@ -474,7 +474,7 @@ def test_batch_norm_sees_each_part_after_the_other():
     def normed(model, batch):
         return jnp.mean(model(batch["x"], normalise=True) ** 2)
 
-    model, step, state = plain_step(normed, accumulate=4)
+    _, step, state = plain_step(normed, accumulate=4)
     batch = next(Batches(batch_size=8))
     after, _ = step.run(state, train.shard(batch, step.mesh))
     mean = np.zeros(3)
