@@ -1,5 +1,6 @@
 """Validators that name the argument and its value, and how to get what is missing."""
 
+import difflib
 import numbers
 from collections.abc import Collection
 
@@ -42,6 +43,23 @@ def one_of(name: str, value: object, allowed: Collection) -> None:
     if value not in allowed:
         choices = ", ".join(repr(choice) for choice in allowed)
         raise ValueError(f"`{name}` must be one of {choices}; got {value!r}")
+
+
+def nearest(name: str, names: Collection[str], where: str) -> str:
+    """Returns what to say after a name that does not exist, in few words.
+
+    Args:
+        name: What was asked for.
+        names: The names there are.
+        where: What lists them.
+    """
+    by_lower = {each.lower(): each for each in sorted(names, reverse=True)}
+    wanted = str(name).lower()
+    close = difflib.get_close_matches(wanted, by_lower, n=3, cutoff=0.5)
+    begun = [each for each in sorted(by_lower) if wanted and each.startswith(wanted)]
+    found = [by_lower[each] for each in dict.fromkeys([*begun, *close])][:4]
+    meant = f"did you mean {', '.join(map(repr, found))}? " if found else ""
+    return f"{meant}{where} lists what there is"
 
 
 def positive(name: str, value: int | float) -> None:

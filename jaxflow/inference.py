@@ -124,9 +124,10 @@ def method_of(name: str) -> Callable[..., jax.Array]:
             f"jaxflow.load_weights(jaxflow.create_model({name!r}), path)"
         )
     if name not in classical.METHODS:
+        known = [*classical.METHODS, *models.list_models("flow")]
         raise ValueError(
-            f"`model` must be a network or one of {sorted(classical.METHODS)}; got "
-            f"{name!r}"
+            "`model` must be a network, or the name of a classical method; got "
+            f"{name!r}; {_checks.nearest(name, known, '`jaxflow models`')}"
         )
     return classical.METHODS[name]
 

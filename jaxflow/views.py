@@ -192,7 +192,9 @@ def check_network(model: Any) -> Any:
                 f"`model` {model!r} names a network, and weights are needed too: pass "
                 f"jaxflow.load_weights(jaxflow.create_model({model!r}), path)"
             )
-        raise ValueError(f"`model` must be a recognition network; got {model!r}")
+        known = models.list_models("video")
+        advice = _checks.nearest(model, known, "`jaxflow models --task video`")
+        raise ValueError(f"`model` must be a recognition network; got {model!r}; {advice}")
     if isinstance(getattr(model, "frames", None), spec.Frames):
         raise ValueError(
             "`model` must be a recognition network; got one for flow, "

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
-from jaxflow import models, spec
+from jaxflow import _checks, models, spec
 from jaxflow.io import download, files, folders, orbax_files, state_files
 
 Source = files.Path | Sequence[files.Path]
@@ -137,7 +137,8 @@ def describe(name: str) -> spec.Weights:
     if name not in known:
         name = shipped().get(name, name)
     if name not in known:
-        raise ValueError(f"no weights are named {name!r}; there are {sorted(known)}")
+        advice = _checks.nearest(name, known, "`jaxflow.weights.published()`")
+        raise ValueError(f"no weights are named {name!r}; {advice}")
     return known[name]
 
 

@@ -221,13 +221,13 @@ def _write_cam(
 
 def _load_recogniser(args: argparse.Namespace) -> Any:
     """Returns a recognition network with its weights."""
-    from jaxflow import models
+    from jaxflow import _checks, models
 
     names = models.list_models("video")
     if args.model not in names:
         raise ValueError(
-            f"--model: no recognition network is named {args.model!r}; there are "
-            f"{', '.join(names)}"
+            f"--model: no recognition network is named {args.model!r}; "
+            + _checks.nearest(args.model, names, "`jaxflow models --task video`")
         )
     weights = [args.weights] if args.weights else None
     return estimators.network(

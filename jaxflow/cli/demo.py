@@ -34,6 +34,8 @@ def run(args: argparse.Namespace) -> None:
     given = args.frames or ()
     report = str(pathlib.Path(args.output, "report.html"))
     paths.check_targets([("--output", report)], given)
+    paths.make_folder("--output", args.output)
+    paths.check_file("--output", report)
     frames = [io.read_image(path) for path in given]
 
     from jaxflow import demo, evaluate

@@ -46,7 +46,7 @@ def load(
     Returns:
         A network with its weights, or the name of the method; and its keywords.
     """
-    from jaxflow import classical, models
+    from jaxflow import _checks, classical, models
     from jaxflow import weights as sources
 
     if name in classical.METHODS:
@@ -59,11 +59,9 @@ def load(
     if name in sources.published() and not weights:
         name, weights = name.partition("/")[0], [name]
     if name not in models.list_models("flow"):
-        raise ValueError(
-            f"--model: no estimator of flow is named {name!r}; the classical methods "
-            f"are {', '.join(sorted(classical.METHODS))}, the networks "
-            f"{', '.join(models.list_models('flow'))}"
-        )
+        known = [*classical.METHODS, *models.list_models("flow"), *sources.published()]
+        advice = _checks.nearest(name, known, "`jaxflow models --task flow`")
+        raise ValueError(f"--model: no estimator of flow is named {name!r}; {advice}")
     module = models.find(name)
     call = options.of_call(module.Model.__call__)
     kinds = options.of_config(module.RECORD.variants[name]) | call

@@ -155,13 +155,13 @@ def _check_words(args: argparse.Namespace) -> None:
 
 def _load(args: argparse.Namespace) -> Any:
     """Returns a generation network with its weights."""
-    from jaxflow import models
+    from jaxflow import _checks, models
 
     names = models.list_models("generation")
     if args.model not in names:
         raise ValueError(
-            f"--model: no generation network is named {args.model!r}; there are "
-            f"{', '.join(names)}"
+            f"--model: no generation network is named {args.model!r}; "
+            + _checks.nearest(args.model, names, "`jaxflow models --task generation`")
         )
     weights = [args.weights] if args.weights else None
     return estimators.network(

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from jaxflow import spec
+from jaxflow import _checks, spec
 from jaxflow.layers import precision
 
 TASKS = ("flow", "video", "generation")
@@ -139,7 +139,8 @@ def find(name: str) -> types.ModuleType:
     """
     name = current(name)
     if name not in _modules():
-        raise ValueError(f"no model is named {name!r}; there are {list_models()}")
+        advice = _checks.nearest(name, _modules(), "`jaxflow models`")
+        raise ValueError(f"no model is named {name!r}; {advice}")
     return _modules()[name]
 
 

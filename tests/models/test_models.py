@@ -54,7 +54,7 @@ def test_the_seed_decides_the_weights():
 
 
 def test_what_does_not_exist_is_one_clear_error():
-    with pytest.raises(ValueError, match=r"no model is named 'spinet'; there are \['"):
+    with pytest.raises(ValueError, match=r"named 'spinet'; did you mean 'spynet'"):
         jaxflow.create_model("spinet")
     with pytest.raises(ValueError, match="spynet has no config field 'depth'; it has"):
         jaxflow.create_model("spynet", depth=3)
