@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxflow import classical, models, ops, spec
+from jaxflow import _checks, classical, models, ops, spec
 
 
 def flow(

@@ -194,7 +194,9 @@ def check_network(model: Any) -> Any:
             )
         known = models.list_models("video")
         advice = _checks.nearest(model, known, "`jaxflow models --task video`")
-        raise ValueError(f"`model` must be a recognition network; got {model!r}; {advice}")
+        raise ValueError(
+            f"`model` must be a recognition network; got {model!r}; {advice}"
+        )
     if isinstance(getattr(model, "frames", None), spec.Frames):
         raise ValueError(
             "`model` must be a recognition network; got one for flow, "

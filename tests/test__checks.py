@@ -63,3 +63,15 @@ def test_a_library_that_cannot_be_imported_says_why_and_what_to_install(
     text = str(told)
     assert text.startswith("this needs A Library (") and "\n" not in text
     assert text.endswith(f"{reason}): run `{line}`")
+
+
+def test_the_nearest_names_are_few():
+    names = ["raft_large", "raft_small", "pwcnet", "tvl1"]
+    advice = _checks.nearest("RAFT", names, "`list`")
+    assert advice == (
+        "did you mean 'raft_large', 'raft_small'? `list` lists what there is"
+    )
+    assert _checks.nearest("PWCNet", names, "`list`").startswith(
+        "did you mean 'pwcnet'?"
+    )
+    assert _checks.nearest("?!", names, "`list`") == "`list` lists what there is"

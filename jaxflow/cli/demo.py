@@ -34,8 +34,12 @@ def run(args: argparse.Namespace) -> None:
     given = args.frames or ()
     report = str(pathlib.Path(args.output, "report.html"))
     paths.check_targets([("--output", report)], given)
-    paths.make_folder("--output", args.output)
-    paths.check_file("--output", report)
+    # It is made when there is something to put into it.
+    output = pathlib.Path(args.output)
+    nearest = next(folder for folder in (output, *output.parents) if folder.exists())
+    paths.make_folder("--output", str(nearest))
+    if nearest == output:
+        paths.check_file("--output", report)
     frames = [io.read_image(path) for path in given]
 
     from jaxflow import demo, evaluate
