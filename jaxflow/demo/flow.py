@@ -415,8 +415,7 @@ def relative_error(model: nnx.Module, scenes: list[Pair]) -> Callable[[Any], flo
     def error(params, first, second, flow):
         network = rebuild(params, {}, jax.random.key(0))
         frames = (frame.astype(jnp.float32) / 255 for frame in (first, second))
-        found = ops.resize_flow(network(*frames)[-1], flow.shape[1:3])
-        return jnp.mean(metrics.epe(found, flow))
+        return jnp.mean(metrics.epe(network(*frames).flow, flow))
 
     zero = float(np.linalg.norm(flow, axis=-1).mean())
     return lambda params: float(error(params, first, second, flow)) / zero

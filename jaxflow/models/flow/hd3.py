@@ -527,7 +527,9 @@ def density_to_confidence(logits: jax.Array, *, radius: int) -> jax.Array:
     Returns:
         Probabilities, (*B, h, w), in float32.
     """
-    return jnp.max(jnp.sum(_cells(logits, 2 * radius + 1), axis=-1), axis=-1)
+    cells = jnp.sum(_cells(logits, 2 * radius + 1), axis=-1)
+    # Rounding can take a sum of probabilities beyond 1.
+    return jnp.minimum(jnp.max(cells, axis=-1), 1)
 
 
 def _cells(logits: jax.Array, side: int) -> jax.Array:
