@@ -25,7 +25,10 @@ from tests import test_api
 from tests.models import test_contract
 
 ACCELERATORS = ("cuda", "tpu")
-PRIMITIVES = importlib.import_module("jaxflow.ops.conv").CONVOLUTION.primitives
+PRIMITIVES = (
+    *importlib.import_module("jaxflow.ops.conv").CONVOLUTION.primitives,
+    *importlib.import_module("jaxflow.ops.correlation").TILES.primitives,
+)
 # How the chosen branch is called, and not what it computes.
 NO_WORK = {"broadcast_in_dim", "case", "constant", "return"}
 # Weights as wide as those of a published network: small ones have no form of their own.

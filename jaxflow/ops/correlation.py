@@ -4,7 +4,6 @@ Points and displacements are (x, y) in pixels of the feature map. Products are s
 in float32 at least, and results have the dtype of the first feature map.
 """
 
-import functools
 import math
 from collections.abc import Sequence
 
@@ -12,6 +11,9 @@ import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+from jaxflow.ops import cpu_correlation
+from jaxflow.ops.bilinear import Forms, bilinear
 
 # Columns a matrix product: wide tiles waste products, narrow ones time between them.
 _TILE = 16
@@ -32,8 +34,7 @@ def local_correlation(
 
         out[y, x, i, j] = mean_c f1[s y, s x] f2[s y + d i, s x + d j]
 
-    for i and j from -r to r. Map 2 is zero outside. Reverse-mode derivatives of any
-    order exist, forward-mode ones do not.
+    for i and j from -r to r. Map 2 is zero outside. Derivatives of any order exist.
 
     Args:
         features1: Map 1, (*B, H, W, C).
@@ -271,106 +272,26 @@ def _correlate(one, two, radius):
     two = jnp.pad(two, ((0, 0), (radius, radius), (radius, right), (0, 0)))
     two = two.reshape(batch, height + 2 * radius, -1, tile, features)
     two = jnp.concatenate([two[:, :, k : k + tiles] for k in range(met)], axis=3)
-    out = _correlate_tiles(one, two[:, :, :, : tile + 2 * radius])
+    out = TILES.out(one, two[:, :, :, : tile + 2 * radius], None)
     return out.reshape(batch, height, tiles * tile, -1)[:, :, :width]
 
 
-@jax.custom_vjp
-def _correlate_tiles(one, two):
-    """(B, H, N, T, C) with (B, H + 2 r, N, T + 2 r, C) -> (B, H, N, T, (2 r + 1)^2)."""
-    return lax.platform_dependent(
-        one, two, cpu=_rows_in_turn, default=_displacements_in_turn
-    )
+def _displacements_in_turn(one, two, like, settings):
+    """Correlates tiles: all rows at once, one displacement in y after the other.
 
-
-def _correlate_tiles_forward(one, two):
-    return _correlate_tiles(one, two), (one, two)
-
-
-def _correlate_tiles_backward(residuals, cotangent):
-    def default(one, two, cotangent):
-        return jax.vjp(_displacements_in_turn, one, two)[1](cotangent)
-
-    return lax.platform_dependent(
-        *residuals, cotangent, cpu=_rows_in_turn_backward, default=default
-    )
-
-
-# Left to itself, the transpose of `_rows_in_turn` adds a whole map for each row.
-_correlate_tiles.defvjp(_correlate_tiles_forward, _correlate_tiles_backward)
-
-
-def _displacements_in_turn(one, two):
-    """Takes all rows at once and one displacement in y after the other."""
+    (B, H, N, T, C) with (B, H + 2 r, N, T + 2 r, C) -> (B, H, N, T, (2 r + 1)^2)
+    """
+    del settings
+    dtype = _accumulator(one) if like is None else like.dtype
     height, diameter = one.shape[1], two.shape[1] - one.shape[1] + 1
 
     def displaced(i):
         rows = lax.dynamic_slice_in_dim(two, i, height, axis=1)
-        band = jnp.einsum(
-            "bhntc,bhnsc->bhnts", one, rows, preferred_element_type=_accumulator(one)
-        )
+        band = jnp.einsum("bhntc,bhnsc->bhnts", one, rows, preferred_element_type=dtype)
         return _narrow(band, diameter)
 
     out = jnp.moveaxis(lax.map(displaced, jnp.arange(diameter)), 0, -2)
     return out.reshape(*out.shape[:-2], diameter**2)
-
-
-def _rows_in_turn(one, two):
-    """Takes one row after the other, so that a CPU finds everything in its cache."""
-    height, tile = one.shape[1], one.shape[3]
-    diameter, reach = two.shape[1] - height + 1, two.shape[3]
-
-    def row(k):
-        image, y = k // height, k % height
-        window = _flat_window(two[image], y, diameter)
-        band = jnp.einsum(
-            "ntc,nsc->nts",
-            one[image, y],
-            window,
-            preferred_element_type=_accumulator(one),
-        )
-        band = band.reshape(-1, tile, diameter, reach).swapaxes(1, 2)
-        return _narrow(band, diameter).swapaxes(1, 2).reshape(-1, tile, diameter**2)
-
-    out = lax.map(row, jnp.arange(one.shape[0] * height))
-    return out.reshape(*one.shape[:2], *out.shape[1:])
-
-
-def _rows_in_turn_backward(one, two, cotangent):
-    """Transposes `_rows_in_turn`, with the sums for map 2 in a sliding window."""
-    height, tile = one.shape[1], one.shape[3]
-    diameter, reach = two.shape[1] - height + 1, two.shape[3]
-
-    def image(maps):
-        one, two, cotangent = maps
-
-        def row(sums, y):
-            window = _flat_window(two, y, diameter)
-            band = cotangent[y].reshape(-1, tile, diameter, diameter).swapaxes(1, 2)
-            band = _widen(band, reach).swapaxes(1, 2).astype(one.dtype)
-            band = band.reshape(-1, tile, diameter * reach)
-            product = functools.partial(
-                jnp.einsum, preferred_element_type=_accumulator(one)
-            )
-            for_one = product("nts,nsc->ntc", band, window)
-            added = product("nts,ntc->nsc", band, one[y])
-            added = added.reshape(-1, diameter, reach, one.shape[-1]).swapaxes(0, 1)
-            sums = sums + added
-            below = jnp.concatenate([sums[1:], jnp.zeros_like(sums[:1])])
-            return below, (for_one, sums[0])
-
-        empty = jnp.zeros((diameter, *two.shape[1:]), _accumulator(one))
-        rest, (for_one, for_two) = lax.scan(row, empty, jnp.arange(height))
-        return for_one, jnp.concatenate([for_two, rest[:-1]])
-
-    for_one, for_two = lax.map(image, (one, two, cotangent))
-    return for_one.astype(one.dtype), for_two.astype(two.dtype)
-
-
-def _flat_window(two, y, diameter):
-    """Returns the rows that row y meets: (N, diameter reach, C)."""
-    window = lax.dynamic_slice_in_dim(two, y, diameter, axis=0).swapaxes(0, 1)
-    return window.reshape(window.shape[0], -1, window.shape[-1])
 
 
 def _narrow(band, diameter):
@@ -389,6 +310,53 @@ def _widen(columns, reach):
     padding = [(0, 0)] * (len(batch) + 1) + [(0, reach + 1 - diameter)]
     flat = jnp.pad(columns, padding).reshape(*batch, tile * (reach + 1))
     return flat[..., : tile * reach].reshape(*batch, tile, reach)
+
+
+def _bands(sums, like, reach):
+    """Puts the sums for each displacement in y on a band: (D, B, H, N, T, reach)."""
+    diameter = math.isqrt(sums.shape[-1])
+    columns = sums.reshape(*sums.shape[:-1], diameter, diameter)
+    return _widen(jnp.moveaxis(columns, -2, 0).astype(like.dtype), reach)
+
+
+def _in_one(sums, two, like, settings):
+    """Transposes `_displacements_in_turn` in map 1."""
+    del settings
+    bands = _bands(sums, like, two.shape[3])
+
+    def displaced(total, i):
+        rows = lax.dynamic_slice_in_dim(two, i, like.shape[1], axis=1)
+        added = jnp.einsum(
+            "bhnts,bhnsc->bhntc", bands[i], rows, preferred_element_type=sums.dtype
+        )
+        return total + added, None
+
+    zero = jnp.zeros_like(sums, shape=like.shape)
+    return lax.scan(displaced, zero, jnp.arange(len(bands)))[0].astype(like.dtype)
+
+
+def _in_two(one, sums, like, settings):
+    """Transposes `_displacements_in_turn` in map 2."""
+    del settings
+    bands = _bands(sums, like, like.shape[3])
+
+    def displaced(total, i):
+        added = jnp.einsum(
+            "bhnts,bhntc->bhnsc", bands[i], one, preferred_element_type=sums.dtype
+        )
+        rows = lax.dynamic_slice_in_dim(total, i, one.shape[1], axis=1)
+        return lax.dynamic_update_slice_in_dim(total, rows + added, i, axis=1), None
+
+    zero = jnp.zeros_like(sums, shape=like.shape)
+    return lax.scan(displaced, zero, jnp.arange(len(bands)))[0].astype(like.dtype)
+
+
+TILES = bilinear(
+    "correlation",
+    plain=Forms(_displacements_in_turn, _in_one, _in_two),
+    on_cpu=cpu_correlation.FORMS,
+    examples=(True, True, True),
+)
 
 
 def _window(points, radius, height, width):

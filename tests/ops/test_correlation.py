@@ -1,7 +1,6 @@
 """Tests for jaxflow.ops.correlation."""
 
 import functools
-import importlib
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +8,6 @@ import numpy as np
 import pytest
 
 from jaxflow import ops
-
-module = importlib.import_module("jaxflow.ops.correlation")
 
 
 def normal(rng, *shape):
@@ -93,19 +90,6 @@ def test_takes_any_number_of_batch_axes_and_vmap(rng):
     np.testing.assert_allclose(jax.vmap(correlate)(one, two), actual, atol=1e-6)
 
 
-@pytest.mark.parametrize("radius", [0, 1, 3])
-def test_both_forms_agree_with_their_gradients(rng, radius):
-    one = normal(rng, 2, 5, 3, 4, 6)
-    two = normal(rng, 2, 5 + 2 * radius, 3, 4 + 2 * radius, 6)
-    out, pull = jax.vjp(module._displacements_in_turn, one, two)
-    np.testing.assert_allclose(module._rows_in_turn(one, two), out, atol=1e-5)
-    cotangent = normal(rng, *out.shape)
-    gradients = module._rows_in_turn_backward(one, two, cotangent)
-    for actual, expected in zip(gradients, pull(cotangent), strict=True):
-        # Up to 49 products of order 1 in float32.
-        np.testing.assert_allclose(actual, expected, atol=2e-5)
-
-
 @pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 2), (1, 2)])
 def test_gradients_are_adjoint_to_the_correlation(rng, stride, dilation):
     one, two, along = (normal(rng, 5, 19, 4) for _ in range(3))
@@ -125,6 +109,46 @@ def test_gradients_are_adjoint_to_the_correlation(rng, stride, dilation):
     np.testing.assert_allclose(
         np.vdot(for_two, along), np.vdot(cotangent, correlate(one, along)), rtol=1e-4
     )
+
+
+@pytest.mark.parametrize(
+    ("size", "radius", "settings"),
+    [
+        ((5, 19, 4), 2, {}),
+        ((7, 6, 3), 1, {"stride": 2, "dilation": 2}),
+        ((40, 70, 16), 4, {}),
+    ],
+    ids=str,
+)
+def test_forward_mode_and_second_derivatives_are_those_of_reverse_mode(
+    rng, size, radius, settings
+):
+    inputs = normal(rng, *size), normal(rng, *size)
+    directions = normal(rng, *size), normal(rng, *size)
+
+    def loss(one, two):
+        return jnp.mean(
+            jnp.sin(ops.local_correlation(one, two, radius=radius, **settings))
+        )
+
+    gradient = jax.grad(loss, argnums=(0, 1))
+
+    def along(slopes):
+        return sum(jnp.vdot(s, d) for s, d in zip(slopes, directions, strict=True))
+
+    @jax.jit
+    def both(*inputs):
+        _, forward = jax.jvp(loss, inputs, directions)
+        _, linear = jax.linearize(loss, *inputs)
+        _, curved = jax.jvp(gradient, inputs, directions)
+        reverse = jax.grad(lambda *x: along(gradient(*x)), argnums=(0, 1))(*inputs)
+        slope = along(gradient(*inputs))
+        return (forward, linear(*directions), *curved), (slope, slope, *reverse)
+
+    for actual, expected in zip(*both(*inputs), strict=True):
+        assert np.isfinite(actual).all()
+        scale = max(float(jnp.abs(expected).max()), 1e-3)
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * scale)
 
 
 def test_has_second_derivatives(rng):
