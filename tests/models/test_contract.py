@@ -381,12 +381,20 @@ def test_every_weight_has_a_finite_gradient_and_some_effect(module):
 @each_video_file
 def test_bfloat16_computes_what_float32_does(module):
     arrays, state = inputs(module), tiny(module)[1]
+    if module in VIDEO:
+        arrays = (panned(*arrays),)
     exact = np.asarray(runner(module)(state, *arrays))
     half = runner(module, dtype=jnp.bfloat16)(state, *arrays)
     assert half.dtype == jnp.float32
     assert np.any(half != exact), "nothing is computed in bfloat16"
     bar, error = deviation(module, exact, np.asarray(half))
     assert error <= bar
+
+
+def panned(clip):
+    """Returns a clip whose frames are alike, as those of a video are."""
+    frames = [jnp.roll(clip[:, 0], time, axis=2) for time in range(clip.shape[1])]
+    return jnp.stack(frames, axis=1)
 
 
 def deviation(module, exact, half):

@@ -98,7 +98,9 @@ class MotionBlock(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Transforms `x`, (B, T, H, W, C)."""
-        motion = self.norm(self.restore(residuals(self.reduce(x))))
+        # Consecutive frames are alike: coarse features would differ by their rounding.
+        differences = residuals(self.reduce(x.astype(jnp.float32)))
+        motion = self.norm(self.restore(differences.astype(x.dtype)))
         if self.merge is None:
             return x + motion
         return self.merge(jnp.concatenate([x, motion], axis=-1))
