@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
+from jax.typing import DTypeLike
 
 from jaxflow import ops, spec
 from jaxflow.layers import conv, norm
@@ -213,9 +214,10 @@ class MotionEncoder(nnx.Module):
         """Maps (B, h, w, 2) and (B, h, w, planes) to (B, h, w, motion + 2)."""
         c = nnx.relu(self.convc1(correlation))
         c = c if self.convc2 is None else nnx.relu(self.convc2(c))
-        f = nnx.relu(self.convf2(nnx.relu(self.convf1(flow))))
+        f = nnx.relu(self.convf1(flow)).astype(c.dtype)
+        f = nnx.relu(self.convf2(f))
         both = nnx.relu(self.conv(jnp.concatenate([c, f], axis=-1)))
-        return jnp.concatenate([both, flow], axis=-1)
+        return jnp.concatenate([both, flow.astype(c.dtype)], axis=-1)
 
 
 class ConvGRU(nnx.Module):
@@ -285,7 +287,8 @@ class UpdateBlock(nnx.Module):
         x = jnp.concatenate([context, motion], axis=-1)
         for i in range(1, self.passes + 1):
             hidden = getattr(self, f"gru{i}")(hidden, x)
-        return hidden, self.flow_conv2(nnx.relu(self.flow_conv1(hidden)))
+        change = self.flow_conv2(nnx.relu(self.flow_conv1(hidden)).astype(jnp.float32))
+        return hidden, change
 
 
 class Model(nnx.Module):
@@ -295,6 +298,7 @@ class Model(nnx.Module):
     """
 
     record: ClassVar[spec.Record]
+    dtype: DTypeLike = jnp.float32
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
@@ -331,7 +335,7 @@ class Model(nnx.Module):
         Returns:
             Flow; one prediction an iteration, all at full size.
         """
-        spec.check_pair(image1, image2, self.frames)
+        image1, image2 = spec.check_pair(image1, image2, self.frames)
         batch, height, width, _ = image1.shape
         iterations = self.config.iterations if iterations is None else iterations
 
@@ -339,8 +343,8 @@ class Model(nnx.Module):
         features = self.fnet(jnp.concatenate([image1, image2]))
         lookup = self._prepare_lookup(features[:batch], features[batch:])
         both = self.cnet(image1)
-        hidden = nnx.tanh(both[..., : self.config.hidden])
-        context = nnx.relu(both[..., self.config.hidden :])
+        hidden = nnx.tanh(both[..., : self.config.hidden]).astype(self.dtype)
+        context = nnx.relu(both[..., self.config.hidden :]).astype(self.dtype)
 
         # Coordinates stay in float32: bfloat16 cannot tell pixels apart beyond 256.
         grid = ops.pixel_grid(height // 8, width // 8)
@@ -356,11 +360,9 @@ class Model(nnx.Module):
         def update(carry, _):
             hidden, flow = carry
             flow = lax.stop_gradient(flow)
-            correlation = lookup(grid + flow).astype(hidden.dtype)
-            hidden, change = self.update_block(
-                hidden, context, correlation, flow.astype(hidden.dtype)
-            )
-            flow = flow + change.astype(jnp.float32)
+            correlation = lookup(grid + flow).astype(context.dtype)
+            hidden, change = self.update_block(hidden, context, correlation, flow)
+            flow = flow + change
             return (hidden, flow), (hidden, flow)
 
         (hidden, flow), (hiddens, flows) = lax.scan(
@@ -391,8 +393,8 @@ class Model(nnx.Module):
         if self.mask1 is None or self.mask2 is None:
             size = (8 * flow.shape[-3], 8 * flow.shape[-2])
             return 8 * ops.resize(flow, size, align_corners=True)
-        mask = 0.25 * self.mask2(nnx.relu(self.mask1(hidden)))
-        return ops.convex_upsample(flow, mask.astype(flow.dtype), factor=8)
+        mask = nnx.relu(self.mask1(hidden)).astype(jnp.float32)
+        return ops.convex_upsample(flow, 0.25 * self.mask2(mask), factor=8)
 
 
 _SMALL = Config(
