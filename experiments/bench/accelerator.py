@@ -6,7 +6,7 @@
 
 First the tests of the contract for some networks and those against the published code
 (float32 with products of the highest precision, where the test data are there), then
-bfloat16 against the published flow, then times. Each is a JSON line, which is appended
+what bfloat16 changes, then times. Each is a JSON line, which is appended
 to results/DEVICE.jsonl beside this file; commit it.
 
 `ms` is the median of calls that are compiled and whose arrays are on the device.
@@ -215,7 +215,7 @@ def timed(function, arrays, matrix: float, copy: float) -> dict[str, Any]:
 
 
 def parities() -> dict[str, Callable]:
-    """Returns what compares bfloat16 with the flow of the published code."""
+    """Returns what compares networks in bfloat16 with the same ones in float32."""
     folder = pathlib.Path(os.environ.get("JAXFLOW_TEST_DATA", ROOT.parent / "shared"))
     if not (folder / "golden" / "flow").is_dir():
         return {}
@@ -227,17 +227,19 @@ def parities() -> dict[str, Callable]:
 
 
 def parity(folder: pathlib.Path, name: str) -> dict[str, float]:
-    """Returns how far bfloat16 frames move the flow, in pixels of the frames."""
+    """Returns how far bfloat16 moves the flow of float32, in pixels of the frames."""
     import jax.numpy as jnp
     import numpy as np
 
     sys.path.insert(0, str(ROOT))
+    from jaxflow.layers import precision
     from tests import golden
 
     model, arrays = golden.filled(folder / "golden" / "flow", name)
     frames = [jnp.float32(arrays[key][None]) / 255 for key in ("image1", "image2")]
     exact = np.asarray(golden.run(model, *frames).flow)
-    half = golden.run(model, *(frame.astype(jnp.bfloat16) for frame in frames)).flow
+    precision.set_dtype(model, jnp.bfloat16)
+    half = golden.run(model, *frames).flow
     error = np.linalg.norm(np.asarray(half, np.float32) - exact, axis=-1)
     size = np.linalg.norm(exact, axis=-1)
     return {
@@ -272,16 +274,18 @@ def cases(small: bool) -> dict[str, Callable]:
     return found
 
 
-def network(name: str, small: bool):
+def network(name: str, small: bool, dtype: str = "float32"):
     """Returns a network with fresh weights, in evaluation mode."""
     from flax import nnx
 
     from jaxflow import models
+    from jaxflow.layers import precision
 
     if not small:
-        return models.create_model(name)
+        return models.create_model(name, dtype=dtype)
     module = models.find(name)
     model = module.Model(module.TINY, rngs=nnx.Rngs(0))
+    precision.set_dtype(model, dtype)
     model.eval()
     return model
 
@@ -296,17 +300,17 @@ def pure(model):
 
 def flow_network(name: str, size: tuple[int, int], dtype: str, small: bool):
     """Prepares the flow of one pair."""
-    call, state = pure(network(name, small))
-    arrays = (state, *drawn((2, 1, *size, 3), dtype))
+    call, state = pure(network(name, small, dtype))
+    arrays = (state, *drawn((2, 1, *size, 3), "float32"))
     return (lambda *arrays: call(*arrays).flow), arrays
 
 
 def video_network(name: str, dtype: str, small: bool):
     """Prepares the scores of one clip of the config's size."""
-    model = network(name, small)
+    model = network(name, small, dtype)
     frames, side = model.config.num_frames, model.config.crop_size
     function, state = pure(model)
-    return function, (state, drawn((1, frames, side, side, 3), dtype))
+    return function, (state, drawn((1, frames, side, side, 3), "float32"))
 
 
 def correlation(dtype: str, small: bool):

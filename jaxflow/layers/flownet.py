@@ -164,16 +164,19 @@ class Decoder(nnx.Module):
 
         Returns:
             Flow of every level, coarse to fine, in units of `DIV_FLOW` full-size
-            pixels.
+            pixels; float32 whatever the features are.
         """
         x = bottom
-        flows = [getattr(self, f"predict_flow{self.levels[0] + 1}")(x)]
+        wide = x.astype(jnp.float32)
+        flows = [getattr(self, f"predict_flow{self.levels[0] + 1}")(wide)]
         for level in self.levels:
             up_flow = getattr(self, f"upsampled_flow{level + 1}_to_{level}")(flows[-1])
             up = getattr(self, f"deconv{level}")(x)
-            x = jnp.concatenate([skips[level], up, up_flow], axis=-1)
+            parts = [skips[level], up, up_flow.astype(up.dtype)]
+            x = jnp.concatenate(parts, axis=-1)
             features = getattr(self, f"inter_conv{level}")(x) if self.has_inter else x
-            flows.append(getattr(self, f"predict_flow{level}")(features))
+            wide = features.astype(jnp.float32)
+            flows.append(getattr(self, f"predict_flow{level}")(wide))
         return flows
 
 

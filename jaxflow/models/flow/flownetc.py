@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import DTypeLike
 
 from jaxflow import ops, spec
 from jaxflow.layers import conv, flownet
@@ -72,6 +73,7 @@ class Model(nnx.Module):
     """
 
     record: ClassVar[spec.Record]
+    dtype: DTypeLike = jnp.float32
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
@@ -115,7 +117,7 @@ class Model(nnx.Module):
 
     def __call__(self, image1: jax.Array, image2: jax.Array) -> spec.Flow:
         """Estimates flow from `image1` to `image2`, both (B, H, W, 3) in [0, 1]."""
-        spec.check_pair(image1, image2, self.frames)
+        image1, image2 = spec.check_pair(image1, image2, self.frames)
         height, width = image1.shape[-3:-1]
         flows = self.flows(*flownet.normalise(image1, image2, self.config.mean))
         return spec.Flow(
@@ -135,7 +137,7 @@ class Model(nnx.Module):
         """
         batch = x1.shape[0]
         features = {}
-        x = jnp.concatenate([x1, x2])
+        x = jnp.concatenate([x1, x2]).astype(self.dtype)
         for name in SIAMESE:
             x = features[name] = getattr(self, name)(x)
         features["conv2"] = features["conv2"][:batch]

@@ -15,6 +15,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from jaxflow import ops, spec
 from jaxflow.layers import conv, flownet
@@ -53,6 +54,7 @@ class Model(nnx.Module):
     """FlowNet2's fusion network; see `fuse`."""
 
     record: ClassVar[spec.Record]
+    dtype: DTypeLike = jnp.float32
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
@@ -85,7 +87,7 @@ class Model(nnx.Module):
 
     def __call__(self, image1: jax.Array, image2: jax.Array) -> spec.Flow:
         """Fuses zero flow with itself for frames (B, H, W, 3) in [0, 1]."""
-        spec.check_pair(image1, image2, self.frames)
+        image1, image2 = spec.check_pair(image1, image2, self.frames)
         image1, image2 = flownet.normalise(image1, image2)
         zero = jnp.zeros((*image1.shape[:-1], 2), image1.dtype)
         flows = self.fuse(image1, image2, zero, zero)
@@ -136,7 +138,7 @@ class Model(nnx.Module):
         Returns:
             Flow at 1/4, 1/2 and full size, in full-size pixels.
         """
-        features = {}
+        features, x = {}, x.astype(self.dtype)
         for name in ENCODER:
             x = features[name] = getattr(self, name)(x)
         skips = {level: features[name] for level, name in SKIPS.items()}

@@ -19,6 +19,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from jaxflow import spec
 from jaxflow.layers import conv, flownet
@@ -71,6 +72,7 @@ class Model(nnx.Module):
     """
 
     record: ClassVar[spec.Record]
+    dtype: DTypeLike = jnp.float32
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
@@ -106,7 +108,7 @@ class Model(nnx.Module):
 
     def __call__(self, image1: jax.Array, image2: jax.Array) -> spec.Flow:
         """Estimates flow from `image1` to `image2`, both (B, H, W, 3) in [0, 1]."""
-        spec.check_pair(image1, image2, self.frames)
+        image1, image2 = spec.check_pair(image1, image2, self.frames)
         height, width = image1.shape[-3:-1]
         frames = flownet.normalise(image1, image2, self.config.mean)
         flows = self.flows(jnp.concatenate(frames, axis=-1))
@@ -124,7 +126,7 @@ class Model(nnx.Module):
         Returns:
             Flow at 1/64, 1/32, 1/16, 1/8 and 1/4 of the size, in units of 20 pixels.
         """
-        features = {}
+        features, x = {}, x.astype(self.dtype)
         for name in ENCODER:
             x = features[name] = getattr(self, name)(x)
         skips = {level: features[name] for level, name in SKIPS.items()}

@@ -23,6 +23,7 @@ from typing import ClassVar, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from jaxflow import ops, spec
 from jaxflow.layers import conv, norm
@@ -380,7 +381,7 @@ class Decoder(nnx.Module):
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array | None]:
         """Returns logits, (B, h, w, D^2), and features, (B, 2h, 2w, D^2), or None."""
         x = self.mapping(x)
-        logits = self.cls_conv(nnx.relu(self.cls_norm(x)))
+        logits = self.cls_conv(nnx.relu(self.cls_norm(x)).astype(jnp.float32))
         if self.up_norm1 is None or self.up_conv is None or self.up_norm2 is None:
             return logits, None
         up = self.up_conv(nnx.relu(self.up_norm1(x)))
@@ -407,7 +408,7 @@ class ContextDecoder(nnx.Module):
         """Returns logits, (B, h, w, D^2), and None."""
         for i in range(len(self.dilations)):
             x = getattr(self, f"dc_conv_{i}")(x)
-        return self.cls_conv(x), None
+        return self.cls_conv(x.astype(jnp.float32)), None
 
 
 class Model(nnx.Module):
@@ -420,6 +421,7 @@ class Model(nnx.Module):
     """
 
     record: ClassVar[spec.Record]
+    dtype: DTypeLike = jnp.float32
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
@@ -446,7 +448,7 @@ class Model(nnx.Module):
 
     def __call__(self, image1: jax.Array, image2: jax.Array) -> spec.Flow:
         """Estimates flow from `image1` to `image2`, both (B, H, W, 3) in [0, 1]."""
-        spec.check_pair(image1, image2, self.frames)
+        image1, image2 = spec.check_pair(image1, image2, self.frames)
         size = image1.shape[-3:-1]
         said = self.predict(image1, image2)
         sure = density_to_confidence(said.logits[-1], radius=self.config.radius)
@@ -466,9 +468,9 @@ class Model(nnx.Module):
         Returns:
             Flow, logits and starts of the five levels, 1/64 to 1/4 of the size.
         """
-        batch, dtype = image1.shape[0], image1.dtype
-        images = jnp.concatenate([image1, image2])
-        images = (images - jnp.array(MEAN, dtype)) / jnp.array(STD, dtype)
+        batch, dtype = image1.shape[0], self.dtype
+        images = jnp.concatenate([image1, image2]).astype(jnp.float32)
+        images = ((images - jnp.array(MEAN)) / jnp.array(STD)).astype(dtype)
         prediction = Prediction([], [], [])
         up_features = flow = None
         for level, features in enumerate(self.encoder(images)):

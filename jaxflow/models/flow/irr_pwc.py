@@ -25,6 +25,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
+from jax.typing import DTypeLike
 
 from jaxflow import ops, spec
 from jaxflow.layers import conv, flownet
@@ -95,7 +96,7 @@ class DenseEstimator(nnx.Module):
         """Returns all features, newest first, and the prediction."""
         for layer in self.layers:
             x = jnp.concatenate([flownet.leaky_relu(layer(x)), x], axis=-1)
-        return x, self.last(x)
+        return x, self.last(x.astype(jnp.float32))
 
 
 class Context(nnx.Module):
@@ -113,7 +114,7 @@ class Context(nnx.Module):
         *inner, last = self.layers
         for layer in inner:
             x = flownet.leaky_relu(layer(x))
-        return last(x)
+        return last(x.astype(jnp.float32))
 
 
 class Refine(nnx.Module):
@@ -155,13 +156,11 @@ class OcclusionUpsampler(nnx.Module):
         occlusion = ops.resize(occlusion, (2 * height, 2 * width), method="nearest")
         if occlusion.shape[-3:-1] != x.shape[-3:-1]:
             occlusion = ops.resize(occlusion, x.shape[-3:-1])
-        start = x = flownet.leaky_relu(
-            self.init_conv(jnp.concatenate([occlusion, x], axis=-1))
-        )
+        start = x = flownet.leaky_relu(self.init_conv(_joined(x.dtype, occlusion, x)))
         for _ in range(3):
             x = x + 0.1 * self.res_conv2(flownet.leaky_relu(self.res_conv1(x)))
         x = start + flownet.leaky_relu(self.res_end_conv(x))
-        return occlusion + flownet.leaky_relu(self.out_conv(x))
+        return occlusion + flownet.leaky_relu(self.out_conv(x.astype(jnp.float32)))
 
 
 class Model(nnx.Module):
@@ -174,6 +173,7 @@ class Model(nnx.Module):
     """
 
     record: ClassVar[spec.Record]
+    dtype: DTypeLike = jnp.float32
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
@@ -206,7 +206,7 @@ class Model(nnx.Module):
 
     def __call__(self, image1: jax.Array, image2: jax.Array) -> spec.Flow:
         """Estimates flow from `image1` to `image2`, both (B, H, W, 3) in [0, 1]."""
-        spec.check_pair(image1, image2, self.frames)
+        image1, image2 = spec.check_pair(image1, image2, self.frames)
         forward, _ = self.both_directions(image1, image2)
         height, width = image1.shape[-3:-1]
         flows = [*itertools.chain(*zip(forward.contexts, forward.flows, strict=False))]
@@ -231,7 +231,7 @@ class Model(nnx.Module):
             full size.
         """
         # Both directions are one batch: [1 -> 2, 2 -> 1] of features [1, 2], [2, 1].
-        first = jnp.concatenate([image1, image2])
+        first = jnp.concatenate([image1, image2]).astype(jnp.float32)
         pyramid = self._pyramid(first)
         estimates = Estimates([], [], [], [])
         shape = (*pyramid[0].shape[:-1], 1)
@@ -255,7 +255,7 @@ class Model(nnx.Module):
 
     def _pyramid(self, image: jax.Array) -> list[jax.Array]:
         """Returns features from 1/64 to 1/2 of the size, then the image."""
-        levels, x = [image], image
+        levels, x = [image], image.astype(self.dtype)
         for down, level_conv in zip(self.downs, self.convs, strict=True):
             x = flownet.leaky_relu(level_conv(flownet.leaky_relu(down(x))))
             levels.append(x)
@@ -289,24 +289,22 @@ class Model(nnx.Module):
         difference = x1 - _warp(_swap(x1), flow, image)
         occlusion = lax.stop_gradient(occlusion)
         occlusion = self.refine_occ(
-            occlusion, jnp.concatenate([occlusion, x1, difference], axis=-1)
+            occlusion, _joined(self.dtype, occlusion, x1, difference)
         )
         return flow, occlusion
 
     def _decode(self, name, cost, features, start):
         """Adds the change of the estimator and of the context network to `start`."""
-        inputs = jnp.concatenate([cost, features, start], axis=-1)
+        inputs = _joined(self.dtype, cost, features, start)
         dense, change = getattr(self, f"{name}_estimator")(inputs)
         estimate = start + change
         context = getattr(self, f"{name}_context")
-        return estimate + context(jnp.concatenate([dense, estimate], axis=-1))
+        return estimate + context(_joined(self.dtype, dense, estimate))
 
     def _refine_flow(self, flow, difference, features):
         error = flownet.channel_norm(difference)
-        mean = jnp.mean(flow, axis=(-3, -2), keepdims=True, dtype=jnp.float32)
-        centred = flow - mean.astype(flow.dtype)
-        inputs = jnp.concatenate([centred, error, features], axis=-1)
-        return self.refine_flow(flow, inputs)
+        centred = flow - jnp.mean(flow, axis=(-3, -2), keepdims=True)
+        return self.refine_flow(flow, _joined(self.dtype, centred, error, features))
 
     def _upsample_level(self, level, x1, image, flow, occlusion, *, last: bool):
         """Doubles the size without new matching."""
@@ -315,8 +313,13 @@ class Model(nnx.Module):
         backward = _warp(_swap(flow), flow, image)
         if not last:
             x1, warped = (flownet.leaky_relu(self.reduce_half(x)) for x in (x1, warped))
-        inputs = jnp.concatenate([x1, warped, flow, backward], axis=-1)
+        inputs = _joined(self.dtype, x1, warped, flow, backward)
         return flow, self.occ_upsampler(occlusion, inputs)
+
+
+def _joined(dtype: DTypeLike, *parts: jax.Array) -> jax.Array:
+    """Joins the channels of features, flow and images in the type of features."""
+    return jnp.concatenate([part.astype(dtype) for part in parts], axis=-1)
 
 
 def _swap(x: jax.Array) -> jax.Array:
@@ -334,7 +337,7 @@ def _global_scale(x: jax.Array, image: jax.Array) -> jax.Array:
     """Full-size pixels / 20 that one pixel of the level is, for u and v."""
     (height, width), (rows, columns) = image.shape[-3:-1], x.shape[-3:-1]
     scale = (DIV_FLOW * width / columns, DIV_FLOW * height / rows)
-    return jnp.array(scale, x.dtype)
+    return jnp.array(scale, jnp.float32)
 
 
 def _warp(x: jax.Array, flow: jax.Array, image: jax.Array) -> jax.Array:

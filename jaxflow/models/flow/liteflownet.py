@@ -22,6 +22,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from jaxflow import ops, spec
 from jaxflow.layers import conv, flownet
@@ -65,11 +66,12 @@ MEAN2 = (0.452793, 0.433645, 0.410782)
 
 
 def _chain(layers: list, x: jax.Array, *, activate_last: bool) -> jax.Array:
-    """Applies convolutions with LeakyReLU(0.1) between them."""
+    """Applies convolutions with LeakyReLU(0.1) between them; flow is float32."""
     for i, layer in enumerate(layers):
-        x = layer(x)
         if activate_last or i < len(layers) - 1:
-            x = flownet.leaky_relu(x)
+            x = flownet.leaky_relu(layer(x))
+        else:
+            x = layer(x.astype(jnp.float32))
     return x
 
 
@@ -165,7 +167,7 @@ class Subpixel(nnx.Module):
         if self.feat is not None:
             f1, f2 = (flownet.leaky_relu(self.feat(f)) for f in (f1, f2))
         warped = ops.backward_warp(f2, flow * SCALE[self.level])
-        x = jnp.concatenate([f1, warped, flow], axis=-1)
+        x = jnp.concatenate([f1, warped, flow.astype(f1.dtype)], axis=-1)
         return flow + _chain(self.main, x, activate_last=False)
 
 
@@ -213,23 +215,23 @@ class Regularization(nnx.Module):
         """Maps the level's frames, features and flow to smoother flow, (B, h, w, 2)."""
         warped = ops.backward_warp(image2, flow * SCALE[self.level])
         error = flownet.brightness_error(image1, warped)
-        mean = jnp.mean(flow, axis=(-3, -2), keepdims=True, dtype=jnp.float32)
+        mean = jnp.mean(flow, axis=(-3, -2), keepdims=True)
         if self.feat is not None:
             f1 = flownet.leaky_relu(self.feat(f1))
-        x = jnp.concatenate([error, flow - mean.astype(flow.dtype), f1], axis=-1)
-        x = _chain(self.main, x, activate_last=True)
+        parts = [error.astype(f1.dtype), (flow - mean).astype(f1.dtype), f1]
+        x = _chain(self.main, jnp.concatenate(parts, axis=-1), activate_last=True)
+        x = x.astype(jnp.float32)
         for layer in self.dist:
             x = layer(x)
-        log_weight = -jnp.square(x.astype(jnp.float32))
+        log_weight = -jnp.square(x)
         peak = jnp.max(log_weight, axis=-1, keepdims=True)
         weight = jnp.exp(log_weight - peak)
         total = jnp.sum(weight, axis=-1, keepdims=True)
         windows = ops.extract_windows(flow, DISTANCE_WINDOW[self.level])
-        windows = windows.astype(jnp.float32)
         # The bias is divided by the total too, as in the official code.
         u = self.scale_x(weight * windows[..., 0]) / total
         v = self.scale_y(weight * windows[..., 1]) / total
-        return jnp.concatenate([u, v], axis=-1).astype(flow.dtype)
+        return jnp.concatenate([u, v], axis=-1)
 
 
 class Model(nnx.Module):
@@ -240,6 +242,7 @@ class Model(nnx.Module):
     """
 
     record: ClassVar[spec.Record]
+    dtype: DTypeLike = jnp.float32
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
@@ -254,11 +257,12 @@ class Model(nnx.Module):
 
     def __call__(self, image1: jax.Array, image2: jax.Array) -> spec.Flow:
         """Estimates flow from `image1` to `image2`, both (B, H, W, 3) in [0, 1]."""
-        spec.check_pair(image1, image2, self.frames)
+        image1, image2 = spec.check_pair(image1, image2, self.frames)
         # The network sees blue, green, red.
-        image1 = (image1 - jnp.array(MEAN1, image1.dtype))[..., ::-1]
-        image2 = (image2 - jnp.array(MEAN2, image2.dtype))[..., ::-1]
-        pyramid1, pyramid2 = self.features(image1), self.features(image2)
+        image1 = (image1 - jnp.array(MEAN1))[..., ::-1]
+        image2 = (image2 - jnp.array(MEAN2))[..., ::-1]
+        pyramid1 = self.features(image1.astype(self.dtype))
+        pyramid2 = self.features(image2.astype(self.dtype))
         images = {1: (image1, image2)}
         for level in range(2, 7):
             size = pyramid1[level].shape[-3:-1]
@@ -270,7 +274,7 @@ class Model(nnx.Module):
             flow = getattr(self, f"matching{level}")(f1, f2, flow)
             flow = getattr(self, f"subpixel{level}")(f1, f2, flow)
             flow = getattr(self, f"regularization{level}")(*images[level], f1, flow)
-            flows.append(flow.astype(jnp.float32) * SCALE[level])
+            flows.append(flow * SCALE[level])
         full = ops.resize_flow(flows[-1], image1.shape[-3:-1])
         return spec.Flow(full, tuple(flows))
 

@@ -25,6 +25,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
+from jax.typing import DTypeLike
 
 from jaxflow import ops, spec
 from jaxflow.layers import conv
@@ -160,7 +161,7 @@ class Decoder(nnx.Module):
                 x = jnp.concatenate([x, y], axis=-1)
             else:
                 x = jnp.concatenate([y, x], axis=-1)
-        return self.predict_flow(x), x
+        return self.predict_flow(x.astype(jnp.float32)), x
 
 
 class Context(nnx.Module):
@@ -194,7 +195,7 @@ class Context(nnx.Module):
         """Returns a correction of the flow, (B, H, W, 2)."""
         for layer in self.convs:
             x = leaky_relu(layer(x))
-        return self.predict_flow(x)
+        return self.predict_flow(x.astype(jnp.float32))
 
 
 class Model(nnx.Module):
@@ -205,6 +206,7 @@ class Model(nnx.Module):
     """
 
     record: ClassVar[spec.Record]
+    dtype: DTypeLike = jnp.float32
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
@@ -244,7 +246,7 @@ class Model(nnx.Module):
 
     def __call__(self, image1: jax.Array, image2: jax.Array) -> spec.Flow:
         """Estimates flow from `image1` to `image2`, both (B, H, W, 3) in [0, 1]."""
-        spec.check_pair(image1, image2, self.frames)
+        image1, image2 = spec.check_pair(image1, image2, self.frames)
         pyramid1, pyramid2 = self._pyramids(image1, image2)
         flows: list[jax.Array] = []
         features = jnp.zeros(())
@@ -255,12 +257,12 @@ class Model(nnx.Module):
             else:
                 above = getattr(self, f"decoder{level + 1}")
                 up_flow = above.up_flow(flows[-1])
-                pixels = up_flow.astype(jnp.float32) * (DIV_FLOW / 2**level)
+                pixels = up_flow * (DIV_FLOW / 2**level)
                 warped = ops.backward_warp(x2, pixels, mask=0.9999)
                 parts = [
                     self.cost(x1, warped),
                     x1,
-                    up_flow,
+                    up_flow.astype(x1.dtype),
                     above.up_features(features),
                 ]
                 x = jnp.concatenate(parts, axis=-1)
@@ -292,7 +294,7 @@ class Model(nnx.Module):
         self, image1: jax.Array, image2: jax.Array
     ) -> tuple[dict[int, jax.Array], dict[int, jax.Array]]:
         """Returns level -> features of both frames; the weights are for BGR."""
-        x = jnp.concatenate([image1, image2])[..., ::-1]
+        x = jnp.concatenate([image1, image2])[..., ::-1].astype(self.dtype)
         pyramid1, pyramid2 = {}, {}
         for level in range(1, self.coarsest + 1):
             x = getattr(self, f"stage{level}")(x)

@@ -11,6 +11,9 @@ Teed and Deng, "RAFT: Recurrent All-Pairs Field Transforms for Optical Flow" (EC
 
 Weights: princeton-vl/RAFT (BSD-3); torchvision re-trained its own (BSD-3).
 
+In bfloat16 the encoders stay float32, as flow and correlation do: they run once, and
+rounded features move the best match. The iterations are what runs in bfloat16.
+
 Deviations: none in the numbers. The lookup offsets x in its slow index and y in its
 fast one, as the released weights expect.
 """

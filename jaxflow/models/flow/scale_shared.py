@@ -39,6 +39,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
+from jax.typing import DTypeLike
 
 from jaxflow import ops, spec
 from jaxflow.classical import tvl1
@@ -170,7 +171,8 @@ class Decoder(nnx.Module):
         x = jnp.concatenate([x, leaky_relu(x1), flow.astype(x.dtype), hidden], axis=-1)
         for layer in self.convs:
             x = leaky_relu(layer(x))
-        return self.predict_flow(x), jnp.tanh(self.predict_hidden(x)), x
+        change = self.predict_flow(x.astype(jnp.float32))
+        return change, jnp.tanh(self.predict_hidden(x)), x
 
 
 class Refinement(nnx.Module):
@@ -208,6 +210,7 @@ class Model(nnx.Module):
     """
 
     record: ClassVar[spec.Record]
+    dtype: DTypeLike = jnp.float32
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
@@ -221,14 +224,14 @@ class Model(nnx.Module):
 
     def __call__(self, image1: jax.Array, image2: jax.Array) -> spec.Flow:
         """Estimates flow from `image1` to `image2`, both (B, H, W, 3) in [0, 1]."""
-        spec.check_pair(image1, image2, self.frames)
+        image1, image2 = spec.check_pair(image1, image2, self.frames)
         images = [jnp.concatenate([image1, image2]) - 0.5]
         for _ in range(self.config.levels - 1):
             images.append(ops.avg_pool(images[-1], 2, strides=2))
         flows: list[jax.Array] = []
         flow = hidden = x = jnp.zeros(())
         for level in reversed(images):
-            x1, x2 = jnp.split(self.encoder(level), 2)
+            x1, x2 = jnp.split(self.encoder(level.astype(self.dtype)), 2)
             if not flows:
                 flow = jnp.zeros((*x1.shape[:-1], 2), jnp.float32)
                 hidden = jnp.zeros((*x1.shape[:-1], self.config.hidden), x1.dtype)
@@ -239,9 +242,9 @@ class Model(nnx.Module):
             warped = ops.backward_warp(x2, flow)
             cost = cosine_cost(x1, warped, radius=self.config.radius)
             change, hidden, x = self.decoder(cost, x1, flow, hidden)
-            flow = flow + change.astype(jnp.float32)
+            flow = flow + change
             flows.append(flow)
-        mask = self.decoder.predict_mask(x)
+        mask = self.decoder.predict_mask(x.astype(jnp.float32))
         flow = ops.convex_upsample(flow, mask, factor=STRIDE)
         if self.config.refinement_levels:
             flow = self.refinement(image1, image2, flow)

@@ -23,6 +23,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from jaxflow import ops, spec
 from jaxflow.layers import conv
@@ -76,7 +77,7 @@ class LevelNet(nnx.Module):
         """Maps frame 1, warped frame 2 and flow, (B, H, W, 8), to (B, H, W, 2)."""
         for layer in self.convs[:-1]:
             x = nnx.relu(layer(x))
-        return self.convs[-1](x)
+        return self.convs[-1](x.astype(jnp.float32))
 
 
 class Model(nnx.Module):
@@ -86,6 +87,7 @@ class Model(nnx.Module):
     """
 
     record: ClassVar[spec.Record]
+    dtype: DTypeLike = jnp.float32
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
@@ -99,7 +101,7 @@ class Model(nnx.Module):
 
     def __call__(self, image1: jax.Array, image2: jax.Array) -> spec.Flow:
         """Estimates flow from `image1` to `image2`, both (B, H, W, 3) in [0, 1]."""
-        spec.check_pair(image1, image2, self.frames)
+        image1, image2 = spec.check_pair(image1, image2, self.frames)
         pyramid = list(zip(self._pyramid(image1), self._pyramid(image2), strict=True))
         flows: list[jax.Array] = []
         for level, (x1, x2) in enumerate(reversed(pyramid)):
@@ -123,8 +125,8 @@ class Model(nnx.Module):
         """
         network = self.levels[min(level, len(self.levels) - 1)]
         warped = ops.backward_warp(x2, coarse, padding="border")
-        x = jnp.concatenate([x1, warped, coarse.astype(x1.dtype)], axis=-1)
-        return network(x).astype(jnp.float32)
+        x = jnp.concatenate([x1, warped, coarse], axis=-1)
+        return network(x.astype(self.dtype))
 
     def _pyramid(self, image: jax.Array) -> list[jax.Array]:
         """Normalises and halves a frame until it is small enough; finest first."""

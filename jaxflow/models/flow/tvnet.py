@@ -27,6 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import lax
+from jax.typing import DTypeLike
 
 from jaxflow import ops, spec
 
@@ -86,6 +87,7 @@ class Model(nnx.Module):
     """
 
     record: ClassVar[spec.Record]
+    dtype: DTypeLike = jnp.float32
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         del rngs  # Nothing is drawn: the algorithm is the initialisation.
@@ -111,7 +113,7 @@ class Model(nnx.Module):
         Returns:
             Flow; its only prediction is that at full size.
         """
-        spec.check_pair(image1, image2, self.frames)
+        image1, image2 = spec.check_pair(image1, image2, self.frames)
         flow = self.flow(_bytes(image1), _bytes(image2)).astype(jnp.float32)
         return spec.Flow(flow, (flow,))
 

@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import lax
+from jax.typing import DTypeLike
 
 from jaxflow import ops, spec
 from jaxflow.layers import conv, flownet, norm
@@ -395,7 +396,7 @@ class Fusion(nnx.Module):
         x = jnp.concatenate([*(p.astype(features.dtype) for p in parts), features], -1)
         for i in range(1, 7):
             x = getattr(self, f"conv{i}")(x)
-        weights = self.conv7(x).astype(jnp.float32).reshape(flows.shape)
+        weights = self.conv7(x.astype(jnp.float32)).reshape(flows.shape)
         return jnp.sum(jax.nn.softmax(weights, axis=-2) * flows, axis=-2)
 
 
@@ -408,6 +409,7 @@ class Model(nnx.Module):
     """
 
     record: ClassVar[spec.Record]
+    dtype: DTypeLike = jnp.float32
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
@@ -426,7 +428,7 @@ class Model(nnx.Module):
 
     def __call__(self, image1: jax.Array, image2: jax.Array) -> spec.Flow:
         """Estimates flow from `image1` to `image2`, both (B, H, W, 3) in [0, 1]."""
-        spec.check_pair(image1, image2, self.frames)
+        image1, image2 = spec.check_pair(image1, image2, self.frames)
         size = image1.shape[-3:-1]
         said = self.predict(image1, image2)
         finest = said.flows[-1]
@@ -446,11 +448,12 @@ class Model(nnx.Module):
         Returns:
             Flow and entropies, coarse to fine.
         """
-        batch, dtype = image1.shape[0], image1.dtype
-        image1 = image1 - jnp.array(self.config.mean1, dtype)
-        image2 = image2 - jnp.array(self.config.mean2, dtype)
+        batch = image1.shape[0]
+        image1 = image1 - jnp.array(self.config.mean1)
+        image2 = image2 - jnp.array(self.config.mean2)
         # The network sees blue, green, red.
-        pyramid = self.features(jnp.concatenate([image1, image2])[..., ::-1])
+        images = jnp.concatenate([image1, image2])[..., ::-1]
+        pyramid = self.features(images.astype(self.dtype))
         found, certainty = [], []
         flow = flows = entropies = None
         for level in self.config.levels:
