@@ -6,7 +6,6 @@ It is the part of `jaxflow.train.fit` that touches the disk.
 import json
 import math
 import os
-import pathlib
 import time
 import types
 import warnings
@@ -17,7 +16,7 @@ import jax
 
 from jaxflow import checkpoint, reporting
 from jaxflow import mesh as meshes
-from jaxflow.io import files
+from jaxflow.io import files, folders
 
 Row = reporting.Row
 
@@ -42,9 +41,9 @@ class Run:
         best_mode: str = "min",
         record: Mapping[str, Any] = types.MappingProxyType({}),
     ):
-        self.folder = None if workdir is None else pathlib.Path(workdir)
+        self.folder = None if workdir is None else folders.folder(workdir)
         self._batches: Any = batches
-        self._ranking = {"best": best, "best_mode": best_mode}
+        self._ranking: Any = {"best": best, "best_mode": best_mode}
         self._record = dict(record)
         self._checkpoints: checkpoint.Checkpoints | None = None
         self._saved: int | None = None

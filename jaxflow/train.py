@@ -458,7 +458,7 @@ def fit(
                         "data, or give fewer `steps`"
                     )
                 if number == taken + 1 and evaluate is None:
-                    run.check_best(step.run.eval_shape(state, *batch)[1])
+                    run.check_best(jax.eval_shape(step.run, state, *batch)[1])
                 state, metrics = step.run(state, *batch)
                 window.add(metrics)
                 shown.step()
