@@ -1,16 +1,19 @@
 """Tests for jaxflow.layers.precision."""
 
 import inspect
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 
 import jaxflow
-from jaxflow import classify, evaluate, models, spec
+from jaxflow import classify, evaluate, models, spec, train
 from jaxflow.layers import conv, precision
+from jaxflow.models.flow import spynet
 
 FRAMES = np.zeros((2, 8, 8, 3), np.uint8)
 CLIP = np.zeros((1, 2, 8, 8, 3), np.float32)
@@ -87,3 +90,27 @@ def test_a_model_keeps_its_parameters_and_computes_in_its_dtype(name):
 def test_another_type_is_one_clear_error(dtype):
     with pytest.raises(ValueError, match="`dtype` must be one of 'float32'"):
         models.describe("c3d", dtype=dtype)
+
+
+def test_training_in_bfloat16_keeps_weights_and_gradients_in_float32():
+    model = spynet.Model(spynet.TINY, rngs=nnx.Rngs(0))
+    precision.set_dtype(model, jnp.bfloat16)
+    optimiser = optax.adam(1e-3)
+
+    def loss(model, batch):
+        return jnp.mean(jnp.square(model(batch, batch[:, ::-1]).flow))
+
+    mesh = train.data_mesh(jax.devices()[:1])
+    step = train.make_step(model, loss, optimiser, mesh=mesh)
+    before = train.init(model, optimiser)
+    batch = np.random.default_rng(0).random((2, 32, 64, 3), np.float32)
+    text = str(jax.make_jaxpr(step.run)(before, batch))
+    assert re.search(r":bf16\[[\d,]*\] = convolution_in_second", text)
+    found, metrics = step.run(train.init(model, optimiser), batch)
+    assert np.isfinite(metrics["grad_norm"]) and metrics["grad_norm"] > 0
+    for old, new in zip(
+        *(jax.tree.leaves(state.params) for state in (before, found)), strict=True
+    ):
+        assert old.dtype == new.dtype == jnp.float32
+    kinds = {leaf.dtype for leaf in jax.tree.leaves(found.opt_state)}
+    assert kinds == {jnp.dtype("float32"), jnp.dtype("int32")}
