@@ -18,12 +18,14 @@ def noise(rng, count=6, size=(48, 64)):
 
 
 def encode(path, frames, codec, *, pixels="yuv420p", **options):
-    """Writes a video by PyAV alone."""
+    """Writes a video by PyAV alone, without identifiers that are drawn at random."""
+    options = {"fflags": "+bitexact", **options}
     with av.open(str(path), "w", options=options) as container:
         stream = container.add_stream(codec, rate=25)
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = pixels
         stream.codec_context.gop_size = 12
+        stream.codec_context.thread_count = 1
         for frame in frames:
             picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
             container.mux(stream.encode(picture))
@@ -31,13 +33,16 @@ def encode(path, frames, codec, *, pixels="yuv420p", **options):
 
 
 def damaged_in_the_middle(path, codec, rng, **options):
-    """Writes noise, overwrites some of its coded bytes; returns the frames before."""
+    """Writes noise, wipes some of its coded bytes out; returns the frames before.
+
+    Zeros, because random bytes may pass for blocks that Matroska leaves out.
+    """
     encode(path, noise(rng, 24), codec, **options)
     before = list(io.read_video(path))
     data = bytearray(path.read_bytes())
     middle = len(data) // 2
     length = len(data) // 8
-    data[middle : middle + length] = rng.bytes(length)
+    data[middle : middle + length] = bytes(length)
     path.write_bytes(data)
     return before
 
