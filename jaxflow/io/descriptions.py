@@ -21,9 +21,17 @@ class Damage(ValueError):
 
 
 def signed(meta: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a description as plain JSON values, with a checksum of itself."""
-    plain = json.loads(json.dumps(jax.device_get(meta), default=int))
+    """Returns a description as plain JSON values, with a checksum of itself.
+
+    Args:
+        meta: JSON values, scalars of a device, and functions that return a number.
+    """
+    plain = json.loads(json.dumps(jax.device_get(meta), default=_number))
     return plain | {"signature": _signature(plain)}
+
+
+def _number(value: Any) -> int:
+    return int(value() if callable(value) else value)
 
 
 def _signature(meta: Mapping[str, Any]) -> str:
@@ -84,7 +92,7 @@ class Description(ocp.args.CheckpointArgs):
     """What `DescriptionHandler` writes.
 
     Attributes:
-        item: Plain JSON values, and scalars that devices still compute.
+        item: As `signed` takes it; it is completed in another thread.
     """
 
     item: Mapping[str, Any]
