@@ -6,12 +6,12 @@ the result is float32 with the batch axes of `flow`, and NaN for an example with
 counted pixel. What stands at a pixel that does not count, NaN included, is without
 effect. At one that counts, an estimate that is NaN is wrong: it is an outlier, it is
 within no threshold, it scores nothing in an area under a curve, and a mean of errors
-over it is NaN. bfloat16 and float16 are computed in float32.
+over it is NaN. bfloat16 and float16 are computed in float32. Arrays of other shapes are
+a ValueError.
 """
 
 import itertools
 
-import chex
 import jax
 import jax.numpy as jnp
 
@@ -30,8 +30,7 @@ def epe_map(flow: jax.Array, target: jax.Array) -> jax.Array:
     Returns:
         (*B, H, W) float32.
     """
-    chex.assert_equal_shape([flow, target])
-    chex.assert_shape(flow, (..., None, None, 2))
+    _check_flows(flow, target)
     difference = jnp.asarray(flow, jnp.float32) - jnp.asarray(target, jnp.float32)
     return jnp.hypot(difference[..., 0], difference[..., 1])
 
@@ -49,7 +48,11 @@ def masked_mean(values: jax.Array, valid: jax.Array | None = None) -> jax.Array:
     values = jnp.asarray(values, jnp.float32)
     if valid is None:
         return values.mean((-2, -1))
-    chex.assert_equal_shape([values, valid])
+    if jnp.shape(valid) != values.shape:
+        raise ValueError(
+            f"`valid` must be {values.shape}, one number a pixel; got "
+            f"{jnp.shape(valid)}"
+        )
     counted = jnp.asarray(valid, bool)
     total = jnp.where(counted, values, 0).sum((-2, -1))
     return total / counted.sum((-2, -1)).astype(jnp.float32)
@@ -181,8 +184,7 @@ def angular_error(
     Returns:
         (*B,), in degrees.
     """
-    chex.assert_equal_shape([flow, target])
-    chex.assert_shape(flow, (..., None, None, 2))
+    _check_flows(flow, target)
     flow, target = jnp.asarray(flow, jnp.float32), jnp.asarray(target, jnp.float32)
     (u, v), (s, t) = jnp.moveaxis(flow, -1, 0), jnp.moveaxis(target, -1, 0)
     # The arc cosine loses half of the digits of a small angle; the arc tangent none.
@@ -283,3 +285,15 @@ def _length(flow: jax.Array) -> jax.Array:
     """Returns the length of every vector, in float32."""
     flow = jnp.asarray(flow, jnp.float32)
     return jnp.hypot(flow[..., 0], flow[..., 1])
+
+
+def _check_flows(flow: jax.Array, target: jax.Array) -> None:
+    """Raises ValueError unless estimate and truth are flow of one shape."""
+    ours, theirs = jnp.shape(flow), jnp.shape(target)
+    if len(ours) < 3 or ours[-1] != 2:
+        raise ValueError(f"`flow` must be (*B, H, W, 2); got {ours}")
+    if ours != theirs:
+        raise ValueError(
+            f"`flow` and `target` must have one shape; got {ours} and {theirs}: "
+            "jaxflow.ops.resize_flow brings flow to another size"
+        )
