@@ -31,7 +31,8 @@ def signed(meta: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _number(value: Any) -> int:
-    return int(value() if callable(value) else value)
+    found: Any = value() if callable(value) else value
+    return int(found)
 
 
 def _signature(meta: Mapping[str, Any]) -> str:
