@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
@@ -169,10 +170,11 @@ def finish(processes):
 
 def kill(processes, died):
     """Waits until one dies; ends the others, which cannot go on."""
-    assert processes[died].wait(timeout=300) < 0
+    code = processes[died].wait(timeout=300)
     for process in processes:
         process.kill()
-        process.communicate()
+    outputs = [process.communicate()[0] for process in processes]
+    assert code == -signal.SIGKILL, outputs[died][-3000:]
 
 
 def losses(folder):

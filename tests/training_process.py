@@ -6,8 +6,10 @@ With a COUNT of 1 it trains alone, on one device.
 """
 
 import os
+import pathlib
 import signal
 import sys
+import time
 
 import jax
 import jax.numpy as jnp
@@ -39,11 +41,16 @@ class Net(nnx.Module):
 class Batches:
     """This process's share of batches that all draw alike."""
 
-    def __init__(self, dies=None):
+    def __init__(self, folder, dies=None):
         self.count, self.dies = 0, dies
+        self.saved = pathlib.Path(folder) / "checkpoints" / f"{(dies or 0) // 5 * 5}"
 
     def __next__(self):
         if self.count == self.dies:
+            # Saving is asynchronous: what was saved last shall be there.
+            ends = time.monotonic() + 120
+            while not self.saved.is_dir() and time.monotonic() < ends:
+                time.sleep(0.05)
             os.kill(os.getpid(), signal.SIGKILL)
         rng = np.random.default_rng(self.count)
         self.count += 1
@@ -72,7 +79,7 @@ def run(folder, steps, *, dies=None, shards=False, devices=None):
     )
     state = train.init(model, optimiser, seed=1)
     state = train.fit(
-        step, state, Batches(dies), steps=steps, workdir=folder, log_every=1,
+        step, state, Batches(folder, dies), steps=steps, workdir=folder, log_every=1,
         save_every=5, evaluate=lambda state: {"step": int(state.step)},
         progress=False,
     )  # fmt: skip
