@@ -300,14 +300,19 @@ def assert_derivatives_agree(function, rng, *inputs):
         _, linear = jax.linearize(loss, *inputs)
         _, curved = jax.jvp(gradient, inputs, tuple(directions))
         reverse = jax.grad(lambda *x: along(gradient(*x)), argnums=(0, 1))(*inputs)
+        slopes = gradient(*inputs)
+        # How large a slope along a random direction usually is.
+        usual = jnp.sqrt(sum(jnp.vdot(slope, slope) for slope in slopes))
+        usual = 3 * usual  # a sum of a million numbers, rounded
         return (
             (forward, linear(*directions), *curved),
-            (along(gradient(*inputs)), along(gradient(*inputs)), *reverse),
+            (along(slopes), along(slopes), *reverse),
+            (usual, usual, *(jnp.abs(x).max() for x in reverse)),
         )
 
-    for actual, expected in zip(*both(*inputs), strict=True):
+    for actual, expected, reach in zip(*both(*inputs), strict=True):
         assert np.isfinite(actual).all()
-        reach = max(float(jnp.abs(expected).max()), 1e-3)
+        reach = max(float(reach), 1e-3)
         np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * reach)
 
 
