@@ -102,8 +102,7 @@ mesh = jaxflow.train.data_mesh(jax.devices()[:1])
 step = jaxflow.train.make_step(model, training.loss, optimiser, draw=draw, mesh=mesh)
 state = jaxflow.train.init(model, optimiser, seed=0)
 state = jaxflow.train.fit(step, state, steps=STEPS, workdir="runs/shapes")
-average = averaging.average_of(state.opt_state)
-jaxflow.train.finish(model, state._replace(params=average))
+jaxflow.train.finish(model, jaxflow.train.averaged(state))
 jaxflow.save_weights(model, "shapes.safetensors")
 
 # %% [markdown]

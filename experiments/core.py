@@ -419,7 +419,6 @@ def fit(
     devices = device_mesh(stage.batch_size, accumulate=options.accumulate)
     if stage.trained:
         optimiser = only(optimiser, stage.trained)
-    parts = {"accumulate": options.accumulate} if options.accumulate > 1 else {}
     step = train.make_step(
         model,
         loss,
@@ -427,7 +426,7 @@ def fit(
         draw=data.draw,
         augment=data.augment,
         mesh=devices,
-        **parts,
+        accumulate=options.accumulate,
     )
     state = train.fit(
         step,

@@ -192,18 +192,15 @@ def fit(model: Any, args: Args, batches_of: Callable[..., Any] | None = None) ->
         save_every=args.save_every,
         evaluate=evaluate,
     )
-    train.finish(model, averaged(state))
-
-
-def averaged(state: train.TrainState) -> train.TrainState:
-    """Returns the state with the average of the weights in the place of the weights."""
-    return state._replace(params=averaging.average_of(state.opt_state))
+    train.finish(model, train.averaged(state))
 
 
 def judge(model: Any, args: Args, state: train.TrainState) -> Mapping[str, float]:
     """Tests the future on a few clips during training."""
     copied = nnx.merge(*nnx.split(model), copy=True)
-    found = test(train.finish(copied, averaged(state)), args, 16, tasks=("future",))
+    found = test(
+        train.finish(copied, train.averaged(state)), args, 16, tasks=("future",)
+    )
     return {f"future_{name}": value for name, value in found["future"].items()}
 
 

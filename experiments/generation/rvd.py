@@ -147,7 +147,7 @@ def fit(model: Any, args: Args) -> None:
         log_every=50,
         save_every=args.save_every,
     )
-    train.finish(model, state._replace(params=averaging.average_of(state.opt_state)))
+    train.finish(model, train.averaged(state))
     convert.save_weights(model, args.workdir / "weights.safetensors")
 
 
