@@ -13,8 +13,8 @@ a longer video, frame by frame. `--pictures` trains on single frames first, `--j
 both at once. Results are JSON lines in the folder of the run.
 
     a step, batch 16: 0.54 s of one core's time, 0.33 s on 2 cores
-    1500 steps, mean of four samples, two seeds: future 15.1, 14.4 dB (copy 11.3), past
-    14.7, 14.3 (11.3), interpolate 15.2, 15.0 (blend 13.4); see experiments/README.md
+    1500 steps, mean of four samples, three seeds: future 15.1, 14.4, 15.0 dB (copy
+    11.3), past 14.7, 14.3, 14.5 (11.3), interpolate 15.2, 15.0, 15.0 (blend 13.4)
 """
 
 import dataclasses
