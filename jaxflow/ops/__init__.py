@@ -1,14 +1,14 @@
 """Pure functions on arrays, built from `jax.lax`."""
 
+from jaxflow.ops.all_pairs import all_pairs_correlation as all_pairs_correlation
+from jaxflow.ops.all_pairs import correlation_pyramid as correlation_pyramid
+from jaxflow.ops.all_pairs import lookup as lookup
+from jaxflow.ops.all_pairs import lookup_on_demand as lookup_on_demand
 from jaxflow.ops.conv import conv as conv
 from jaxflow.ops.conv import conv3d as conv3d
 from jaxflow.ops.conv import conv_transpose as conv_transpose
-from jaxflow.ops.correlation import all_pairs_correlation as all_pairs_correlation
-from jaxflow.ops.correlation import correlation_pyramid as correlation_pyramid
 from jaxflow.ops.correlation import correlation_volume as correlation_volume
 from jaxflow.ops.correlation import local_correlation as local_correlation
-from jaxflow.ops.correlation import lookup as lookup
-from jaxflow.ops.correlation import lookup_on_demand as lookup_on_demand
 from jaxflow.ops.flowfield import compose as compose
 from jaxflow.ops.flowfield import (
     forward_backward_occlusion as forward_backward_occlusion,

@@ -1,0 +1,205 @@
+"""Correlation between all pairs of pixels of two feature maps, and how it is looked up.
+
+Teed and Deng, "RAFT" (2020), Sec. 3.2. Points are (x, y) in pixels of the feature map.
+Products are summed in float32 at least, and results have the dtype of the first feature
+map. What compares a pixel with its neighbourhood only is in `jaxflow.ops.correlation`.
+"""
+
+import math
+from collections.abc import Sequence
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxflow.ops.correlation import accumulator
+
+
+def all_pairs_correlation(features1: jax.Array, features2: jax.Array) -> jax.Array:
+    """Compares each pixel of map 1 with each of map 2: <f1, f2> / sqrt(C).
+
+    Teed and Deng, "RAFT" (2020), Eq. 1, with the scale of the released code.
+
+    Args:
+        features1: Map 1, (*B, H1, W1, C).
+        features2: Map 2, (*B, H2, W2, C).
+
+    Returns:
+        (*B, H1, W1, H2, W2).
+
+    Raises:
+        AssertionError: If batch axes or channels differ.
+    """
+    *batch, height, width, features = features1.shape
+    chex.assert_shape(features2, (*batch, None, None, features))
+    one = features1.reshape(*batch, height * width, features)
+    two = features2.reshape(*batch, -1, features)
+    volume = jnp.einsum(
+        "...nc,...mc->...nm", one, two, preferred_element_type=accumulator(one)
+    )
+    volume = (volume / math.sqrt(features)).astype(features1.dtype)
+    return volume.reshape(*batch, height, width, *features2.shape[-3:-1])
+
+
+def correlation_pyramid(volume: jax.Array, levels: int) -> list[jax.Array]:
+    """Halves the target axes of an all-pairs volume, again and again.
+
+    Level l averages blocks of 2^l x 2^l target pixels; an odd last row or column is
+    dropped.
+
+    Args:
+        volume: From `all_pairs_correlation`, (*B, H1, W1, H2, W2).
+        levels: Number of levels, the volume itself included.
+
+    Returns:
+        One volume a level, finest first.
+
+    Raises:
+        ValueError: If the target is too small for that many levels.
+    """
+    pyramid = [volume]
+    for _ in range(levels - 1):
+        height, width = pyramid[-1].shape[-2:]
+        if min(height, width) < 2:
+            raise ValueError(
+                f"`levels` must be at most {len(pyramid)} for a target of "
+                f"{volume.shape[-2:]} pixels; got {levels}"
+            )
+        even = pyramid[-1][..., : height // 2 * 2, : width // 2 * 2]
+        blocks = even.reshape(*even.shape[:-2], height // 2, 2, width // 2, 2)
+        pyramid.append(blocks.mean(axis=(-3, -1)))
+    return pyramid
+
+
+def lookup(
+    pyramid: Sequence[jax.Array], points: jax.Array, *, radius: int
+) -> jax.Array:
+    """Reads each pixel's correlations around the point where it is thought to be.
+
+    Teed and Deng, "RAFT" (2020), Sec. 3.2. Bilinear, with zeros outside the target.
+    Channel k = level (2 r + 1)^2 + i (2 r + 1) + j holds the displacement
+    (i - r, j - r) in pixels of the level: x is the slow one, as in the released
+    weights. Differentiable in both arguments.
+
+    Args:
+        pyramid: From `correlation_pyramid`, each (*B, H, W, H_l, W_l).
+        points: Current match of every pixel, (*B, H, W, 2): (x, y) in pixels of level
+            0. A point that is not finite reads zeros or NaN.
+        radius: Number r of displacements to each side.
+
+    Returns:
+        (*B, H, W, levels (2 r + 1)^2), in the dtype of the pyramid.
+
+    Raises:
+        AssertionError: If the shapes do not fit.
+    """
+    return jnp.concatenate(
+        [
+            _lookup_level(volume, points / 2**level, radius)
+            for level, volume in enumerate(pyramid)
+        ],
+        axis=-1,
+    )
+
+
+def lookup_on_demand(
+    features1: jax.Array,
+    features2_pyramid: Sequence[jax.Array],
+    points: jax.Array,
+    *,
+    radius: int,
+) -> jax.Array:
+    """Computes what `lookup` would read, without ever holding the volume.
+
+    Memory grows with the number of pixels, not with its square, at the price of
+    computing the correlations again at each call. Level l of the pyramid is map 2
+    averaged over 2^l x 2^l pixels: the mean commutes with the product.
+
+    Args:
+        features1: Map 1, (*B, H, W, C).
+        features2_pyramid: Map 2 at each level, (*B, H_l, W_l, C), finest first.
+        points: Current match of every pixel, (*B, H, W, 2): (x, y) in pixels of level
+            0.
+        radius: Number of displacements to each side.
+
+    Returns:
+        (*B, H, W, levels (2 r + 1)^2), as `lookup` orders them.
+
+    Raises:
+        AssertionError: If the shapes do not fit.
+    """
+    chex.assert_shape(points, (*features1.shape[:-1], 2))
+    *batch, height, width, features = features1.shape
+    one = features1.reshape(-1, height * width, features)
+    levels = []
+    for level, features2 in enumerate(features2_pyramid):
+        chex.assert_shape(features2, (*batch, None, None, features))
+        two = features2.reshape(-1, *features2.shape[-3:])
+        at = points.reshape(-1, height * width, 2) / 2**level
+        levels.append(jax.vmap(_match_level, (0, 0, 0, None))(one, two, at, radius))
+    out = jnp.concatenate(levels, axis=-1) / math.sqrt(features)
+    return out.astype(features1.dtype).reshape(*batch, height, width, -1)
+
+
+def _window(points, radius, height, width):
+    """Returns rows, columns and whether they exist, and the weights of the far ones.
+
+    Rows and columns are the 2 r + 2 that surround each point, (*N, 2 r + 2).
+    """
+    corner = jnp.floor(points)
+    weight = points - corner
+    offsets = jnp.arange(-radius, radius + 2, dtype=points.dtype)
+    columns = corner[..., :1] + offsets
+    rows = corner[..., 1:] + offsets
+    has_column = (columns >= 0) & (columns < width)
+    has_row = (rows >= 0) & (rows < height)
+    columns = jnp.clip(columns, 0, width - 1).astype(jnp.int32)
+    rows = jnp.clip(rows, 0, height - 1).astype(jnp.int32)
+    return rows, columns, has_row, has_column, weight
+
+
+def _blend(values, weight):
+    """Blends (*N, 2 r + 2 rows, 2 r + 2 columns) into (*N, (2 r + 1)^2), x slow."""
+    x = weight[..., 0, None, None].astype(values.dtype)
+    y = weight[..., 1, None, None].astype(values.dtype)
+    values = (1 - x) * values[..., :-1] + x * values[..., 1:]
+    values = (1 - y) * values[..., :-1, :] + y * values[..., 1:, :]
+    return values.swapaxes(-1, -2).reshape(*values.shape[:-2], -1)
+
+
+def _lookup_level(volume, points, radius):
+    chex.assert_shape(points, (*volume.shape[:-2], 2))
+    height, width = volume.shape[-2:]
+    flat = volume.reshape(-1, height * width)
+    rows, columns, has_row, has_column, weight = _window(
+        points.reshape(-1, 2), radius, height, width
+    )
+    pixel = jnp.arange(flat.shape[0])[:, None, None]
+    index = rows[:, :, None] * width + columns[:, None, :]
+    values = flat.at[pixel, index].get(mode="promise_in_bounds")
+    exists = has_row[:, :, None] & has_column[:, None, :]
+    values = jnp.where(exists, values, 0)
+    return _blend(values, weight).reshape(*volume.shape[:-2], -1)
+
+
+def _match_level(one, two, points, radius):
+    """Correlates (N, C) with the window of (H, W, C) around each of N points."""
+    height, width, features = two.shape
+    flat = two.reshape(-1, features)
+    rows, columns, has_row, has_column, weight = _window(points, radius, height, width)
+
+    @jax.checkpoint
+    def displaced(offset):
+        i, j = offset
+        index = rows[:, i] * width + columns[:, j]
+        met = flat.at[index].get(mode="promise_in_bounds")
+        product = jnp.einsum(
+            "nc,nc->n", one, met, preferred_element_type=accumulator(one)
+        )
+        return jnp.where(has_row[:, i] & has_column[:, j], product, 0)
+
+    side = jnp.arange(2 * radius + 2)
+    offsets = jnp.meshgrid(side, side, indexing="ij")
+    values = lax.map(displaced, tuple(o.ravel() for o in offsets))
+    return _blend(values.T.reshape(-1, len(side), len(side)), weight)
