@@ -76,7 +76,9 @@ def clip_loader(
     `damaged` says otherwise.
 
     Args:
-        source: `Videos`, or any sequence of elements with ``path`` and ``label``.
+        source: `Videos`, or any sequence of elements with ``path`` and ``label`` or
+            ``labels``; and, where the path is a folder of pictures, ``fps``. E.g. what
+            ``videos("train")`` of a builder of `jaxflow.data.builders` gives.
         batch_size: Clips in a batch, of this process. What is left over is dropped.
         num_frames: Frames of a clip.
         stride: Steps between them.
@@ -96,7 +98,7 @@ def clip_loader(
 
     Returns:
         A `grain.IterDataset` of dicts: ``clip`` (B, T, size, size, 3) float32 in
-        [0, 1], and ``label`` (B,) int32.
+        [0, 1], and ``label`` (B,) int32; or, of elements with ``labels``, those.
 
     Raises:
         ValueError: If a number is out of range, or the shard has fewer videos than a
@@ -117,14 +119,14 @@ def clip_loader(
         )
 
     def prepare(element, rng):
-        frames, label = _decodable(
+        frames, shown = _decodable(
             source, element, num_frames, stride, rate, rng, patience
         )
         side = int(rng.integers(short_side[0], short_side[1] + 1))
         clip = resized_crop(frames, side, size, rng=rng)
         if flip and rng.random() < 0.5:
             clip = clip[:, :, ::-1]
-        return {"clip": np.ascontiguousarray(clip), "label": np.int32(label)}
+        return {"clip": np.ascontiguousarray(clip), **shown}
 
     return loaders.batches(
         source,
@@ -202,17 +204,19 @@ def read_clip(
     stride: float,
     *,
     rate: float | None = TARGET_FPS,
+    fps: float | None = None,
     generator: np.random.Generator | None = None,
 ) -> np.ndarray:
-    """Decodes one clip of a video.
+    """Decodes one clip of a video, or of a folder of pictures.
 
     Its frames are counted by decoding, once a file; see `io.video_info`.
 
     Args:
-        path: The file.
+        path: The file or folder.
         num_frames: Frames of the clip.
         stride: Steps between them.
         rate: Frames a second that `stride` counts in; None: the video's own.
+        fps: Frames a second of the pictures of a folder. None: those that `rate` says.
         generator: Decides when it starts; None takes the middle.
 
     Returns:
@@ -225,14 +229,21 @@ def read_clip(
     numbers = {"num_frames": num_frames, "stride": stride}
     for name, value in (numbers | ({} if rate is None else {"rate": rate})).items():
         _checks.positive(name, value)
-    info = io.video_info(path)
+    if os.path.isdir(path):
+        pictures = io.list_frames(path)
+        length, fps = len(pictures), fps or rate or TARGET_FPS
+    else:
+        pictures, info = None, io.video_info(path)
+        length, fps = info.length, info.fps
     (wanted,) = clip_indices(
-        info.length,
+        length,
         num_frames,
-        stride * info.fps / (rate or info.fps),
+        stride * fps / (rate or fps),
         placement="spread" if generator is None else "random",
         generator=generator,
     )
+    if pictures is not None:
+        return np.stack([io.read_image(pictures[index]) for index in wanted.tolist()])
     first, last = int(wanted[0]), int(wanted[-1])
     needed = set(wanted.tolist())
     stream = enumerate(io.read_video(path, start=first, stop=last + 1), start=first)
@@ -285,21 +296,26 @@ def resized_crop(
 
 
 def _decodable(source, element, num_frames, stride, rate, rng, patience):
-    """Decodes a clip of `element`, or else of another one: frames and label."""
+    """Decodes a clip of `element`, or else of another one: frames, label or labels."""
     if not patience:
-        frames = read_clip(
-            element["path"], num_frames, stride, rate=rate, generator=rng
-        )
-        return frames, element["label"]
+        return _decode(element, num_frames, stride, rate, rng)
     reason: Exception | None = None
     for _ in range(patience):
         try:
-            frames = read_clip(
-                element["path"], num_frames, stride, rate=rate, generator=rng
-            )
-            return frames, element["label"]
+            return _decode(element, num_frames, stride, rate, rng)
         except (ValueError, OSError) as error:
             warnings.warn(f"{error}; another video takes its place", stacklevel=2)
             reason = error
             element = source[int(rng.integers(len(source)))]
     raise ValueError(f"{patience} videos in a row cannot be decoded: {reason}")
+
+
+def _decode(element, num_frames, stride, rate, rng):
+    """Decodes a clip of `element`: frames, and its label or labels."""
+    fps = element.get("fps")
+    frames = read_clip(
+        element["path"], num_frames, stride, rate=rate, fps=fps, generator=rng
+    )
+    if "labels" in element:
+        return frames, {"labels": np.asarray(element["labels"])}
+    return frames, {"label": np.int32(element["label"])}

@@ -57,7 +57,8 @@ def list_videos(
     quotes and a byte-order mark. Labels are numbers, or else names, which are numbered
     in alphabetical order. Lists are also read as they are published for Kinetics (csv),
     UCF101 (with ``classInd.txt`` beside them), HMDB51 (any one of the files
-    ``*_test_split1.txt``) and Something-Something (json).
+    ``*_test_split1.txt``), Something-Something (json) and Jester (csv), whose videos
+    are folders of pictures.
 
     Args:
         root: The folder or the list.

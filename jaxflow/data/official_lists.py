@@ -7,6 +7,8 @@ UCF101               trainlist01.txt: "Class/v_x.avi 1", testlist01.txt without 
 HMDB51               Class_test_split1.txt: "x.avi 0" (unused), 1 (train), 2 (test)
 Something-Something  json: [{"id": "1", "template": "Holding [something]"}], and
                      labels.json: {"Holding something": "0"}
+Jester               jester-v1-train.csv: "1;Swiping Left", of a folder of pictures,
+                     and jester-v1-labels.csv: a class a line
 others in json       {"a.mp4": 3}
 """
 
@@ -43,6 +45,8 @@ def read(path: pathlib.Path, base: pathlib.Path, part, given: bool):
     if files.suffix(path) == ".json":
         return _json(path, base)
     lines = list_rows.read_lines(path)
+    if re.fullmatch(r"jester-v1-(train|validation)\.csv", path.name):
+        return _jester(path, base, given, lines)
     if lines and {"youtube_id", "time_start"} <= set(_split(lines[0][1])):
         return _kinetics(path, base, lines, part), None
     index = path.parent / "classInd.txt"
@@ -178,6 +182,22 @@ def _hmdb51(path, base, part, given, split: str) -> list:
         _row(0, place[0] / (name if place[1] else "") / file, name)
         for _, name, file in rows
     ]
+
+
+def _jester(path, base, given, lines):
+    """Reads a list of Jester, and the order of its classes if that is beside it."""
+    inner = base / "20bn-jester-v1"
+    place = inner if inner.is_dir() and not given else base
+    rows = []
+    for number, line in lines:
+        name, semicolon, label = (part.strip() for part in line.partition(";"))
+        if not (name.isdecimal() and semicolon and label):
+            raise list_rows.fault(path, number, f"is not '1;Swiping Left': {line!r}")
+        rows.append(_row(number, place / name, label))
+    order = path.with_name("jester-v1-labels.csv")
+    if not order.is_file():
+        return rows, None
+    return rows, tuple(line for _, line in list_rows.read_lines(order))
 
 
 def _json(path: pathlib.Path, base: pathlib.Path):

@@ -157,3 +157,20 @@ def test_a_table_in_json_is_a_list(tmp_path):
         (tmp_path / "a.json").write_text(text)
         with pytest.raises(ValueError, match=r"a\.json: "):
             lists.list_videos(tmp_path / "a.json")
+
+
+def test_jesters_classes_are_in_the_order_of_their_file(tmp_path):
+    path = tmp_path / "jester-v1-train.csv"
+    path.write_text("34870;Drumming Fingers\n56557;Sliding Left\n")
+    found, names = lists.list_videos(path)
+    assert names == ("Drumming Fingers", "Sliding Left")
+    assert found[0] == (tmp_path / "34870", 0)
+    (tmp_path / "jester-v1-labels.csv").write_text("Sliding Left\nDrumming Fingers\n")
+    inner = tmp_path / "20bn-jester-v1"
+    inner.mkdir()
+    found, names = lists.list_videos(path)
+    assert names == ("Sliding Left", "Drumming Fingers")
+    assert found == [(inner / "34870", 1), (inner / "56557", 0)]
+    path.write_text("34870;Drumming Fingers\n56557\n")
+    with pytest.raises(ValueError, match=r"train\.csv:2: is not '1;Swiping Left'"):
+        lists.list_videos(path)

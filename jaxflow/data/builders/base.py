@@ -5,28 +5,22 @@ listed and read by `jaxflow.data.folders`, so that what comes back is what it re
 """
 
 import io
-import os
 import pathlib
-from collections.abc import Iterable, Iterator
-from typing import ClassVar, Self
+from collections.abc import Iterable
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image
 
 import jaxflow.io
-from jaxflow import _checks
 from jaxflow.data import folders
+from jaxflow.data.builders import common
 from jaxflow.io import files, png
 
-try:
-    import tensorflow_datasets as tfds
-except Exception as error:
-    raise _checks.cannot_import("TensorFlow Datasets", "data", error) from error
-
-_SHOWN = 5
+tfds = common.tfds
 
 
-class FlowBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class FlowBuilder(common.FolderBuilder, skip_registration=True):
     """Pairs of frames with flow; a subclass is one data set.
 
     An element has ``image1`` and ``image2``, (H, W, 3) uint8; ``flow``, (H, W, 2)
@@ -50,47 +44,6 @@ class FlowBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     HOMEPAGE: ClassVar[str] = ""
     CITATION: ClassVar[str] = ""
 
-    @classmethod
-    def prepare(
-        cls,
-        folder: str | os.PathLike[str],
-        data_dir: str | os.PathLike[str],
-        *,
-        config: str | None = None,
-    ) -> Self:
-        """Converts the folder that the authors distribute, unless that has been done.
-
-        Args:
-            folder: Of the data set, as it unpacks.
-            data_dir: Where TFDS keeps what it prepares.
-            config: One of `LAYOUTS`; None for the first.
-
-        Returns:
-            The builder; ``builder.as_data_source("train")`` reads.
-
-        Raises:
-            ValueError: If `config` is not known, or the folder is not whole. One report
-                says what is missing, damaged, too short, or there in excess.
-        """
-        config = next(iter(cls.LAYOUTS)) if config is None else config
-        _checks.one_of("config", config, tuple(cls.LAYOUTS))
-        builder = cls(
-            config=config, data_dir=os.fspath(data_dir), file_format="array_record"
-        )
-        if not builder.data_path.exists():
-            # Before TFDS makes folders of its own.
-            builder.list_splits(builder.root(pathlib.Path(folder)))
-            builder.download_and_prepare(
-                download_config=tfds.download.DownloadConfig(
-                    manual_dir=os.fspath(folder)
-                )
-            )
-        return builder
-
-    def root(self, folder: pathlib.Path) -> pathlib.Path:
-        """Returns the folder that the layout begins in: the one given, or one in it."""
-        return folder
-
     def list_splits(self, root: pathlib.Path) -> dict[str, list[folders.Pair]]:
         """Lists the pairs of all splits.
 
@@ -104,7 +57,7 @@ class FlowBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             for name, split in self.SPLITS.items()
         }
         pairs = [pair for found in splits.values() for pair in found]
-        raise_report(root, [*missing(root, pairs), *self.faults(root, pairs)])
+        common.raise_report(root, [*missing(root, pairs), *self.faults(root, pairs)])
         return splits
 
     def faults(self, root: pathlib.Path, pairs: list[folders.Pair]) -> list[str]:
@@ -161,49 +114,8 @@ class FlowBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             citation=self.CITATION,
         )
 
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager):
-        root = self.root(pathlib.Path(os.fspath(dl_manager.manual_dir)))
-        splits = self.list_splits(root)
-        damaged: list[str] = []
-        names = list(splits)
-        return {
-            name: self._generate_examples(
-                root,
-                pairs,
-                damaged,
-                [pair for later in names[place + 1 :] for pair in splits[later]],
-            )
-            for place, (name, pairs) in enumerate(splits.items())
-        }
-
-    def _generate_examples(
-        self,
-        root: pathlib.Path,
-        pairs: list[folders.Pair],
-        damaged: list[str],
-        following: list[folders.Pair],
-    ) -> Iterator[tuple[str, dict]]:
-        """Reads pairs, and after the last split reports all that are damaged."""
-        read = 0
-        for example in self._examples(root, pairs, damaged):
-            read += 1
-            yield example["id"], example
-        if not read:  # TFDS ends at an empty split, before it reads the others.
-            for _ in self._examples(root, following, damaged):
-                pass
-        if not (read and following):
-            raise_report(root, damaged)
-
-    def _examples(self, root, pairs, damaged: list[str]) -> Iterator[dict]:
-        """Reads what can be read of some pairs, and adds what cannot to `damaged`."""
-        for pair in pairs:
-            try:
-                yield self._example(root, pair)
-            except ValueError as error:
-                damaged.append(f"damaged: {error}")
-
-    def _example(self, root: pathlib.Path, pair: folders.Pair) -> dict:
-        sample = folders.load(pair)
+    def _example(self, root: pathlib.Path, item: folders.Pair) -> dict:
+        pair, sample = item, folders.load(item)
         self.check(pair, sample)
         size = sample.flow.shape[:2]
         masks = {}
@@ -224,11 +136,6 @@ class FlowBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             "id": pair.flow.relative_to(root).as_posix(),
             **masks,
         }
-
-
-def configs(layouts: Iterable[str]) -> list[tfds.core.BuilderConfig]:
-    """Makes the configs of a builder of their names."""
-    return [tfds.core.BuilderConfig(name=name) for name in layouts]
 
 
 def as_png(path: pathlib.Path, image: np.ndarray) -> bytes:
@@ -277,17 +184,3 @@ def unused(
         for path in sorted(folder.iterdir())
         if path.is_file() and not path.name.startswith(".") and path not in used
     ]
-
-
-def raise_report(root: pathlib.Path, faults: list[str]) -> None:
-    """Raises all faults of a tree as one ValueError; returns if there are none."""
-    if not faults:
-        return
-    faults = list(dict.fromkeys(faults))
-    kinds = dict.fromkeys(fault.partition(":")[0] for fault in faults)
-    parts = []
-    for kind in kinds:
-        found = [f.partition(": ")[2] for f in faults if f.startswith(f"{kind}:")]
-        more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-        parts.append(f"{len(found)} {kind} ({', '.join(found[:_SHOWN])}{more})")
-    raise ValueError(f"{root}: is not whole: {'; '.join(parts)}")

@@ -15,7 +15,7 @@ Flow that is NaN, as in one file of the training set, is not valid.
 import pathlib
 
 from jaxflow.data import folders
-from jaxflow.data.builders import base
+from jaxflow.data.builders import base, common
 
 
 class ChairsSDHom(base.FlowBuilder):
@@ -23,7 +23,7 @@ class ChairsSDHom(base.FlowBuilder):
 
     LAYOUTS = {"all": "chairs_sdhom"}  # noqa: RUF012
     SPLITS = {"train": "train", "test": "test"}  # noqa: RUF012
-    BUILDER_CONFIGS = base.configs(LAYOUTS)
+    BUILDER_CONFIGS = common.configs(LAYOUTS)
     HOMEPAGE = "https://lmb.informatik.uni-freiburg.de/resources/datasets"
     CITATION = "Ilg et al., FlowNet 2.0, CVPR 2017"
     MANUAL_DOWNLOAD_INSTRUCTIONS = (

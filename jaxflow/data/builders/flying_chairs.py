@@ -23,7 +23,7 @@ import hashlib
 import pathlib
 
 from jaxflow.data import folders
-from jaxflow.data.builders import base
+from jaxflow.data.builders import base, common
 from jaxflow.io import files
 
 _SPLIT_FILES = {
@@ -57,7 +57,7 @@ class _Chairs(base.FlowBuilder, skip_registration=True):
         lines = read_split(root, self.builder_config.name)
         pairs = [_pair(root, number) for number in range(1, len(lines) + 1)]
         found = [*base.missing(root, pairs), *self.faults(root, pairs)]
-        base.raise_report(root, found)
+        common.raise_report(root, found)
         return {
             name: [p for p, line in zip(pairs, lines, strict=True) if line == label]
             for name, label in (("train", "1"), ("validation", "2"))
@@ -72,13 +72,13 @@ class _Chairs(base.FlowBuilder, skip_registration=True):
 class FlyingChairs(_Chairs):
     """Builder with the configs "a" and "b": splits "train" and "validation"."""
 
-    VERSION = base.tfds.core.Version("2.0.0")
+    VERSION = common.tfds.core.Version("2.0.0")
     RELEASE_NOTES = {  # noqa: RUF012
         "1.0.0": "First release.",
         "2.0.0": "`id` is the path of the flow; `valid` is there.",
     }
     LAYOUTS = {"a": "chairs", "b": "chairs"}  # noqa: RUF012
-    BUILDER_CONFIGS = base.configs(LAYOUTS)
+    BUILDER_CONFIGS = common.configs(LAYOUTS)
     CITATION = "Dosovitskiy et al., FlowNet, ICCV 2015"
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         "Get FlyingChairs.zip and FlyingChairs_train_val.txt from the Computer Vision "
@@ -96,7 +96,7 @@ class FlyingChairsOcc(_Chairs):
 
     FOLDERS = ("FlyingChairsOcc",)
     LAYOUTS = {"a": "chairs"}  # noqa: RUF012
-    BUILDER_CONFIGS = base.configs(LAYOUTS)
+    BUILDER_CONFIGS = common.configs(LAYOUTS)
     MASKS = ("occluded", "occluded_backward")
     BACKWARD = True
     CITATION = "Hur and Roth, Iterative Residual Refinement, CVPR 2019"

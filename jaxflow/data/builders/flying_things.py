@@ -16,14 +16,14 @@ import pathlib
 import re
 
 from jaxflow.data import folders
-from jaxflow.data.builders import base
+from jaxflow.data.builders import base, common
 
 
 class _Things(base.FlowBuilder, skip_registration=True):
     """What the full set and its subset have in common."""
 
     LAYOUTS = {"clean": "things_clean", "final": "things_final"}  # noqa: RUF012
-    BUILDER_CONFIGS = base.configs(LAYOUTS)
+    BUILDER_CONFIGS = common.configs(LAYOUTS)
     HOMEPAGE = "https://lmb.informatik.uni-freiburg.de/resources/datasets"
     CITATION = "Mayer et al., A Large Dataset, CVPR 2016"
 
@@ -48,7 +48,7 @@ class FlyingThings3D(_Things):
     def list_splits(self, root: pathlib.Path) -> dict[str, list[folders.Pair]]:
         """Lists the pairs, of a folder that holds ``optical_flow``."""
         if not (root / "optical_flow").is_dir():
-            base.raise_report(root, ["missing: optical_flow"])
+            common.raise_report(root, ["missing: optical_flow"])
         return super().list_splits(root)
 
     def faults(self, root: pathlib.Path, pairs: list[folders.Pair]) -> list[str]:
@@ -88,5 +88,5 @@ class FlyingThings3DSubset(_Things):
     def list_splits(self, root: pathlib.Path) -> dict[str, list[folders.Pair]]:
         """Lists the pairs, of a folder that holds ``train`` and ``val``."""
         lacking = [part for part in ("train", "val") if not (root / part).is_dir()]
-        base.raise_report(root, [f"missing: {part}" for part in lacking])
+        common.raise_report(root, [f"missing: {part}" for part in lacking])
         return super().list_splits(root)

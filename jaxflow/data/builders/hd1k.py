@@ -14,14 +14,14 @@ The last frame of a sequence has a flow file and no partner, so it makes no pair
 import pathlib
 
 from jaxflow.data import folders
-from jaxflow.data.builders import base
+from jaxflow.data.builders import base, common
 
 
 class HD1K(base.FlowBuilder):
     """Builder of the one config "all"; ``valid`` is where the file has flow."""
 
     LAYOUTS = {"all": "hd1k"}  # noqa: RUF012
-    BUILDER_CONFIGS = base.configs(LAYOUTS)
+    BUILDER_CONFIGS = common.configs(LAYOUTS)
     HOMEPAGE = "http://hci-benchmark.iwr.uni-heidelberg.de"
     CITATION = "Kondermann et al., The HCI Benchmark Suite, CVPR Workshops 2016"
     MANUAL_DOWNLOAD_INSTRUCTIONS = (

@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxflow import io
 from jaxflow.data import folders
-from jaxflow.data.builders import base
+from jaxflow.data.builders import base, common
 
 
 class Kitti(base.FlowBuilder):
@@ -28,7 +28,7 @@ class Kitti(base.FlowBuilder):
     """
 
     LAYOUTS = {"2015": "kitti2015", "2012": "kitti2012"}  # noqa: RUF012
-    BUILDER_CONFIGS = base.configs(LAYOUTS)
+    BUILDER_CONFIGS = common.configs(LAYOUTS)
     MASKS = ("visible",)
     HOMEPAGE = "https://www.cvlibs.net/datasets/kitti"
     CITATION = "Menze and Geiger, Object Scene Flow, CVPR 2015"

@@ -11,14 +11,14 @@ https://vision.middlebury.edu/flow:
 import pathlib
 
 from jaxflow.data import folders
-from jaxflow.data.builders import base
+from jaxflow.data.builders import base, common
 
 
 class Middlebury(base.FlowBuilder):
     """Builder of the one config "all"; ``valid`` is where the file has flow."""
 
     LAYOUTS = {"all": "middlebury"}  # noqa: RUF012
-    BUILDER_CONFIGS = base.configs(LAYOUTS)
+    BUILDER_CONFIGS = common.configs(LAYOUTS)
     HOMEPAGE = "https://vision.middlebury.edu/flow"
     CITATION = "Baker et al., A Database for Optical Flow, IJCV 2011"
     MANUAL_DOWNLOAD_INSTRUCTIONS = (

@@ -12,7 +12,7 @@ The authors publish flow for their training scenes alone, which are the split "t
 import pathlib
 
 from jaxflow.data import folders
-from jaxflow.data.builders import base
+from jaxflow.data.builders import base, common
 
 
 class Sintel(base.FlowBuilder):
@@ -23,7 +23,7 @@ class Sintel(base.FlowBuilder):
     """
 
     LAYOUTS = {"clean": "sintel_clean", "final": "sintel_final"}  # noqa: RUF012
-    BUILDER_CONFIGS = base.configs(LAYOUTS)
+    BUILDER_CONFIGS = common.configs(LAYOUTS)
     MASKS = ("occluded",)
     HOMEPAGE = "http://sintel.is.tue.mpg.de"
     CITATION = "Butler et al., A Naturalistic Open Source Movie, ECCV 2012"

@@ -17,14 +17,14 @@ import pathlib
 import re
 
 from jaxflow.data import folders
-from jaxflow.data.builders import base
+from jaxflow.data.builders import base, common
 
 
 class Spring(base.FlowBuilder):
     """Builder of the one config "all"; ``valid`` is where the file has flow."""
 
     LAYOUTS = {"all": "spring"}  # noqa: RUF012
-    BUILDER_CONFIGS = base.configs(LAYOUTS)
+    BUILDER_CONFIGS = common.configs(LAYOUTS)
     HOMEPAGE = "https://spring-benchmark.org"
     CITATION = "Mehl et al., Spring, CVPR 2023"
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
