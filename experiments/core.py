@@ -26,7 +26,7 @@ from jax.sharding import Mesh
 
 from jaxflow import convert, train
 from jaxflow import mesh as meshes
-from jaxflow.io import orbax_files
+from jaxflow.io import folders, orbax_files
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -120,7 +120,9 @@ def choose(
 
     Raises:
         ValueError: If there is no stage of that name.
+        OSError: If the folder for the runs cannot be one.
     """
+    folders.check_target("`workdir`", options.workdir)
     if options.stage is None:
         return list(own or stages)
     if options.stage not in stages:

@@ -12,6 +12,7 @@ import json
 import math
 import os
 import types
+import uuid
 import warnings
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
@@ -59,6 +60,7 @@ class Checkpoints:
         record: dict | None = None,
     ):
         _checks.one_of("best_mode", best_mode, ("min", "max"))
+        folders.check_target("`directory`", directory)
         self.directory = folders.folder(directory)
         self._about = {"best": best, "best_mode": best_mode, "record": record or {}}
         worst = math.inf if best_mode == "min" else -math.inf
@@ -231,16 +233,25 @@ def save(directory: PathLike, model: nnx.Module) -> None:
         model: The model.
 
     Raises:
-        OSError: If it cannot be written.
+        ValueError: If the folder holds something else than a checkpoint.
+        OSError: If it cannot be written; what was there is kept, unless it lies in
+            cloud storage.
     """
+    folders.check_target("`directory`", directory)
     path = folders.folder(directory)
+    if path.exists() and any(path.iterdir()) and not orbax_files.is_checkpoint(path):
+        raise ValueError(
+            f"`directory`: {path} holds something else than a checkpoint, and is not "
+            "replaced; name a new folder"
+        )
     parts = weights_of(model)
     arrays = restoring.flatten(parts["params"]) | restoring.flatten(parts["stats"])
     meta = {**orbax_files.identity(arrays), "record": weights.record_of(model)}
     meta = descriptions.signed(meta)
-    with _writing(path), ocp.StandardCheckpointer() as writer:
-        nested = orbax_files.nest(arrays)
-        writer.save(path, nested, force=True, custom_metadata=meta)
+    with _writing(path), _replaced(path) as place:
+        with ocp.StandardCheckpointer() as writer:
+            nested = orbax_files.nest(arrays)
+            writer.save(place, nested, force=True, custom_metadata=meta)
 
 
 def restore(directory: PathLike, model: nnx.Module) -> None:
@@ -296,6 +307,28 @@ def _forget_torn_metrics(directory: epath.Path) -> None:
                 f"{place}: torn, and removed; step {step} is not ranked", stacklevel=3
             )
             place.rmtree()
+
+
+@contextlib.contextmanager
+def _replaced(folder: epath.Path) -> Iterator[epath.Path]:
+    """Lends a folder that takes the place of another when the block succeeds.
+
+    Several processes cannot choose a name each, and clouds cannot rename: they write
+    over the old one.
+    """
+    here = not folders.is_remote(folder) and jax.process_count() == 1
+    if not here or not folder.exists():
+        yield folder
+        return
+    new, old = (folder.with_name(f".{uuid.uuid4().hex}") for _ in range(2))
+    try:
+        yield new
+        folder.rename(old)
+        new.rename(folder)
+    finally:
+        for leftover in (new, old):
+            if leftover.exists():
+                leftover.rmtree()
 
 
 @contextlib.contextmanager

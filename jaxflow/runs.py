@@ -41,6 +41,8 @@ class Run:
         best_mode: str = "min",
         record: Mapping[str, Any] = types.MappingProxyType({}),
     ):
+        if workdir is not None:
+            folders.check_target("`workdir`", workdir)
         self.folder = None if workdir is None else folders.folder(workdir)
         self._batches: Any = batches
         self._ranking: Any = {"best": best, "best_mode": best_mode}

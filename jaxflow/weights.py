@@ -97,9 +97,10 @@ def read(source: Source, *, cache: files.Path | None = None) -> Found:
         if not paths:
             raise FileNotFoundError(f"{name}: no file has a name of that pattern")
         return _read_file(paths[0]) if len(paths) == 1 else _read_pieces(paths)
+    known = [*published(), *shipped()]
     raise FileNotFoundError(
         f"{name}: there is no such file or folder, and no published weights have that "
-        "name; `jaxflow.weights.published()` lists those"
+        f"name; {_checks.nearest(name, known, '`jaxflow.weights.published()`')}"
     )
 
 

@@ -344,3 +344,34 @@ def test_reading_what_is_absent_or_damaged_says_so(tmp_path):
     flip_bytes(tmp_path / "net")
     with pytest.raises(ValueError, match="net is damaged"):
         checkpoint.restore(tmp_path / "net", model)
+
+
+def test_what_is_no_checkpoint_is_never_replaced(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "one.png").write_text("mine")
+    model = nnx.Linear(2, 2, rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match="holds something else than a checkpoint"):
+        checkpoint.save(tmp_path / "photos", model)
+    for place in ("photos/one.png", "photos/one.png/net"):
+        with pytest.raises(OSError, match="must be a folder"):
+            checkpoint.save(tmp_path / place, model)
+        with pytest.raises(OSError, match="must be a folder"):
+            checkpoint.Checkpoints(tmp_path / place)
+    assert (tmp_path / "photos" / "one.png").read_text() == "mine"
+
+
+def test_a_model_that_cannot_be_saved_leaves_the_one_before(tmp_path, monkeypatch):
+    first, second = (nnx.Linear(2, 2, rngs=nnx.Rngs(seed)) for seed in (0, 1))
+    checkpoint.save(tmp_path / "net", first)
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.ocp.StandardCheckpointer, "save", full)
+        with pytest.raises(OSError, match=r"net: .* No space left on device"):
+            checkpoint.save(tmp_path / "net", second)
+    checkpoint.restore(tmp_path / "net", second)
+    np.testing.assert_array_equal(second.kernel[...], first.kernel[...])
+    checkpoint.save(tmp_path / "net", nnx.Linear(2, 2, rngs=nnx.Rngs(2)))
+    assert [each.name for each in tmp_path.iterdir()] == ["net"]

@@ -56,3 +56,11 @@ def test_a_run_is_overdue_after_some_minutes(tmp_path):
     with runs.Run(tmp_path) as run:
         assert run.overdue(0)
         assert not run.overdue(10)
+
+
+@pytest.mark.parametrize("place", ["file", "file/run"])
+def test_a_folder_that_is_a_file_is_refused_and_left(tmp_path, place):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(OSError, match=r"`workdir`: .* must be a folder, but .* file"):
+        runs.Run(tmp_path / place)
+    assert (tmp_path / "file").read_text() == "mine"

@@ -116,6 +116,8 @@ def test_what_is_not_there_says_so(tmp_path, load):
         load(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"net\.pth: there is no such file"):
         load(tmp_path / "net.pth")
+    with pytest.raises(FileNotFoundError, match=r"did you mean .*'pwcnet/chairs'"):
+        load("pwcnet/chair")
     with pytest.raises(FileNotFoundError, match="no file has a name of that pattern"):
         load(tmp_path / "*.t7")
 

@@ -33,6 +33,7 @@ from optax import contrib
 import jaxflow
 from jaxflow import averaging, checkpoint, metrics, ops, train
 from jaxflow.data import photometric, synthetic, textures
+from jaxflow.io import folders
 
 # Training draws from keys of seeds below this one, measuring from keys of seeds above.
 HELD_OUT = 1_000_000
@@ -197,6 +198,7 @@ def main(args: Args) -> dict[str, float]:
     Returns:
         The error on held-out scenes, and that over the error of zero flow.
     """
+    folders.check_target("--workdir", args.workdir)
     model: Any = jaxflow.create_model(args.model, seed=args.seed)
     # First estimates near zero flow warp little, and training takes off sooner.
     kernel = model.decoder.predict_flow.kernel

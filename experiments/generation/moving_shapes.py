@@ -36,6 +36,7 @@ from flax import nnx
 from jaxflow import averaging, convert, generation, models, quality, train
 from jaxflow.data import moving_shapes
 from jaxflow.diffusion import long_video, masks, training
+from jaxflow.io import folders
 
 sys.path.append(str(pathlib.Path(__file__).parents[1]))
 import core
@@ -94,6 +95,7 @@ class Args:
 
 def main(args: Args) -> None:
     """Trains and tests."""
+    folders.check_target("--workdir", args.workdir)
     args.workdir.mkdir(parents=True, exist_ok=True)
     model = build(args)
     if args.pictures:

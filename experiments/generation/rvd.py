@@ -32,6 +32,7 @@ from jaxflow import averaging, convert, models, quality, train
 from jaxflow.data import moving_shapes
 from jaxflow.diffusion import masks, training
 from jaxflow.diffusion import process as processes
+from jaxflow.io import folders
 from jaxflow.models.generation import rvd
 
 sys.path.append(str(pathlib.Path(__file__).parents[1]))
@@ -77,6 +78,7 @@ class Args:
 
 def main(args: Args) -> None:
     """Trains and tests."""
+    folders.check_target("--workdir", args.workdir)
     args.workdir.mkdir(parents=True, exist_ok=True)
     model = build(args)
     fit(model, args)

@@ -31,6 +31,7 @@ from flax import nnx
 
 from jaxflow import cost, io, ops, train
 from jaxflow.data import motion_classes
+from jaxflow.io import folders
 from jaxflow.layers import representation_flow
 from jaxflow.models.video import r3d, repflow, resnet3d, slowfast
 
@@ -286,6 +287,7 @@ def draw_picture(args: Args, results: list[Result]) -> np.ndarray:
 
 def main(args: Args) -> list[Result]:
     """Trains and tests the rivals, prints a line each, and draws the picture."""
+    folders.check_target("--output", args.output)
     args.output.mkdir(parents=True, exist_ok=True)
     results = []
     for name in args.nets or RIVALS[args.task]:

@@ -33,6 +33,7 @@ from flax import nnx
 
 from jaxflow import checkpoint, metrics, train
 from jaxflow.data import synthetic
+from jaxflow.io import folders
 from jaxflow.models.flow import tvnet
 
 
@@ -108,6 +109,7 @@ def error(model: tvnet.Model, args: Args, *, scenes: int = 200) -> float:
 
 def main(args: Args, config: tvnet.Config = tvnet.Config()) -> train.TrainState:  # noqa: B008
     """Trains, or goes on training, prints both errors, and returns the last state."""
+    folders.check_target("--workdir", args.workdir)
     model = tvnet.Model(config, rngs=nnx.Rngs(0))
     model.eval()
     result: dict[str, Any] = {"tvl1": error(model, args)}

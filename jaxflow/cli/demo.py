@@ -1,11 +1,13 @@
 """``jaxflow demo``: trains, restores, measures and shows, in minutes, offline."""
 
 import argparse
+import os
 import pathlib
 import sys
 
 from jaxflow import io
 from jaxflow.cli import common, paths
+from jaxflow.io import folders
 
 
 def add_command(commands) -> None:
@@ -35,10 +37,8 @@ def run(args: argparse.Namespace) -> None:
     report = str(pathlib.Path(args.output, "report.html"))
     paths.check_targets([("--output", report)], given)
     # It is made when there is something to put into it.
-    output = pathlib.Path(args.output)
-    nearest = next(folder for folder in (output, *output.parents) if folder.exists())
-    paths.make_folder("--output", str(nearest))
-    if nearest == output:
+    folders.check_target("--output", args.output)
+    if os.path.isdir(args.output):
         paths.check_file("--output", report)
     frames = [io.read_image(path) for path in given]
 

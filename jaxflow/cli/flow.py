@@ -12,7 +12,7 @@ import numpy as np
 from jaxflow import io, viz
 from jaxflow.cli import clips, common, estimators, paths
 from jaxflow.io import flow as flow_files
-from jaxflow.io import image, video
+from jaxflow.io import folders, image, video
 
 DEFAULT_MODEL = "jaxflow_accurate"
 """The estimator unless another is named: its weights come with the package."""
@@ -113,20 +113,18 @@ def _flow_of_pair(args: argparse.Namespace) -> None:
 
 def _flow_of_clip(args: argparse.Namespace) -> None:
     """Writes the flow between the frames of a folder, a pattern or a video."""
-    clip = clips.look(args.frames[0])
-    if args.output is None and args.image is None:
-        args.output = f"{clip.stem}_flow.mp4"
-    target, folder = None, None
-    if args.output is not None:
-        allowed = video.WRITABLE
-        is_folder = paths.is_folder("--output", args.output, allowed=allowed)
-        target, folder = (None, args.output) if is_folder else (args.output, None)
+    target, folder = _video_or_folder(args.output)
     if args.format is not None and folder is None:
         raise ValueError("--format: is of flow files; name a folder for them by -o")
     if args.fps is not None and target is None:
         raise ValueError("--fps: is of a video; name one by -o, such as -o flow.mp4")
     if args.image is not None and not paths.is_folder("--image", args.image):
         raise ValueError(f"--image: must be a folder; got {args.image!r}")
+    _check_places(target, folder, args.image)
+    clip = clips.look(args.frames[0])
+    if args.output is None and args.image is None:
+        target = args.output = f"{clip.stem}_flow.mp4"
+        _check_places(target)
     if len(clip.names) < 2:
         raise ValueError(f"{clip.source}: holds fewer than two frames")
     _check_results(args, clip, target, folder)
@@ -148,6 +146,26 @@ def _flow_of_clip(args: argparse.Namespace) -> None:
             pass
     for _, path in _given(args):
         common.wrote(args, path)
+
+
+def _video_or_folder(output: str | None) -> tuple[str | None, str | None]:
+    """Returns the video that `--output` names, or else the folder."""
+    if output is None:
+        return None, None
+    if paths.is_folder("--output", output, allowed=video.WRITABLE):
+        return None, output
+    return output, None
+
+
+def _check_places(
+    target: str | None, folder: str | None = None, pictures: str | None = None
+) -> None:
+    """Raises unless the results of a clip can be written where they shall go."""
+    if target is not None:
+        paths.check_file("--output", target)
+    for option, path in (("--output", folder), ("--image", pictures)):
+        if path is not None:
+            folders.check_target(option, path)
 
 
 def _refuse_options_of_clips(args: argparse.Namespace) -> None:
@@ -192,7 +210,6 @@ def _check_results(
         for name in clip.names[:-1]
     ]
     if target is not None:
-        paths.check_file("--output", target)
         targets.append(("--output", target))
     paths.check_targets(targets, [*clip.files, *_read_besides(args)])
 

@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from jaxflow.io import files, flow, image, video
+from jaxflow.io import files, flow, folders, image, video
 
 Target = tuple[str, str]
 """The option that a result was asked for by, and its path."""
@@ -93,22 +93,31 @@ def check_folders(targets: Iterable[Target], frames: Sequence[pathlib.Path]) -> 
 def check_file(option: str, path: str) -> None:
     """Raises unless a file can be written there."""
     target = os.path.realpath(path)
-    if os.path.isdir(target):
+    if os.path.isdir(target) or path.endswith(("/", os.sep)):
         raise ValueError(f"{option}: {path} is a folder; name a file in it")
+    folders.check_target(option, os.path.dirname(target))
+    try:
+        os.lstat(target)
+    except FileNotFoundError:
+        pass
+    except OSError as error:  # a name that is too long for the disk
+        raise ValueError(f"{option}: {path[:80]}: {error.strerror}") from None
     if os.path.exists(target) and not os.path.isfile(target):
         raise ValueError(f"{option}: {path} is there, and is no regular file")
-    _check_writable(option, path, os.path.dirname(target))
+    folder = os.path.dirname(target)
+    if not os.path.isdir(folder):
+        raise ValueError(f"{option}: {path}: there is no folder {folder}")
 
 
 def make_folder(option: str, path: str) -> None:
     """Makes a folder for results, and raises unless it can be written to."""
+    folders.check_target(option, path)
     try:
         os.makedirs(path, exist_ok=True)
     except OSError as error:
         raise ValueError(
             f"{option}: no folder {path} can be made: {error.strerror}"
         ) from None
-    _check_writable(option, path, path)
 
 
 def distinct_names(paths: Sequence[pathlib.Path]) -> list[str]:
@@ -150,10 +159,3 @@ def _inside(path: str, sources: Collection) -> bool:
     """Tells whether a file that is there lies in a folder that is read."""
     target = pathlib.Path(os.path.realpath(path))
     return target.exists() and any(str(parent) in sources for parent in target.parents)
-
-
-def _check_writable(option: str, path: str, folder: str) -> None:
-    if not os.path.isdir(folder):
-        raise ValueError(f"{option}: {path}: there is no folder {folder}")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise ValueError(f"{option}: {path}: the folder may not be written to")

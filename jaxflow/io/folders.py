@@ -1,5 +1,6 @@
 """Folders here and in cloud storage, by one kind of path."""
 
+import contextlib
 import os
 import pathlib
 import re
@@ -19,6 +20,36 @@ _REMOTE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+")
 def is_remote(path: files.Path) -> bool:
     """Tells whether a path names cloud storage, such as gs://bucket/folder."""
     return _REMOTE.match(os.fspath(path)) is not None
+
+
+def check_target(name: str, path: files.Path) -> None:
+    """Raises unless results can go into a folder; it is neither made nor changed.
+
+    Folders in cloud storage are not looked at.
+
+    Args:
+        name: Of the argument that holds it, for the message.
+        path: The folder; it need not be there yet.
+
+    Raises:
+        OSError: If it is a file or lies in one, or may not be written to.
+    """
+    text = os.fspath(path)
+    if is_remote(text):
+        return
+    place = pathlib.Path(os.path.abspath(text))
+    there = next(each for each in (place, *place.parents) if os.path.lexists(each))
+    if not there.is_dir():
+        what = "is a file" if there.is_file() else "is no folder"
+        raise NotADirectoryError(
+            f"{name}: {text} must be a folder, but {there} {what}; name another place"
+        )
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(
+            f"{name}: {text} cannot be written: {there} may not be written to"
+        )
+    with contextlib.suppress(FileNotFoundError):
+        os.stat(place)  # a name that is too long for the disk is an OSError
 
 
 def folder(path: files.Path) -> epath.Path:

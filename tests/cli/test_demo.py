@@ -10,8 +10,8 @@ import pytest
         ("demo --steps 3", "`steps` must be 4 or more"),
         ("demo --frames none.png eins.png", "none.png: No such file"),
         ("demo eins.png", "unrecognized arguments"),
-        ("demo --output eins.png", "--output: no folder eins.png can be made"),
-        ("demo --output eins.png/in", "--output: no folder eins.png can be made"),
+        ("demo --output eins.png", "--output: eins.png must be a folder, but "),
+        ("demo --output eins.png/in", "--output: eins.png/in must be a folder"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(odd, tmp_path, fails, words, message):

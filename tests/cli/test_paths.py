@@ -80,8 +80,12 @@ def test_a_file_needs_a_place(tmp_path, source):
         paths.check_file("-o", str(tmp_path))
     with pytest.raises(ValueError, match="no regular file"):
         paths.check_file("-o", "/dev/null")
-    with pytest.raises(ValueError, match=r"no folder .* can be made"):
+    with pytest.raises(OSError, match=r"-o: .* must be a folder, but .* is a file"):
         paths.make_folder("-o", str(source / "b"))
+    with pytest.raises(OSError, match=r"-o: .* must be a folder, but .* is a file"):
+        paths.check_file("-o", str(source / "b.png"))
+    with pytest.raises(ValueError, match="too long"):
+        paths.check_file("-o", str(tmp_path / f"{'x' * 300}.png"))
     paths.make_folder("-o", str(tmp_path / "c/d"))
     assert (tmp_path / "c/d").is_dir()
 

@@ -26,6 +26,14 @@ def core():
         sys.modules.pop("core", None)
 
 
+def test_a_work_folder_that_is_a_file_is_refused_first(core, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for place in ("file", "file/run"):
+        options = core.Options(workdir=tmp_path / place)
+        with pytest.raises(OSError, match=r"`workdir`: .* must be a folder"):
+            core.choose({"one": 1}, options)
+
+
 def test_a_batch_takes_as_many_devices_as_divide_it(core):
     for batch in range(1, 65):
         for devices in range(1, 9):

@@ -14,6 +14,29 @@ def test_local_folders_become_absolute(tmp_path, monkeypatch):
     assert str(folders.folder(f"file://{tmp_path}")) == str(tmp_path)
 
 
+def test_a_folder_for_results_is_looked_at_and_not_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "broken").symlink_to("nothing")
+    folders.check_target("`workdir`", tmp_path)
+    folders.check_target("`workdir`", tmp_path / "a/b")
+    folders.check_target("`workdir`", "gs://bucket/run")
+    assert not (tmp_path / "a").exists()
+    for place, what in (
+        ("file", "file is a file"),
+        ("file/a/b", "file is a file"),
+        ("broken", "broken is no folder"),
+        ("x" * 300, "too long"),
+    ):
+        with pytest.raises(OSError, match=what):
+            folders.check_target("`workdir`", tmp_path / place)
+
+
+def test_a_folder_that_may_not_be_written_to_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(PermissionError, match="may not be written to"):
+        folders.check_target("`workdir`", tmp_path / "a")
+
+
 @pytest.mark.parametrize(
     ("path", "remote"),
     [
