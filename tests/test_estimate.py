@@ -10,22 +10,7 @@ from flax import nnx
 import jaxflow
 from jaxflow import estimate, inference, models, spec, spreading
 from jaxflow.models.flow import raft, spynet
-
-
-class Probe(nnx.Module):
-    """A "network" that answers with what it sees: means of both frames, as flow."""
-
-    def __init__(self, frames, *, scale=1):
-        self.frames = frames
-        self.scale = scale
-        self.weight = nnx.Param(jnp.ones(()))
-        self.deterministic = True
-
-    def __call__(self, image1, image2, *, gain=1.0):
-        assert self.deterministic
-        step = self.scale
-        both = jnp.stack([image1[..., 0], image2[..., 1]], axis=-1)
-        return gain * self.weight[...] * both[:, ::step, ::step]
+from tests.probe import Probe, Start
 
 
 @pytest.fixture
@@ -52,18 +37,6 @@ def test_opencv_policy_is_that_of_the_official_script(pair):
     # Flow in pixels of a quarter of 64 x 64: to pixels of 37 x 53.
     expected = to_size(seen, (37, 53)) * np.float32([53 / 16, 37 / 16])
     np.testing.assert_allclose(flow, expected, atol=1e-5)
-
-
-def test_float_frames_of_eight_bits_take_the_fixed_point_path_too(pair):
-    probe = Probe(spec.Frames(multiple=64, method="opencv_uint8"))
-    exact = jaxflow.estimate_flow(probe, *pair)
-    for floats in (pair / 255, pair.astype(np.float32) * np.float32(1 / 255)):
-        np.testing.assert_array_equal(jaxflow.estimate_flow(probe, *floats), exact)
-    smooth = np.clip(pair / 255 + 1e-3, 0, 1)
-    other = jaxflow.estimate_flow(probe, *smooth)
-    one = to_size(np.float32(smooth[0]), (64, 64))[..., 0]
-    expected = to_size(one, (37, 53)) * np.float32(53 / 64)
-    np.testing.assert_allclose(other[..., 0], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("method", ["half_pixel", "align_corners"])
@@ -118,15 +91,6 @@ def test_batches_have_any_leading_axes_and_equal_singles(tiny, rng):
     np.testing.assert_allclose(alone, flow[1, 2], atol=1e-4)
 
 
-def test_calls_of_one_shape_trace_once_whatever_the_weights(pair):
-    estimate._run_network.clear_cache()
-    for seed in range(2):
-        model = spynet.Model(spynet.TINY, rngs=nnx.Rngs(jax.random.key(seed)))
-        for frames in (pair, pair[::-1]):
-            jaxflow.estimate_flow(model, *frames)
-    assert estimate._run_network._cache_size() == 1
-
-
 def test_a_model_in_training_mode_is_evaluated_and_stays_as_it_is(pair):
     probe = Probe(spec.Frames(multiple=1))
     probe.train()
@@ -134,66 +98,7 @@ def test_a_model_in_training_mode_is_evaluated_and_stays_as_it_is(pair):
     assert probe.deterministic is False
 
 
-def test_options_reach_the_model(pair):
-    probe = Probe(spec.Frames(multiple=1))
-    once = jaxflow.estimate_flow(probe, *pair)
-    twice = jaxflow.estimate_flow(probe, *pair, options={"gain": 2.0})
-    np.testing.assert_allclose(twice, 2 * once, rtol=1e-6)
-    with pytest.raises(ValueError, match="iterations"):
-        jaxflow.estimate_flow(probe, *pair, options={"iterations": 3})
-
-
-@pytest.mark.parametrize("dtype", [np.float16, np.float64, jnp.bfloat16])
-def test_floats_of_any_precision_are_taken(pair, dtype):
-    frames = (pair / 255).astype(dtype)
-    flow = jaxflow.estimate_flow(Probe(spec.Frames(multiple=1)), *frames)
-    assert flow.dtype == np.float32
-    np.testing.assert_allclose(flow[..., 0], pair[0, ..., 0] / 255, atol=4e-3)
-
-
-def test_uint8_against_float_is_taken(pair):
-    probe = Probe(spec.Frames(multiple=1))
-    mixed = jaxflow.estimate_flow(probe, pair[0], pair[1] / 255)
-    np.testing.assert_allclose(mixed, jaxflow.estimate_flow(probe, *pair), atol=1e-6)
-
-
 GOOD = np.zeros((8, 9, 3), np.float32)
-
-
-@pytest.mark.parametrize(
-    ("frame", "why"),
-    [
-        (np.zeros((8, 9)), r"\(8, 9\): a gray picture"),
-        (np.zeros((8, 9, 1)), "a gray picture"),
-        (np.zeros((8, 9, 4)), "drop the alpha"),
-        (np.zeros((3, 8, 9)), "move the channels"),
-        (np.zeros((8, 9, 3), np.uint16), "uint16: divide"),
-        (np.zeros((8, 9, 3), np.int64), "int64: divide"),
-        (np.zeros((8, 9, 3), bool), "bool"),
-        (np.full((8, 9, 3), 200.0), "got 200 to 200: divide 0…255 by 255"),
-        (np.full((8, 9, 3), -1.0), "must be in"),
-        (np.full((8, 9, 3), np.nan), "NaN"),
-        (np.full((8, 9, 3), np.inf), "infinity"),
-        (np.zeros((0, 9, 3)), "empty"),
-        (np.zeros((8, 10, 3)), r"one size; got \(8, 10, 3\) and \(8, 9, 3\)"),
-        ("frame.png", "must be uint8, or float"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_what_is_not_a_picture_is_one_clear_error(frame, why):
-    probe = Probe(spec.Frames(multiple=1))
-    with pytest.raises(ValueError, match=why) as error:
-        jaxflow.estimate_flow(probe, frame, GOOD)
-    assert "\n" not in str(error.value)
-
-
-def test_what_is_not_a_flow_model_is_one_clear_error():
-    with pytest.raises(ValueError, match=r"weights are needed too.*load_weights"):
-        jaxflow.estimate_flow("pwcnet", GOOD, GOOD)
-    with pytest.raises(ValueError, match="got 'no such thing'"):
-        jaxflow.estimate_flow("no such thing", GOOD, GOOD)
-    with pytest.raises(ValueError, match="must be a flow network"):
-        jaxflow.estimate_flow(nnx.Dropout(0.1), GOOD, GOOD)
 
 
 @pytest.mark.parametrize("name", ["tvl1", "lucas_kanade"])
@@ -204,47 +109,6 @@ def test_classical_methods_go_by_name(name):
     flow = jaxflow.estimate_flow(name, scene, np.roll(scene, 1, axis=1))
     assert flow.shape == (48, 64, 2)
     np.testing.assert_allclose(np.median(flow[8:-8, 8:-8, 0]), 1.0, atol=0.1)
-
-
-@pytest.mark.parametrize("size", [(37, 53), (40, 53), (16, 90), (100, 20)])
-def test_tiles_of_a_local_method_add_up_to_the_whole(rng, size):
-    frames = rng.uniform(size=(2, *size, 3)).astype(np.float32)
-    probe = Probe(spec.Frames(multiple=8, fit="pad"))
-    whole = jaxflow.estimate_flow(probe, *frames)
-    tiled = jaxflow.estimate_flow(probe, *frames, tile=(24, 32), overlap=7)
-    # What a pixel answers depends on that pixel alone; the weights sum to 1.
-    np.testing.assert_allclose(tiled, whole, atol=1e-6)
-
-
-def test_tiles_cover_everything_and_overlap_enough():
-    for length in range(24, 200):
-        starts = estimate._starts(length, 24, 7)
-        assert starts[0] == 0 and starts[-1] == length - 24
-        assert np.all(np.diff(starts) <= 24 - 7)
-
-
-def test_weights_of_tiles_fade_towards_inner_edges_only():
-    np.testing.assert_allclose(
-        estimate._ramp(6, 2, True, False), [1 / 3, 2 / 3, 1, 1, 1, 1]
-    )
-    np.testing.assert_allclose(
-        estimate._ramp(6, 2, False, True), [1, 1, 1, 1, 2 / 3, 1 / 3]
-    )
-
-
-def test_frames_that_fit_are_not_tiled(tiny, pair):
-    whole = jaxflow.estimate_flow(tiny, *pair)
-    np.testing.assert_array_equal(
-        jaxflow.estimate_flow(tiny, *pair, tile=64, overlap=8), whole
-    )
-
-
-@pytest.mark.parametrize("overlap", [-1, 24, 30])
-def test_an_impossible_overlap_raises(pair, overlap):
-    with pytest.raises(ValueError, match="`overlap` must be less than `tile`"):
-        jaxflow.estimate_flow(
-            Probe(spec.Frames(multiple=1)), *pair, tile=24, overlap=overlap
-        )
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 4, 7])
@@ -325,19 +189,6 @@ def test_memory_holds_weights_and_frames_and_grows_with_them():
     assert estimate.memory_of_flow("horn_schunck", *np.zeros((2, 32, 32, 3))) > 0
 
 
-class Start(nnx.Module):
-    """A "network" that answers with where it is told to start."""
-
-    def __init__(self, frames):
-        self.frames = frames
-
-    def __call__(self, image1, image2, *, initial_flow=None):
-        if initial_flow is None:
-            return jnp.zeros((*image1.shape[:-1], 2))
-        assert initial_flow.shape == (*image1.shape[:-1], 2)
-        return initial_flow
-
-
 @pytest.mark.parametrize("tile", [None, 24])
 @pytest.mark.parametrize(
     "frames",
@@ -407,36 +258,6 @@ def test_a_warm_start_carries_each_flow_to_the_next_pair(rng):
         jaxflow.estimate_clip(Probe(spec.Frames(multiple=1)), clip, warm_start=True)
 
 
-@pytest.mark.parametrize(
-    ("options", "why"),
-    [
-        ({"initial_flow": np.zeros((8, 9))}, r"must be \(…, H, W, 2\)"),
-        ({"initial_flow": np.zeros((9, 9, 2))}, r"must be \(8, 9, 2\) as the frames"),
-        ({"initial_flow": np.zeros((2, 8, 9, 2))}, "as the frames are"),
-        ({"initial_flow": np.full((8, 9, 2), np.nan)}, "initial_flow must be finite"),
-        (
-            {"gain": {1: 2}},
-            "gain must be a number, text, a tuple or an array; got dict",
-        ),
-    ],
-)
-def test_a_bad_option_is_one_short_line(options, why):
-    with pytest.raises(ValueError, match=why) as error:
-        jaxflow.estimate_flow(
-            Start(spec.Frames(multiple=1)), GOOD, GOOD, options=options
-        )
-    assert len(str(error.value)) < 200 and "\n" not in str(error.value)
-
-
-def test_lists_and_numbers_in_arrays_are_options(pair):
-    probe = Probe(spec.Frames(multiple=1))
-    expected = jaxflow.estimate_flow(probe, *pair, options={"gain": 2.0})
-    flow = jaxflow.estimate_flow(probe, *pair, options={"gain": np.float32(2)})
-    np.testing.assert_array_equal(flow, expected)
-    flow = jaxflow.estimate_flow(probe, *pair, options={"gain": jnp.array(2.0)})
-    np.testing.assert_array_equal(flow, expected)
-
-
 def test_a_clip_shorter_than_the_batch_is_not_filled_up(rng, monkeypatch):
     monkeypatch.setattr(spreading, "devices", lambda: jax.local_devices()[:1])
     sizes = []
@@ -452,24 +273,6 @@ def test_a_clip_shorter_than_the_batch_is_not_filled_up(rng, monkeypatch):
     assert sizes == [2]
 
 
-def test_what_an_estimator_does_not_have_is_named(rng):
-    frames = rng.integers(0, 256, (2, 24, 32, 3), np.uint8)
-    wrong = [
-        ({"options": {"foo": 1}}, "holds 'foo', .* it has .*'warps'"),
-        ({"options": {"warps": 0}}, "`warps` must be a whole number"),
-        ({"options": {"inner_iterations": 2.5}}, "`inner_iterations` must be a whole"),
-        ({"precision": "hi"}, "`precision` must be one of"),
-        ({"tile": 16.5, "overlap": 2}, "`tile` must be a whole number"),
-        ({"tile": (16, 16, 16), "overlap": 2}, "`tile` must be a size"),
-    ]
-    for keywords, message in wrong:
-        with pytest.raises(ValueError, match=message):
-            estimate.estimate_flow("tvl1", *frames, **keywords)
-    for name in ("brox", "horn_schunck", "lucas_kanade"):
-        with pytest.raises(ValueError, match="`levels` must be a whole number"):
-            estimate.estimate_flow(name, *frames, options={"levels": 0})
-
-
 @pytest.mark.parametrize("keywords", [{}, {"tile": 24, "overlap": 8}])
 def test_the_devices_share_pairs_and_tiles(tiny, rng, monkeypatch, keywords):
     one, two = rng.integers(0, 256, (2, 3, 37, 53, 3), dtype=np.uint8)
@@ -478,12 +281,3 @@ def test_the_devices_share_pairs_and_tiles(tiny, rng, monkeypatch, keywords):
     alone = jaxflow.estimate_flow(tiny, one, two, **keywords)
     # Products are summed in another order for batches of another size.
     np.testing.assert_allclose(shared, alone, atol=1e-4)
-
-
-def test_with_tiles_each_pair_keeps_its_options(rng):
-    one, two = rng.integers(0, 256, (2, 3, 37, 53, 3), dtype=np.uint8)
-    probe = Probe(spec.Frames(multiple=8, fit="pad"))
-    gain = np.arange(1, 4, dtype=np.float32).reshape(3, 1, 1, 1)
-    keywords = {"options": {"gain": gain}, "tile": 24, "overlap": 8}
-    found = jaxflow.estimate_flow(probe, one, two, **keywords)
-    np.testing.assert_allclose(found[..., 0], gain[..., 0] * (one[..., 0] / 255), 1e-5)

@@ -1,4 +1,4 @@
-"""Tests for jaxflow.losses."""
+"""Tests for jaxflow.losses.supervised."""
 
 import functools
 
@@ -8,23 +8,6 @@ import numpy as np
 import pytest
 
 from jaxflow import losses
-
-LOSSES = {
-    "end_point": lambda a, b, m: losses.end_point(a, b, m),
-    "robust": lambda a, b, m: losses.end_point(a, b, m, penalty=losses.robust),
-    "multi_scale": lambda a, b, m: losses.multi_scale(
-        [a[:, ::2, ::2] / 2, a], b, m, weights=(0.3, 0.1)
-    ),
-    "sequence": lambda a, b, m: losses.sequence([a, a], b, m),
-    "photometric": lambda a, b, m: losses.photometric(b, a, m),
-    "census": lambda a, b, m: losses.census(b, a, m, radius=1),
-    "smoothness": lambda a, b, m: losses.smoothness(a, b, m),
-    "smoothness2": lambda a, b, m: losses.smoothness(a, b, m, order=2),
-}
-
-
-def fields(rng, *shape):
-    return [jnp.asarray(rng.normal(size=shape), jnp.float32) for _ in range(2)]
 
 
 def test_multi_scale_is_the_equation_of_the_paper_written_in_loops(rng):
@@ -61,17 +44,6 @@ def test_weights_default_to_those_of_the_paper_and_must_match_the_levels():
         losses.multi_scale(levels[:2], target)
 
 
-def test_robust_and_charbonnier_are_their_formulas():
-    error = jnp.array([[3.0, -4.0]])
-    np.testing.assert_allclose(losses.norm(error), [5.0])
-    np.testing.assert_allclose(losses.robust(error), [7.01**0.4], rtol=1e-6)
-    np.testing.assert_allclose(
-        losses.charbonnier(error, epsilon=0.5, exponent=0.45),
-        [9.25**0.45 + 16.25**0.45],
-        rtol=1e-6,
-    )
-
-
 def test_sequence_weights_late_iterations_and_drops_large_motion():
     target = jnp.zeros((1, 2, 2, 2)).at[0, 0, 0, 0].set(500.0)
     predictions = [jnp.full((1, 2, 2, 2), value) for value in (1.0, 2.0, 3.0)]
@@ -80,95 +52,6 @@ def test_sequence_weights_late_iterations_and_drops_large_motion():
     actual = losses.sequence(predictions, target)
     np.testing.assert_allclose(actual, expected, rtol=1e-6)
     np.testing.assert_allclose(losses.sequence(jnp.stack(predictions), target), actual)
-
-
-def test_census_ignores_brightness_and_photometric_does_not(rng):
-    image = jnp.asarray(rng.uniform(0, 1, (1, 12, 14, 3)), jnp.float32)
-    brighter = image + 0.1
-    floor = 1e-3  # charbonnier(0)
-    census = jax.jit(losses.census)
-    np.testing.assert_allclose(census(image, brighter), floor, rtol=1e-2)
-    assert jax.jit(losses.photometric)(image, brighter) > 0.29
-    assert census(image, image[:, ::-1]) > 10
-
-
-def test_smoothness_is_zero_for_what_its_order_allows():
-    x = np.broadcast_to(np.arange(8, dtype=np.float32)[:, None], (1, 6, 8, 2))
-    image = np.zeros((1, 6, 8, 3), np.float32)
-    for order, expected in ((1, 1.0), (2, 0.0)):
-        smoothness = functools.partial(
-            losses.smoothness, order=order, penalty=lambda e: jnp.abs(e).sum(-1)
-        )
-        np.testing.assert_allclose(jax.jit(smoothness)(x, image), expected)
-    with pytest.raises(ValueError, match="`order` must be 1 or 2; got 3"):
-        losses.smoothness(x, image, order=3)
-
-
-def test_smoothness_is_released_at_edges_of_the_image():
-    step = np.where(np.arange(8) < 4, 0, 1).astype(np.float32)[:, None]
-    flow = np.broadcast_to(step, (1, 6, 8, 2))
-    image = np.broadcast_to(step, (1, 6, 8, 3))
-    smoothness = jax.jit(losses.smoothness)
-    flat, edged = smoothness(flow, np.zeros_like(image)), smoothness(flow, image)
-    assert edged < 0.02 * flat
-
-
-@pytest.mark.parametrize("name", LOSSES)
-def test_what_is_masked_changes_neither_loss_nor_gradient(name, rng):
-    prediction, target = fields(rng, 2, 8, 8, 2)
-    prediction, target = np.asarray(prediction), np.asarray(target)
-    mask = np.ones((2, 8, 8), bool)
-    mask[:, 2:4, 2:6] = False
-    value = jax.jit(jax.value_and_grad(LOSSES[name]))
-    clean = value(prediction, target, mask)
-    hidden = ~mask[..., None]
-    if name == "multi_scale":  # its predictions live on other grids than the mask
-        spoilt = value(prediction, np.where(hidden, np.float32(np.nan), target), mask)
-    elif name in ("census", "smoothness", "smoothness2"):
-        spoilt = value(np.where(hidden, np.float32(np.nan), prediction), target, mask)
-    else:
-        spoilt = value(
-            np.where(hidden, np.float32(np.nan), prediction),
-            np.where(hidden, np.float32(np.nan), target),
-            mask,
-        )
-    np.testing.assert_array_equal(clean[0], spoilt[0])
-    np.testing.assert_array_equal(clean[1], spoilt[1])
-    assert np.isfinite(clean[1]).all() and np.abs(clean[1]).max() > 0
-
-
-@pytest.mark.parametrize("name", LOSSES)
-def test_gradient_is_finite_at_zero_error_and_with_nothing_known(name):
-    zeros = jnp.zeros((1, 8, 8, 2))
-    for mask in (None, jnp.zeros((1, 8, 8), bool)):
-        loss, slope = jax.jit(jax.value_and_grad(LOSSES[name]))(zeros, zeros, mask)
-        assert np.isfinite(loss) and np.isfinite(slope).all()
-
-
-@pytest.mark.parametrize("name", LOSSES)
-def test_gradient_matches_finite_differences(name, rng):
-    prediction, target = fields(rng, 1, 8, 8, 2)
-    direction = jnp.asarray(rng.normal(size=prediction.shape), jnp.float32)
-
-    @jax.jit
-    def along(t):
-        return LOSSES[name](prediction + t * direction, target, None)
-
-    step = 1e-3
-    slope = (along(step) - along(-step)) / (2 * step)
-    # Float32 differences: seven digits less three of the step; |e| has kinks.
-    np.testing.assert_allclose(
-        jax.jit(jax.grad(along))(0.0), slope, rtol=5e-2, atol=5e-3
-    )
-
-
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
-def test_half_precision_predictions_give_a_float32_loss(dtype, rng):
-    prediction, target = fields(rng, 1, 8, 8, 2)
-    for loss in map(jax.jit, LOSSES.values()):
-        half = loss(prediction.astype(dtype), target.astype(dtype), None)
-        assert half.dtype == jnp.float32
-        np.testing.assert_allclose(half, loss(prediction, target, None), rtol=5e-2)
 
 
 def test_area_average_handles_sizes_that_do_not_divide(rng):

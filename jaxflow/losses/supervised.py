@@ -1,12 +1,6 @@
-"""Losses for training optical flow, with and without ground truth.
+"""Losses that compare flow, densities and occlusion with the truth."""
 
-Flow is (u, v) in pixels of the array it indexes, (B, H, W, 2). A mask is (B, H, W), 1
-or True where the ground truth (or the photometric comparison) counts; what lies under
-a 0 may be anything finite or not and changes neither the loss nor its gradient. Every
-loss is a float32 scalar whose gradient is finite, also where the error is exactly 0.
-"""
-
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import chex
 import jax
@@ -15,64 +9,11 @@ import numpy as np
 from jax import lax
 
 from jaxflow import ops
+from jaxflow.losses.masking import masked, masked_error, masked_mean
+from jaxflow.losses.penalties import Penalty, norm
 
 # Weights of levels 6 to 2, coarse to fine (Sun et al., "PWC-Net", Sec. 4).
 PWC_WEIGHTS = (0.32, 0.08, 0.02, 0.01, 0.005)
-
-Penalty = Callable[[jax.Array], jax.Array]
-
-
-def norm(error: jax.Array) -> jax.Array:
-    """Measures each error vector's Euclidean length, sqrt(sum_c e_c^2).
-
-    Args:
-        error: Differences, (..., C).
-
-    Returns:
-        Lengths, (...), float32. The gradient at a zero vector is 0.
-    """
-    squared = jnp.sum(jnp.square(error.astype(jnp.float32)), axis=-1)
-    positive = squared > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1.0)), 0.0)
-
-
-def robust(
-    error: jax.Array, *, epsilon: float = 0.01, exponent: float = 0.4
-) -> jax.Array:
-    """Measures errors by (sum_c |e_c| + epsilon)^exponent, which forgives outliers.
-
-    Sun et al., "PWC-Net" (2018), Eq. 4: the loss of its fine-tuning.
-
-    Args:
-        error: Differences, (..., C).
-        epsilon: Keeps the slope finite at 0.
-        exponent: Less than 1 gives less penalty to outliers.
-
-    Returns:
-        Penalties, (...), float32.
-    """
-    total = jnp.sum(jnp.abs(error.astype(jnp.float32)), axis=-1)
-    return (total + epsilon) ** exponent
-
-
-def charbonnier(
-    error: jax.Array, *, epsilon: float = 1e-3, exponent: float = 0.5
-) -> jax.Array:
-    """Measures each component by (e^2 + epsilon^2)^exponent, summed over components.
-
-    With the exponent 0.5 it is a smooth |e|; 0.45 is the choice of Sun et al., "A
-    Quantitative Analysis of Current Practices in Optical Flow Estimation" (2014).
-
-    Args:
-        error: Differences, (..., C).
-        epsilon: Where the penalty turns from quadratic to linear; positive.
-        exponent: Half the power of large errors.
-
-    Returns:
-        Penalties, (...), float32.
-    """
-    squared = jnp.square(error.astype(jnp.float32))
-    return jnp.sum((squared + epsilon**2) ** exponent, axis=-1)
 
 
 def end_point(
@@ -94,8 +35,8 @@ def end_point(
         The mean, a scalar; 0 where nothing counts.
     """
     chex.assert_equal_shape([prediction, target])
-    error, mask = _masked_error(prediction, target, mask)
-    return _mean(penalty(error), mask)
+    error, mask = masked_error(prediction, target, mask)
+    return masked_mean(penalty(error), mask)
 
 
 def multi_scale(
@@ -133,7 +74,7 @@ def multi_scale(
     """
     _check_weights(weights, predictions)
     height, width = target.shape[1:3]
-    target, mask = _masked(target, mask)
+    target, mask = masked(target, mask)
     total = jnp.zeros((), jnp.float32)
     for weight, prediction in zip(weights, predictions, strict=True):
         chex.assert_shape(prediction, (target.shape[0], None, None, 2))
@@ -170,7 +111,7 @@ def sequence(
     Returns:
         The loss, a scalar.
     """
-    target, mask = _masked(target, mask)
+    target, mask = masked(target, mask)
     mask = jnp.where(norm(target) < max_flow, mask, 0.0)
     total = jnp.zeros((), jnp.float32)
     for index, prediction in enumerate(predictions):
@@ -242,7 +183,7 @@ def density(
         The loss, a scalar.
     """
     height, width = target.shape[1:3]
-    target, mask = _masked(target, mask)
+    target, mask = masked(target, mask)
     total = jnp.zeros((), jnp.float32)
     for level, start in zip(logits, starts, strict=True):
         rows, columns, classes = level.shape[1:]
@@ -255,20 +196,8 @@ def density(
             - expected * jax.nn.log_softmax(level.astype(jnp.float32), axis=-1),
             axis=-1,
         )
-        total += _mean(divergence, known)
+        total += masked_mean(divergence, known)
     return total
-
-
-def _share_out(displacement: jax.Array, side: int) -> jax.Array:
-    """Returns bilinear weights of side x side displacements, dy slow: (..., side^2)."""
-    radius = side // 2
-    offsets = jnp.arange(-radius, radius + 1, dtype=jnp.float32)
-    clipped = jnp.clip(displacement, -radius, radius)[..., None]
-    x, y = (
-        jnp.maximum(0.0, 1.0 - jnp.abs(clipped[..., axis, :] - offsets))
-        for axis in (0, 1)
-    )
-    return (y[..., :, None] * x[..., None, :]).reshape(*x.shape[:-1], side * side)
 
 
 def occlusion(logits: jax.Array, target: jax.Array) -> jax.Array:
@@ -316,128 +245,6 @@ def balanced(first: jax.Array, second: jax.Array) -> jax.Array:
     return first * larger / jnp.maximum(one, 1e-12) + second * larger / jnp.maximum(
         two, 1e-12
     )
-
-
-def photometric(
-    image1: jax.Array,
-    warped2: jax.Array,
-    mask: jax.Array | None = None,
-    *,
-    penalty: Penalty = charbonnier,
-) -> jax.Array:
-    """Compares frame 1 with frame 2 warped onto it: brightness constancy.
-
-    Yu et al., "Back to Basics: Unsupervised Learning of Optical Flow via Brightness
-    Constancy and Motion Smoothness" (2016), Eq. 3.
-
-    Args:
-        image1: Frame 1, (B, H, W, C).
-        warped2: Frame 2 as frame 1 would see it, alike.
-        mask: Where both show the same surface, (B, H, W); None for everywhere.
-        penalty: Maps differences (..., C) to (...).
-
-    Returns:
-        The mean over pixels that count, a scalar; 0 if none does.
-    """
-    chex.assert_equal_shape([image1, warped2])
-    error, mask = _masked_error(warped2, image1, mask)
-    return _mean(penalty(error), mask)
-
-
-def census(
-    image1: jax.Array,
-    warped2: jax.Array,
-    mask: jax.Array | None = None,
-    *,
-    radius: int = 3,
-) -> jax.Array:
-    """Compares each pixel's order among its neighbours, which lighting leaves alone.
-
-        s(d) = d / sqrt(0.81 + d^2),  d = 255 (neighbour - centre)
-        L    = mean charbonnier(sum_n (s1 - s2)^2 / (0.1 + (s1 - s2)^2))
-
-    Meister et al., "UnFlow" (2018), Sec. 3.2: the soft ternary census transform. Pixels
-    nearer to the border than `radius` do not count.
-
-    Args:
-        image1: Frame 1, (B, H, W, C); the census is taken of the mean over channels.
-        warped2: Frame 2 as frame 1 would see it, alike.
-        mask: Where both show the same surface, (B, H, W); None for everywhere.
-        radius: Half the window: 3 compares with the 48 neighbours in 7x7.
-
-    Returns:
-        The mean over pixels that count, a scalar; 0 if none does.
-    """
-    chex.assert_equal_shape([image1, warped2])
-    _, height, width, _ = image1.shape
-    counts = _masked(image1, mask)[1]
-    # A masked pixel may hold NaN, and it is also somebody's neighbour.
-    warped2 = jnp.where(counts[..., None] > 0, warped2, image1)
-    first, second = (
-        255 * jnp.mean(image.astype(jnp.float32), axis=-1)
-        for image in (image1, warped2)
-    )
-    inner = (slice(None), slice(radius, height - radius), slice(radius, width - radius))
-    distance = jnp.zeros_like(first[inner])
-    for dy in range(2 * radius + 1):
-        for dx in range(2 * radius + 1):
-            window = (
-                slice(None),
-                slice(dy, dy + height - 2 * radius),
-                slice(dx, dx + width - 2 * radius),
-            )
-            signs = [_soft_sign(gray[window] - gray[inner]) for gray in (first, second)]
-            squared = jnp.square(signs[0] - signs[1])
-            distance += squared / (0.1 + squared)
-    return _mean(charbonnier(distance[..., None]), counts[inner])
-
-
-def smoothness(
-    flow: jax.Array,
-    image: jax.Array,
-    mask: jax.Array | None = None,
-    *,
-    edge_weight: float = 10.0,
-    order: int = 1,
-    penalty: Penalty = charbonnier,
-) -> jax.Array:
-    """Penalises flow that varies where the image does not.
-
-        L = mean_axes mean_x exp(-edge_weight mean_c |D I|) penalty(D^order w)
-
-    Jonschkowski et al., "What Matters in Unsupervised Optical Flow" (2020), Eq. 5,
-    with forward differences D along x and along y.
-
-    Args:
-        flow: Flow, (B, H, W, 2).
-        image: Frame 1 at the same size, (B, H, W, C), in [0, 1].
-        mask: Pixels that count, (B, H, W): a difference counts if all its pixels do.
-        edge_weight: How fast an edge of the image releases the flow.
-        order: 1 prefers constant flow, 2 affine flow.
-        penalty: Maps differences (..., 2) to (...).
-
-    Returns:
-        The loss, a scalar.
-
-    Raises:
-        ValueError: If `order` is neither 1 nor 2.
-    """
-    if order not in (1, 2):
-        raise ValueError(f"`order` must be 1 or 2; got {order!r}")
-    chex.assert_equal_shape_prefix([flow, image], 3)
-    flow, mask = _masked(flow, mask)
-    image = image.astype(jnp.float32)
-    total = jnp.zeros((), jnp.float32)
-    for axis in (1, 2):
-        slope, edge, counts = flow, image, mask
-        for _ in range(order):
-            counts = _ahead(counts, axis) * _behind(counts, axis)
-            slope = _ahead(slope, axis) - _behind(slope, axis)
-        edge = jnp.mean(jnp.abs(_ahead(edge, axis) - _behind(edge, axis)), axis=-1)
-        if order == 2:
-            edge = jnp.maximum(_ahead(edge, axis), _behind(edge, axis))
-        total += 0.5 * _mean(jnp.exp(-edge_weight * edge) * penalty(slope), counts)
-    return total
 
 
 def area_average(
@@ -489,39 +296,16 @@ def _overlap(cells: int, pixels: int) -> np.ndarray:
     return (np.maximum(shared, 0) * (cells / pixels)).astype(np.float32)
 
 
-def _soft_sign(difference: jax.Array) -> jax.Array:
-    return difference / jnp.sqrt(0.81 + jnp.square(difference))
-
-
-def _ahead(x: jax.Array, axis: int) -> jax.Array:
-    return jax.lax.slice_in_dim(x, 1, None, axis=axis)
-
-
-def _behind(x: jax.Array, axis: int) -> jax.Array:
-    return jax.lax.slice_in_dim(x, 0, x.shape[axis] - 1, axis=axis)
-
-
-def _masked(values: jax.Array, mask: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-    """Returns values in float32, 0 where they do not count, and the mask in float32."""
-    if mask is None:
-        return values.astype(jnp.float32), jnp.ones(values.shape[:-1], jnp.float32)
-    chex.assert_shape(mask, values.shape[:-1])
-    known = mask.astype(jnp.float32)
-    return jnp.where(known[..., None] > 0, values.astype(jnp.float32), 0.0), known
-
-
-def _masked_error(
-    prediction: jax.Array, target: jax.Array, mask: jax.Array | None
-) -> tuple[jax.Array, jax.Array]:
-    """Returns the difference, 0 where it does not count, and the mask."""
-    prediction, _ = _masked(prediction, mask)
-    target, mask = _masked(target, mask)
-    return prediction - target, mask
-
-
-def _mean(penalty: jax.Array, mask: jax.Array) -> jax.Array:
-    """Averages over the pixels that count; 0 if none does."""
-    return jnp.sum(penalty * mask) / jnp.maximum(jnp.sum(mask), 1.0)
+def _share_out(displacement: jax.Array, side: int) -> jax.Array:
+    """Returns bilinear weights of side x side displacements, dy slow: (..., side^2)."""
+    radius = side // 2
+    offsets = jnp.arange(-radius, radius + 1, dtype=jnp.float32)
+    clipped = jnp.clip(displacement, -radius, radius)[..., None]
+    x, y = (
+        jnp.maximum(0.0, 1.0 - jnp.abs(clipped[..., axis, :] - offsets))
+        for axis in (0, 1)
+    )
+    return (y[..., :, None] * x[..., None, :]).reshape(*x.shape[:-1], side * side)
 
 
 def _sum_over_pixels(penalty: Penalty, error: jax.Array, mask: jax.Array) -> jax.Array:

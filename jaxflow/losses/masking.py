@@ -1,0 +1,28 @@
+"""What counts in a loss: values and errors under a mask, and their mean."""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+
+def masked(values: jax.Array, mask: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+    """Returns values in float32, 0 where they do not count, and the mask in float32."""
+    if mask is None:
+        return values.astype(jnp.float32), jnp.ones(values.shape[:-1], jnp.float32)
+    chex.assert_shape(mask, values.shape[:-1])
+    known = mask.astype(jnp.float32)
+    return jnp.where(known[..., None] > 0, values.astype(jnp.float32), 0.0), known
+
+
+def masked_error(
+    prediction: jax.Array, target: jax.Array, mask: jax.Array | None
+) -> tuple[jax.Array, jax.Array]:
+    """Returns the difference, 0 where it does not count, and the mask."""
+    prediction, _ = masked(prediction, mask)
+    target, mask = masked(target, mask)
+    return prediction - target, mask
+
+
+def masked_mean(penalty: jax.Array, mask: jax.Array) -> jax.Array:
+    """Averages over the pixels that count; 0 if none does."""
+    return jnp.sum(penalty * mask) / jnp.maximum(jnp.sum(mask), 1.0)
