@@ -16,6 +16,7 @@ FLOORS = (
         "layers",
         "losses",
         "metrics",
+        "class_metrics",
         "viz",
         "data",
         "diffusion",

@@ -26,7 +26,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from jaxflow import checkpoint, classify, convert, train
+from jaxflow import checkpoint, class_metrics, classify, convert, train
 from jaxflow.data import motion_classes
 
 sys.path.append(str(pathlib.Path(__file__).parents[1]))
@@ -252,7 +252,8 @@ def evaluation(args: Args, model: Any, name: str) -> Callable | None:
     def measure(state: train.TrainState) -> dict[str, float]:
         train.finish(copy, state)
         found = test(copy, args, name, views=(1, 1), most=args.held_out)
-        return {f"held_out_{key}": found[key] for key in ("top1", "top5")}
+        kinds = ("top1", "top5", "mean_class")
+        return {f"held_out_{key}": found[key] for key in kinds}
 
     return measure
 
@@ -273,8 +274,8 @@ def test(
         most: How many of the videos, evenly spread; 0 for all, or 800 clips.
 
     Returns:
-        "top1" and "top5"; with `test` also how many "videos" were scored, and how many
-        are "damaged".
+        "top1", "top5" and "mean_class"; with `test` also how many "videos" were
+        scored, and how many are "damaged".
 
     Raises:
         ValueError: If no video can be decoded, or a class is unknown to training.
@@ -358,15 +359,15 @@ def score_videos(
 def shares(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Returns how often the true class is the best, and among the five best.
 
-    Of equal scores the first class counts as the best, as by argmax. A score that is
-    NaN is worse than any for the true class and better than any for another.
+    And the first of these as the mean over the classes, "mean_class". Of equal scores
+    the first class counts as the best; a score that is NaN is wrong everywhere.
 
     Args:
         scores: (N, classes).
         labels: (N,) integers, from 0.
     """
-    own = np.take_along_axis(scores, labels[:, None], 1)
-    before = np.arange(scores.shape[1]) < labels[:, None]
-    above = ~(scores <= own) | ((scores == own) & before)
-    ranks = above.sum(1)
-    return {"top1": float(np.mean(ranks < 1)), "top5": float(np.mean(ranks < 5))}
+    return {
+        "top1": class_metrics.top_k_accuracy(scores, labels),
+        "top5": class_metrics.top_k_accuracy(scores, labels, k=5),
+        "mean_class": class_metrics.mean_class_accuracy(scores, labels),
+    }

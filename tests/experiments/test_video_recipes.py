@@ -502,14 +502,18 @@ def test_the_classes_are_those_of_training(recipes, videos, tmp_path):
 def test_shares_count_ties_and_nan_against_the_truth(recipes):
     shares = recipes["recipe"].shares
     scores = np.zeros((4, 6), np.float32)
-    assert shares(scores, np.array([0, 1, 2, 5])) == {"top1": 0.25, "top5": 0.75}
+    assert shares(scores, np.array([0, 1, 2, 5])) == {
+        "top1": 0.25,
+        "top5": 0.75,
+        "mean_class": 0.25,
+    }
     scores[:] = np.nan
-    assert shares(scores, np.array([0, 1, 2, 5])) == {"top1": 0.0, "top5": 0.0}
+    assert set(shares(scores, np.array([0, 1, 2, 5])).values()) == {0.0}
     rng = np.random.default_rng(0)
     scores, labels = rng.normal(size=(50, 6)), rng.integers(0, 6, 50)
     best = np.argsort(-scores, axis=1)
     expected = [float(np.mean((best[:, :k] == labels[:, None]).any(1))) for k in (1, 5)]
-    assert list(shares(scores, labels).values()) == expected
+    assert list(shares(scores, labels).values())[:2] == expected
 
 
 def test_an_epoch_is_as_long_as_the_data(recipes, videos, tmp_path):
