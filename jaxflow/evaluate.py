@@ -1,8 +1,11 @@
 """A data set in, a table of errors out."""
 
+import csv
 import functools
+import io
+import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,11 +16,17 @@ from jaxflow import estimate, metrics
 from jaxflow.layers import precision as precisions
 
 Estimator = Callable[[np.ndarray, np.ndarray], Any]
-Pair = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+Pair = Sequence[np.ndarray]
+Watch = Callable[[Pair, np.ndarray, dict[str, float]], None]
 
 COLUMNS = ("pairs", "epe", "1px", "3px", "5px", "fl_all", "seconds")
 """Columns of `format_table` that are shown if no others are asked for."""
 
+# The order of the numbers, which a compiled function forgets.
+_ORDER = (
+    "epe", "matched", "unmatched", "s0-10", "s10-40", "s40+", "1px", "3px", "5px",
+    "fl_all", "fl_noc", "wauc", "angular",
+)  # fmt: skip
 _BINS = ("s0-10", "s10-40", "s40+")
 
 
@@ -26,6 +35,7 @@ def evaluate_flow(
     dataset: Iterable[Pair],
     *,
     precision: precisions.Precision = "highest",
+    watch: Watch | None = None,
 ) -> dict[str, float]:
     """Measures an estimator of flow on a data set.
 
@@ -38,8 +48,10 @@ def evaluate_flow(
             function of two frames, (H, W, 3), that returns their flow, (H, W, 2).
         dataset: Of (frame1, frame2, flow, valid): frames (H, W, 3), true flow (H, W,
             2) in pixels, and where it is known, (H, W). E.g. a
-            `jaxflow.data.folders.Folder`.
+            `jaxflow.data.folders.Folder`. A fifth array says where the point of frame
+            1 is hidden in frame 2, (H, W); all pairs have it, or none.
         precision: Of products of float32 numbers; as for `jaxflow.estimate_flow`.
+        watch: Is called with each pair, its estimated flow and its row of numbers.
 
     Returns:
         "pairs", their number; what `jaxflow.metrics.summary` returns; and "seconds"
@@ -49,12 +61,14 @@ def evaluate_flow(
 
     Raises:
         ValueError: If the data set is empty, the estimator returns another shape, or
-            `precision` is given for a function, which has its own.
+            `precision` is given for a function, which has its own; or if some pairs say
+            what is hidden and others do not.
     """
     estimator = _function(estimator, precision)
     rows, weights, seconds, sizes = [], [], [], []
     again = None
-    for frame1, frame2, target, valid in dataset:
+    for pair in dataset:
+        frame1, frame2, target, valid, *occluded = pair
         again = functools.partial(_timed, estimator, frame1, frame2)
         flow, elapsed = again()
         seconds.append(elapsed)
@@ -63,13 +77,17 @@ def evaluate_flow(
                 f"`estimator` must return flow of {target.shape}; got {flow.shape}"
             )
         sizes.append(target.shape)
-        row = _summary(flow, target, valid)
+        row = _summary(flow, target, valid, *occluded)
         rows.append({name: float(value) for name, value in row.items()})
-        weights.append(_counts(target, valid))
+        weights.append(_counts(target, valid, *occluded))
+        if watch is not None:
+            watch(pair, flow, rows[-1])
     if again is None:
         raise ValueError("`dataset` must not be empty")
+    if len({len(row) for row in rows}) > 1:
+        raise ValueError("`dataset` must say of all pairs what is hidden, or of none")
     table: dict[str, float] = {"pairs": len(rows)}
-    for name in rows[0]:
+    for name in sorted(rows[0], key=_ORDER.index):
         values = np.array([row[name] for row in rows])
         share = np.array([weight.get(name, weight["all"]) for weight in weights])
         # A pair without a counted pixel says nothing.
@@ -115,6 +133,72 @@ def format_table(
     )
 
 
+def format_csv(
+    tables: Mapping[str, Mapping[str, Mapping[str, Any]]],
+) -> str:
+    """Writes results as comma-separated values: a line a data set and an estimator.
+
+    Args:
+        tables: Data set -> estimator -> column -> value. What is missing, and NaN, is
+            an empty cell.
+
+    Returns:
+        Lines that end in a line break, the first with the names of the columns.
+    """
+    columns = _columns(tables)
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(("data", "estimator", *columns))
+    for data, rows in tables.items():
+        for name, row in rows.items():
+            cells = (row.get(column) for column in columns)
+            writer.writerow((data, name, *("" if _lacks(c) else c for c in cells)))
+    return file.getvalue()
+
+
+def format_markdown(
+    tables: Mapping[str, Mapping[str, Mapping[str, Any]]],
+) -> str:
+    """Writes results as Markdown: a table a data set, a line an estimator.
+
+    Args:
+        tables: Data set -> estimator -> column -> value. What is missing, and NaN, is
+            a dash.
+
+    Returns:
+        Text that ends in a line break.
+    """
+    columns = _columns(tables)
+    lines = []
+    for data, rows in tables.items():
+        lines += ["", *_markdown_row((data, *columns))]
+        lines.append("|---|" + "---:|" * len(columns))
+        for name, row in rows.items():
+            cells = (row.get(column) for column in columns)
+            shown = (
+                _format(column, None if _lacks(cell) else cell)
+                for column, cell in zip(columns, cells, strict=True)
+            )
+            lines += _markdown_row((name, *shown))
+    return "\n".join(lines[1:]) + "\n"
+
+
+def _markdown_row(cells: Iterable[str]) -> list[str]:
+    """Returns a line of a table; a bar would end a cell."""
+    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"]
+
+
+def _columns(tables) -> tuple[str, ...]:
+    """Returns the columns of all rows, in the order in which they come."""
+    rows = (row for table in tables.values() for row in table.values())
+    return tuple(dict.fromkeys(column for row in rows for column in row))
+
+
+def _lacks(value: Any) -> bool:
+    """Tells whether there is no number."""
+    return value is None or (isinstance(value, float) and not math.isfinite(value))
+
+
 def _function(estimator: Any, precision: precisions.Precision) -> Estimator:
     """Returns an estimator as a function of two frames."""
     if isinstance(estimator, nnx.Module | str):
@@ -138,18 +222,23 @@ def _timed(estimator: Estimator, frame1, frame2) -> tuple[np.ndarray, float]:
 _jitted_summary = jax.jit(metrics.summary)
 
 
-def _summary(flow: np.ndarray, target: np.ndarray, valid: np.ndarray) -> dict:
+def _summary(flow, target, valid, occluded=None) -> dict:
     """Computes the metrics of one pair."""
-    return jax.device_get(_jitted_summary(flow, target, valid=valid))
+    return jax.device_get(_jitted_summary(flow, target, valid=valid, occluded=occluded))
 
 
-def _counts(target: np.ndarray, valid: np.ndarray) -> dict[str, int]:
+def _counts(target, valid, occluded=None) -> dict[str, int]:
     """Counts the pixels that the metrics of one pair are averaged over."""
     counted = np.asarray(valid, bool)
     speed = np.hypot(*np.moveaxis(target[counted].astype(np.float32), -1, 0))
     place = np.searchsorted(metrics.SPEEDS, speed, side="right")
     bins = np.bincount(place, minlength=len(_BINS))
-    return {"all": int(counted.sum()), **dict(zip(_BINS, bins.tolist(), strict=True))}
+    counts = {"all": int(counted.sum()), **dict(zip(_BINS, bins.tolist(), strict=True))}
+    if occluded is not None:
+        hidden = int((counted & np.asarray(occluded, bool)).sum())
+        seen = counts["all"] - hidden
+        counts |= {"matched": seen, "fl_noc": seen, "unmatched": hidden}
+    return counts
 
 
 def _mean(values: np.ndarray, weights: np.ndarray) -> float:

@@ -252,7 +252,11 @@ def epe_by_occlusion(
 
 
 def summary(
-    flow: jax.Array, target: jax.Array, *, valid: jax.Array | None = None
+    flow: jax.Array,
+    target: jax.Array,
+    *,
+    valid: jax.Array | None = None,
+    occluded: jax.Array | None = None,
 ) -> dict[str, jax.Array]:
     """Computes the usual table of one estimate.
 
@@ -260,13 +264,24 @@ def summary(
         flow: Estimate, (*B, H, W, 2).
         target: Truth, (*B, H, W, 2).
         valid: Which pixels count, (*B, H, W); None counts all.
+        occluded: Where the point of frame 1 is hidden in frame 2, (*B, H, W), if that
+            is known.
 
     Returns:
         "epe" in pixels; "1px", "3px" and "5px", fractions; "fl_all" in percent;
         "wauc" from 0 to 100; "angular" in degrees; "s0-10", "s10-40" and "s40+" in
-        pixels. Each is (*B,).
+        pixels. With `occluded` also "matched" and "unmatched", of
+        `epe_by_occlusion`, and "fl_noc", KITTI's outliers among visible pixels. Each
+        is (*B,).
     """
     slow, middle, fast = jnp.moveaxis(epe_by_speed(flow, target, valid=valid), -1, 0)
+    hidden: dict[str, jax.Array] = {}
+    if occluded is not None:
+        seen = ~jnp.asarray(occluded, bool)
+        seen = seen if valid is None else seen & jnp.asarray(valid, bool)
+        parts = epe_by_occlusion(flow, target, occluded, valid=valid)
+        hidden |= {"matched": parts[0], "unmatched": parts[1]}
+        hidden["fl_noc"] = fl_all(flow, target, valid=seen)
     return {
         "epe": epe(flow, target, valid=valid),
         "1px": within(flow, target, threshold=1.0, valid=valid),
@@ -278,6 +293,7 @@ def summary(
         "s0-10": slow,
         "s10-40": middle,
         "s40+": fast,
+        **hidden,
     }
 
 

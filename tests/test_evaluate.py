@@ -1,5 +1,6 @@
 """Tests for jaxflow.evaluate."""
 
+import csv
 import functools
 import math
 import time
@@ -101,3 +102,57 @@ def test_the_table_is_aligned_and_says_what_is_missing():
         "zero  1,041  13.500  MIT",
         "raft      7       -  BSD",
     ]
+
+
+def test_what_is_hidden_is_averaged_apart_over_all_pixels(rng):
+    data = [sample(rng), sample(rng, (8, 9), speed=50.0, known=0.2)]
+    data = [(*pair, rng.uniform(size=pair[3].shape) < 0.4) for pair in data]
+    seen = []
+    table = evaluate.evaluate_flow(zero, data, watch=lambda *row: seen.append(row))
+    parts = [(np.linalg.norm(p[2], axis=-1), p[3], p[4]) for p in data]
+    matched = np.concatenate([e[v & ~o] for e, v, o in parts])
+    unmatched = np.concatenate([e[v & o] for e, v, o in parts])
+    # Means of float32 errors.
+    assert table["matched"] == pytest.approx(matched.mean(), rel=1e-5)
+    assert table["unmatched"] == pytest.approx(unmatched.mean(), rel=1e-5)
+    assert table["fl_noc"] == pytest.approx(100 * np.mean(matched > 3), rel=1e-5)
+    assert [row[2]["epe"] for row in seen] == pytest.approx(
+        [e[v].mean() for e, v, _ in parts], rel=1e-5
+    )
+    with pytest.raises(ValueError, match="of all pairs what is hidden, or of none"):
+        evaluate.evaluate_flow(zero, [data[0], data[1][:4]])
+
+
+def test_an_estimate_that_is_nan_is_wrong_everywhere(rng):
+    pair = (*sample(rng, known=2.0), np.zeros((10, 14), bool))
+    right = pair[2]
+    broken = right.copy()
+    broken[3, 4, 1] = np.nan
+    table = evaluate.evaluate_flow(lambda *_: broken, [pair])
+    wrong = 1 / right[..., 0].size
+    for name in ("1px", "3px", "5px"):
+        assert table[name] == pytest.approx(1 - wrong, rel=1e-6)
+    assert table["fl_all"] == table["fl_noc"] == pytest.approx(100 * wrong, rel=1e-5)
+    assert table["wauc"] == pytest.approx(100 * (1 - wrong), rel=1e-5)
+    assert math.isnan(table["epe"]) and math.isnan(table["matched"])
+
+
+def test_tables_are_written_for_other_programs():
+    tables = {
+        "sintel, clean": {"raft|2": {"pairs": 3, "epe": 1.25, "s40+": math.nan}},
+        "kitti": {"zero": {"pairs": 1041, "fl_all": 50.0}},
+    }
+    assert list(csv.reader(evaluate.format_csv(tables).splitlines())) == [
+        ["data", "estimator", "pairs", "epe", "s40+", "fl_all"],
+        ["sintel, clean", "raft|2", "3", "1.25", "", ""],
+        ["kitti", "zero", "1041", "", "", "50.0"],
+    ]
+    assert evaluate.format_markdown(tables) == (
+        "| sintel, clean | pairs | epe | s40+ | fl_all |\n"
+        "|---|---:|---:|---:|---:|\n"
+        "| raft\\|2 | 3 | 1.250 | - | - |\n"
+        "\n"
+        "| kitti | pairs | epe | s40+ | fl_all |\n"
+        "|---|---:|---:|---:|---:|\n"
+        "| zero | 1,041 | - | - | 50.000 |\n"
+    )

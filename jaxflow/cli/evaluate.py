@@ -2,11 +2,12 @@
 
 import argparse
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from jaxflow.cli import common, estimators, paths
+from jaxflow.cli import common, estimators, paths, worst
 from jaxflow.data import folders
 from jaxflow.io import files
 
@@ -26,7 +27,11 @@ def add_command(commands) -> None:
         "limit": "N pairs only, spread evenly",
         "all": "every estimator with weights at hand, zero flow included, with its "
         "time, memory and parameters; on scenes drawn here without --data",
-        "output": "write the numbers as JSON, too",
+        "worst": "draw the N pairs of each data set with the largest errors, into "
+        "--pictures: frame, true flow, estimate, error",
+        "pictures": "folder that these pictures go into",
+        "output": "write the numbers, too, as JSON (.json), a table of Markdown (.md) "
+        "or comma-separated values (.csv)",
     }
     many = {"action": "append", "default": []}
     add("task", choices=["flow"], help="what is measured")
@@ -36,6 +41,8 @@ def add_command(commands) -> None:
     add("--data", metavar="NAME=DIR", help=helps["data"], **many)
     add("--split", default="train", help=helps["split"])
     add("--limit", type=common.whole, metavar="N", help=helps["limit"])
+    add("--worst", type=common.whole, metavar="N", help=helps["worst"])
+    add("--pictures", metavar="DIR", help=helps["pictures"])
     add("-o", "--output", metavar="FILE", help=helps["output"])
 
 
@@ -49,6 +56,8 @@ def run(args: argparse.Namespace) -> None:
         )
     if not (args.all or args.data):
         raise ValueError("--data: give NAME=DIR, or --all for scenes drawn here")
+    if (args.worst is None) != (args.pictures is None):
+        raise ValueError("--worst and --pictures: give both, or neither")
     if args.output:
         paths.check_file("--output", args.output)
         roots = [word.partition("=")[2] for word in args.data]
@@ -56,33 +65,63 @@ def run(args: argparse.Namespace) -> None:
         options = estimators.files_of(args.option)
         read = filter(None, (*roots, *weights, *(args.weights or ()), *options))
         paths.check_targets([("--output", args.output)], read)
+        paths.check_suffix("--output", args.output, (".json", ".md", ".csv"))
     data: list[tuple[str, Any]] = [_load_data(word, args) for word in args.data]
+    if args.pictures:
+        paths.make_folder("--pictures", args.pictures)
 
     from jaxflow import evaluate
 
     data = data or [("scenes", _scenes(args.limit or 8))]
     words = _at_hand() if args.all else args.model
-    loaded = (_load_for_evaluation(word, args) for word in words)
+    loaded = (load_model(word, args) for word in words)
     if not args.all:  # What is at hand is known to be good, and may be large.
         loaded = list(loaded)
     tables: dict[str, dict] = {name: {} for name, _ in data}
     for word, (model, options) in zip(words, loaded, strict=True):
         keywords = {"options": options, **estimators.keywords(args)}
-        estimator = functools.partial(_estimate, model, keywords)
+        estimator = functools.partial(estimate_pair, model, keywords)
         for name, dataset in data:
             bar = common.progress(
                 dataset, "pair", about=f"{word} on {name}", quiet=args.quiet
             )
-            row = evaluate.evaluate_flow(estimator, bar)
+            seen = worst.Worst(args.worst or 0)
+            row = evaluate.evaluate_flow(estimator, bar, watch=seen.add)
+            if args.pictures:
+                for path in seen.write(args.pictures, f"{name}_{word}"):
+                    common.wrote(args, path)
             if args.all:
                 row |= _costs(model, keywords, *next(iter(dataset))[:2])
             tables[name][word] = row
-    columns = ("parameters", "MiB") * args.all + evaluate.COLUMNS
     for name, rows in tables.items():
-        print(evaluate.format_table(rows, columns=columns, title=name))
+        print(evaluate.format_table(rows, columns=_columns(args, rows), title=name))
     if args.output:
-        files.write_bytes(args.output, files.json_text(tables, indent=2).encode())
+        _write(args.output, tables)
         common.wrote(args, args.output)
+
+
+def _columns(args: argparse.Namespace, rows: dict[str, dict]) -> tuple[str, ...]:
+    """Returns the columns to print: what is matched only where it is known."""
+    from jaxflow import evaluate
+
+    more = ("matched", "unmatched")
+    known = any(more[0] in row for row in rows.values())
+    first, second, *rest = evaluate.COLUMNS
+    sizes = ("parameters", "MiB") * args.all
+    return (*sizes, first, second, *(more * known), *rest)
+
+
+def _write(path: str, tables: dict[str, dict]) -> None:
+    """Writes the numbers in the format that the name of the file asks for."""
+    from jaxflow import evaluate
+
+    if files.suffix(path) == ".csv":
+        text = evaluate.format_csv(tables)
+    elif files.suffix(path) == ".md":
+        text = evaluate.format_markdown(tables)
+    else:
+        text = files.json_text(tables, indent=2)
+    files.write_bytes(path, text.encode())
 
 
 def _at_hand() -> list[str]:
@@ -112,7 +151,29 @@ def _scenes(count: int) -> list[tuple[np.ndarray, ...]]:
     return pairs
 
 
-def _load_data(word: str, args: argparse.Namespace) -> tuple[str, folders.Folder]:
+class _Pairs(Sequence):
+    """The pairs of a folder, with what is hidden where the authors say it."""
+
+    def __init__(self, folder: folders.Folder):
+        self.folder = folder
+        self.known = folders.read_occluded(folder.pairs[0]) is not None
+
+    def __len__(self) -> int:
+        return len(self.folder)
+
+    def __getitem__(self, index):
+        if not self.known:
+            return self.folder[index]
+        pair = self.folder.pairs[index]
+        occluded = folders.read_occluded(pair)
+        if occluded is None:
+            raise files.fault(
+                pair.flow, "has no picture of what is hidden, which other pairs have"
+            )
+        return (*self.folder[index], occluded)
+
+
+def _load_data(word: str, args: argparse.Namespace) -> tuple[str, _Pairs]:
     """Opens a data set that is given as NAME=DIR."""
     name, equals, root = word.partition("=")
     if not equals or name not in folders.LAYOUTS:
@@ -120,10 +181,11 @@ def _load_data(word: str, args: argparse.Namespace) -> tuple[str, folders.Folder
             f"--data: give NAME=DIR, NAME one of {', '.join(folders.LAYOUTS)}; "
             f"got {word!r}"
         )
-    return name, folders.Folder(name, root, split=args.split, limit=args.limit)
+    folder = folders.Folder(name, root, split=args.split, limit=args.limit)
+    return name, _Pairs(folder)
 
 
-def _load_for_evaluation(word: str, args: argparse.Namespace) -> tuple[Any, dict]:
+def load_model(word: str, args: argparse.Namespace) -> tuple[Any, dict]:
     """Returns the estimator that is given as NAME or NAME=FILE, and its options.
 
     None is zero flow.
@@ -134,7 +196,7 @@ def _load_for_evaluation(word: str, args: argparse.Namespace) -> tuple[Any, dict
     return estimators.load(name, [path] if path else args.weights, args.option)
 
 
-def _estimate(
+def estimate_pair(
     model: Any, keywords: dict[str, Any], frame1: np.ndarray, frame2: np.ndarray
 ) -> np.ndarray:
     """Returns the flow of two frames of a data set."""

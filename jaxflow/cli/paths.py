@@ -120,6 +120,15 @@ def make_folder(option: str, path: str) -> None:
         ) from None
 
 
+def check_new(option: str, path: str) -> None:
+    """Raises if a folder holds files that would mix with the results."""
+    found = sorted(name for name in os.listdir(path) if not name.startswith("."))
+    if found:
+        raise ValueError(
+            f"{option}: {path} is not empty (it holds {found[0]}); name a new folder"
+        )
+
+
 def distinct_names(paths: Sequence[pathlib.Path]) -> list[str]:
     """Returns a name for the result of every picture, without an extension.
 

@@ -15,6 +15,7 @@ from jaxflow.cli import (
     flow,
     generate,
     models,
+    submit,
 )
 
 
@@ -81,6 +82,6 @@ def _parser() -> argparse.ArgumentParser:
     version = f"%(prog)s {__version__}"
     parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for verb in (models, flow, classify, generate, evaluate, convert, demo):
+    for verb in (models, flow, classify, generate, evaluate, submit, convert, demo):
         verb.add_command(commands)
     return parser

@@ -19,6 +19,7 @@ _SUBMODULES = (
     "moving_shapes",
     "official_lists",
     "photometric",
+    "submissions",
     "synthetic",
 )
 

@@ -111,6 +111,36 @@ def load(pair: Pair) -> Sample:
     return Sample(frame1, frame2, flow, valid)
 
 
+def read_occluded(pair: Pair) -> np.ndarray | None:
+    """Reads where frame 1 shows what frame 2 does not, where the authors say it.
+
+    Sintel has pictures that are white there (``occlusions`` beside ``flow``), and
+    FlyingChairsOcc, too (``occ1.png``); KITTI has a second flow without it
+    (``flow_noc`` beside ``flow_occ``).
+
+    Args:
+        pair: Of any layout.
+
+    Returns:
+        (H, W) bool; None where the files of the pair have no such file beside them.
+
+    Raises:
+        ValueError: If the file is damaged.
+        OSError: If it cannot be opened.
+    """
+    folder, name = pair.flow.parent, pair.flow.name
+    picture = folder.parents[1] / "occlusions" / folder.name / f"{pair.flow.stem}.png"
+    chairs = folder / name.replace("_flow.flo", "_occ1.png")
+    if folder.name == "flow_occ" and (folder.with_name("flow_noc") / name).is_file():
+        _, visible = io.read_flow(folder.with_name("flow_noc") / name)
+        return ~visible
+    if folder.parent.name == "flow" and picture.is_file():
+        return io.read_image(picture)[..., 0] != 0
+    if chairs != pair.flow and chairs.is_file():
+        return io.read_image(chairs)[..., 0] != 0
+    return None
+
+
 class Folder(Sequence[Sample]):
     """The pairs of a data set, read when they are asked for.
 

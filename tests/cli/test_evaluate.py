@@ -1,5 +1,6 @@
 """Tests for jaxflow.cli.evaluate."""
 
+import csv
 import dataclasses
 import json
 
@@ -98,3 +99,75 @@ def test_bad_input_is_one_line_and_exit_code_2(odd, tmp_path, fails, words, mess
     assert message in fails(*words.split())
     left = [path for path in sorted(tmp_path.rglob("*")) if path not in before]
     assert all(path.is_dir() for path in left)
+
+
+def sintel(root, picture, *, occlusions=True):
+    """Two pairs in the layout of Sintel, the right third of which is hidden."""
+    for name in ("clean", "flow", "occlusions"):
+        (root / "training" / name / "alley_1").mkdir(parents=True)
+    training = root / "training"
+    for number, level in ((1, 51), (2, 102), (3, 51)):
+        io.write_image(
+            training / f"clean/alley_1/frame_{number:04d}.png", picture(level)
+        )
+    for number in (1, 2):
+        flow = np.zeros((*SIZE, 2), np.float32)
+        flow[..., 0] = 3 * number
+        flow[:, 22:, 0] = 30
+        io.write_flow(training / f"flow/alley_1/frame_{number:04d}.flo", flow)
+        hidden = np.zeros(SIZE, np.uint8)
+        hidden[:, 22:] = 255
+        if occlusions or number == 1:
+            path = training / f"occlusions/alley_1/frame_{number:04d}.png"
+            io.write_image(path, hidden)
+    return root
+
+
+def test_what_is_matched_is_told_apart_and_every_format_is_written(
+    tmp_path, picture, capsys
+):
+    sintel(tmp_path / "sintel", picture)
+    words = ["evaluate", "flow", "--model", "zero", "--data", "sintel_clean=sintel"]
+    for name in ("t.json", "t.csv", "t.md"):
+        assert cli.main([*words, "-o", name]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].split()[:5] == [
+        "sintel_clean",
+        "pairs",
+        "epe",
+        "matched",
+        "unmatched",
+    ]
+    row = json.loads((tmp_path / "t.json").read_text())["sintel_clean"]["zero"]
+    assert row["matched"] == pytest.approx(4.5) and row["unmatched"] == 30
+    assert row["fl_noc"] == pytest.approx(50)
+    (line,) = csv.DictReader((tmp_path / "t.csv").read_text().splitlines())
+    assert line["data"] == "sintel_clean" and line["estimator"] == "zero"
+    assert float(line["matched"]) == pytest.approx(4.5) and line["s40+"] == ""
+    table = (tmp_path / "t.md").read_text().splitlines()
+    assert table[0].startswith("| sintel_clean | pairs | epe |")
+    assert table[1].startswith("|---|---:|") and "| zero | 2 |" in table[2]
+    assert len({line.count("|") for line in table}) == 1
+    assert "must be a file in .json, .md, .csv" in _fails(
+        [*words, "-o", "t.txt"], capsys
+    )
+
+
+def _fails(words, capsys):
+    assert cli.main(words) == 2
+    return capsys.readouterr().err
+
+
+def test_the_worst_pairs_are_pictures(tmp_path, picture, capsys):
+    sintel(tmp_path / "sintel", picture)
+    words = ["evaluate", "flow", "--model", "zero", "--data", "sintel_clean=sintel"]
+    assert cli.main([*words, "--worst", "1", "--pictures", "out", "-q"]) == 0
+    (path,) = (tmp_path / "out").iterdir()
+    assert path.name == "sintel_clean_zero_01_pair00001.png"
+    assert "give both, or neither" in _fails([*words, "--worst", "1"], capsys)
+
+
+def test_a_pair_that_does_not_say_what_is_hidden_is_named(tmp_path, picture, capsys):
+    sintel(tmp_path / "sintel", picture, occlusions=False)
+    words = ["evaluate", "flow", "--model", "zero", "--data", "sintel_clean=sintel"]
+    assert "frame_0002.flo: has no picture of what is hidden" in _fails(words, capsys)

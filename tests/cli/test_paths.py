@@ -108,3 +108,11 @@ def test_names_that_cannot_be_told_apart_are_refused():
     ]
     with pytest.raises(ValueError, match="would both be named a_b_c_png"):
         paths.distinct_names(pictures)
+
+
+def test_a_folder_of_results_is_new_or_empty(tmp_path):
+    (tmp_path / ".hidden").write_text("")
+    paths.check_new("-o", str(tmp_path))
+    (tmp_path / "a.flo").write_text("")
+    with pytest.raises(ValueError, match=r"-o: .* is not empty \(it holds a\.flo\)"):
+        paths.check_new("-o", str(tmp_path))

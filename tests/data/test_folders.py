@@ -270,3 +270,26 @@ def test_frames_of_16_bits_are_scaled_by_their_own_type(tmp_path):
     sample = folders.load(pair)
     for frame in (sample.frame1, sample.frame2):
         np.testing.assert_allclose(frame, np.full((4, 6, 3), 0.2), atol=1e-7)
+
+
+def test_what_is_hidden_is_read_where_the_authors_say_it(tmp_path):
+    hidden = np.zeros(FRAME.shape[:2], np.uint8)
+    hidden[1, 2:] = 255
+    sintel = make(tmp_path / "sintel", *TREES["sintel_final"])
+    pair = folders.list_pairs("sintel_final", sintel)[0]
+    assert folders.read_occluded(pair) is None
+    (sintel / "training/occlusions/a").mkdir(parents=True)
+    io.write_image(sintel / "training/occlusions/a/frame_0001.png", hidden)
+    np.testing.assert_array_equal(folders.read_occluded(pair), hidden > 0)
+    kitti = make(tmp_path / "kitti", *TREES["kitti2015"])
+    pair = folders.list_pairs("kitti2015", kitti)[0]
+    assert folders.read_occluded(pair) is None
+    (kitti / "training/flow_noc").mkdir()
+    visible = kitti / "training/flow_noc" / pair.flow.name
+    io.write_kitti(visible, FLOW, valid=hidden == 0)
+    np.testing.assert_array_equal(folders.read_occluded(pair), hidden > 0)
+    chairs = make(tmp_path / "chairs", *TREES["chairs"])
+    pair = folders.list_pairs("chairs", chairs)[0]
+    assert folders.read_occluded(pair) is None
+    io.write_image(chairs / "data/00001_occ1.png", hidden)
+    np.testing.assert_array_equal(folders.read_occluded(pair), hidden > 0)
