@@ -21,10 +21,16 @@ def roi_align(
     He et al., "Mask R-CNN" (2017), Sec. 3. A sample more than one pixel outside the map
     counts as 0, a nearer one reads the border. Differentiable in `features` only.
 
+    Pad the boxes to one number, so that a program compiles once: a row whose owner is
+    not from 0 to B - 1, such as -1, gives 0. With `sampling_ratio` 0 so does an aligned
+    box of no area or with swapped corners. A box that is NaN or infinite gives NaN.
+    However large a box is, the work is bounded by the size of the map.
+
     Args:
         features: Maps, (B, H, W, C).
         boxes: Corners (x1, y1, x2, y2) in pixels of the input image, (K, 4).
-        owners: Which map each box belongs to, integers from 0 to B - 1, (K,).
+        owners: Which map each box belongs to, integers from 0 to B - 1, or another for
+            a row that pads, (K,).
         size: Cells of the grid in y and x.
         scale: Pixels of the map for each pixel of the input.
         sampling_ratio: Samples a cell in y and in x; 0 takes as many as the cell has
@@ -43,7 +49,9 @@ def roi_align(
     chex.assert_shape(boxes, (None, 4))
     chex.assert_shape(owners, (boxes.shape[0],))
     corners = lax.stop_gradient(boxes.astype(jnp.float32)) * scale
-    corners = corners - (0.5 if aligned else 0.0)
+    # NaN comes last: inside the sums, it would reach the gradient of every row.
+    finite = jnp.isfinite(corners).all(axis=1)
+    corners = jnp.where(finite[:, None], corners, 0) - (0.5 if aligned else 0.0)
     first, last = corners[:, :2], corners[:, 2:]
     extent = last - first if aligned else jnp.maximum(last - first, 1)
     across, down = (
@@ -58,35 +66,44 @@ def roi_align(
     )
     is_double = features.dtype == jnp.float64
     accumulator = jnp.float64 if is_double else jnp.float32
-    rows = jnp.einsum(
-        "kph,khwc->kpwc", down, features[owners], preferred_element_type=accumulator
-    )
+    owned = (owners >= 0) & (owners < features.shape[0])
+    maps = features[jnp.where(owned, owners, 0)]
+    rows = jnp.einsum("kph,khwc->kpwc", down, maps, preferred_element_type=accumulator)
     grid = jnp.einsum("kqw,kpwc->kpqc", across.astype(accumulator), rows)
+    outside = jnp.where(owned, jnp.nan, 0)[:, None, None, None]
+    grid = jnp.where((owned & finite)[:, None, None, None], grid, outside)
     return grid.astype(features.dtype)
 
 
 def _weights(first, extent, cells, size, sampling_ratio):
     """Returns how much each pixel of one axis counts in each cell, (K, cells, size)."""
     if sampling_ratio:
-        samples = jnp.full(extent.shape, float(sampling_ratio))
+        most = jnp.float32(sampling_ratio)
+        samples = jnp.full(extent.shape, most)
     else:
         samples = jnp.maximum(jnp.ceil(extent / cells), 0)
+        # Samples are more than half a pixel apart where a cell has several, so that no
+        # more of them than this are on the map.
+        most = jnp.minimum(jnp.max(samples, initial=0), 2.0 * size + 8)
     cell = jnp.arange(cells, dtype=jnp.float32)[:, None]
     pixel = jnp.arange(size, dtype=jnp.float32)
 
     def one_box(first, extent, samples):
         step = extent / cells
+        skipped = jnp.floor((-1 - first - step * cell) * samples / step) - 2
+        skipped = jnp.where(samples > most, jnp.maximum(skipped, 0), 0)
 
         def add_sample(i, total):
-            i = i.astype(jnp.float32)
+            i = skipped + i.astype(jnp.float32)
             at = first + step * (cell + (i + 0.5) / samples)
             nearest = jnp.clip(at, 0, size - 1)
             hat = jnp.maximum(0, 1 - jnp.abs(nearest - pixel))
             counts = (i < samples) & (at >= -1) & (at <= size)
             return total + jnp.where(counts, hat, 0)
 
-        return lax.fori_loop(0, most, add_sample, jnp.zeros((cells, size)))
+        return lax.fori_loop(
+            0, most.astype(jnp.int32), add_sample, jnp.zeros((cells, size))
+        )
 
-    most = jnp.max(samples, initial=0).astype(jnp.int32)
     total = jax.vmap(one_box)(first, extent, samples)
     return total / jnp.maximum(samples, 1)[:, None, None]

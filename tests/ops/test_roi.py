@@ -82,3 +82,63 @@ def test_rejects_boxes_without_owners():
         ops.roi_align(
             jnp.ones((1, 4, 4, 1)), jnp.ones((2, 4)), jnp.zeros(3, int), size=(2, 2)
         )
+
+
+def direct(features, box, cells, scale, aligned):
+    """RoIAlign of one map as the paper says it, sample by sample, in float64."""
+    height, width = features.shape[:2]
+    x1, y1, x2, y2 = np.asarray(box, np.float64) * scale - (0.5 if aligned else 0)
+    tall, wide = (y2 - y1) / cells, (x2 - x1) / cells
+    many = [max(1, int(np.ceil(side))) for side in (tall, wide)]
+
+    def along(first, step, count, cell, size):
+        at = first + step * (cell + (np.arange(count) + 0.5) / count)
+        at = at[(at >= -1) & (at <= size)].clip(0, size - 1)
+        hats = 1 - np.abs(at[:, None] - np.arange(size))
+        return hats.clip(0).sum(0) / count
+
+    rows = np.stack([along(y1, tall, many[0], c, height) for c in range(cells)])
+    columns = np.stack([along(x1, wide, many[1], c, width) for c in range(cells)])
+    return np.einsum("ph,qw,hwc->pqc", rows, columns, features)
+
+
+@pytest.mark.parametrize("aligned", [True, False])
+def test_boxes_far_larger_than_the_map_cost_no_more_and_are_exact(rng, aligned):
+    features = rng.normal(size=(9, 11, 2))
+    boxes = [
+        [-3000.0, -900.0, 2000.0, 1300.0],
+        [-40.0, -35.0, 4000.0, 60.0],
+        [100.0, 30.0, 160.0, 140.0],
+        [-1e9, -1e9, 1e9, 1e9],
+    ]
+    out = jax.jit(
+        lambda features, boxes: ops.roi_align(
+            features[None],
+            boxes,
+            jnp.zeros(len(boxes), jnp.int32),
+            size=(3, 3),
+            scale=1 / 16,
+            aligned=aligned,
+        )
+    )(jnp.asarray(features, jnp.float32), jnp.asarray(boxes))
+    for grid, box in zip(out[:3], boxes[:3], strict=True):
+        expected = direct(features, box, 3, 1 / 16, aligned)
+        np.testing.assert_allclose(grid, expected, atol=2e-4)
+    # Of 20 million samples in a cell, some eleven dozen are on the map.
+    np.testing.assert_allclose(out[3], 0, atol=1e-2)
+
+
+def test_rows_that_pad_give_zero_and_boxes_that_are_not_finite_nan():
+    boxes = jnp.array([[0.0, 0, 4, 4]] * 3 + [[0, np.nan, 4, 4], [0, 0, np.inf, 4]])
+    owners = jnp.array([0, -1, 2, 1, 1])
+
+    def pool(features):
+        return ops.roi_align(features, boxes, owners, size=(2, 2))
+
+    out = jax.jit(pool)(jnp.ones((2, 5, 5, 1)))
+    np.testing.assert_array_equal(out[0], 1)
+    np.testing.assert_array_equal(out[1:3], 0)
+    assert np.isnan(out[3:]).all()
+    # Padding teaches nothing: only the first box has a finite owner.
+    slope = jax.grad(lambda features: jnp.sum(pool(features)[:3]))
+    np.testing.assert_array_equal(slope(jnp.ones((2, 5, 5, 1)))[1], 0)
