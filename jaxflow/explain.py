@@ -201,7 +201,7 @@ def _evaluating(graph, state) -> Any:
 def _without_softmax(model: nnx.Module) -> None:
     """Makes heads that average probabilities average what they are made of."""
     for _, node in nnx.iter_graph(model):
-        if getattr(node, "mode", None) == "softmax_mean":
+        if getattr(node, "mode", None) in ("softmax_mean", "sigmoid_mean"):
             object.__setattr__(node, "mode", "logit_mean")
 
 

@@ -145,8 +145,8 @@ class Classifier(nnx.Module):
         in_features: Channels of the input.
         num_classes: Number of classes.
         window: Side of the pooling window; a smaller map is pooled whole.
-        mode: "logit_mean" averages the logits; "softmax_mean", in evaluation, the
-            probabilities of the time steps.
+        mode: "logit_mean" averages the logits; "softmax_mean" or "sigmoid_mean",
+            in evaluation, the probabilities of the time steps.
         dropout_rate: Share of the pooled features zeroed in training.
         rngs: Source of the initial weights.
 
@@ -174,8 +174,8 @@ class Classifier(nnx.Module):
     def __call__(self, x: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
         """Returns one score a class, (B, num_classes), float32."""
         scores = self.steps(x, key=key)
-        if self.mode == "softmax_mean" and self.deterministic:
-            scores = jax.nn.softmax(scores, axis=-1)
+        if self.deterministic:
+            scores = resnet3d.activated(scores, self.mode)
         return jnp.mean(scores, axis=1)
 
     def steps(self, x: jax.Array, *, key: jax.Array | None = None) -> jax.Array:

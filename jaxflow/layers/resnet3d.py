@@ -19,8 +19,8 @@ from jaxflow.layers import conv, dropout, non_local, norm
 DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 """Blocks in res2 to res5 of a bottleneck network of 50 or 101 layers."""
 
-HEAD_MODES = ("logit_mean", "softmax_mean")
-HeadMode = Literal["logit_mean", "softmax_mean"]
+HEAD_MODES = ("logit_mean", "softmax_mean", "sigmoid_mean")
+HeadMode = Literal["logit_mean", "softmax_mean", "sigmoid_mean"]
 Size = int | tuple[int, int, int]
 
 
@@ -108,6 +108,7 @@ class Bottleneck(nnx.Module):
         out_features: Channels of the output.
         window: Size T in time of the first convolution.
         stride: Step in y and x, of the 3 x 3 convolution.
+        dilation: Spacing of its window in y and x.
         zero_init: Whether the last normalisation starts at scale 0.
         rngs: Source of the initial weights.
     """
@@ -120,13 +121,19 @@ class Bottleneck(nnx.Module):
         *,
         window: int,
         stride: int = 1,
+        dilation: int = 1,
         zero_init: bool = True,
         rngs: nnx.Rngs,
     ):
         step = (1, stride, stride)
         self.a = ConvNorm(in_features, inner_features, (window, 1, 1), rngs=rngs)
         self.b = ConvNorm(
-            inner_features, inner_features, (1, 3, 3), strides=step, rngs=rngs
+            inner_features,
+            inner_features,
+            (1, 3, 3),
+            strides=step,
+            dilation=(1, dilation, dilation),
+            rngs=rngs,
         )
         self.c = ConvNorm(inner_features, out_features, 1, relu=False, rngs=rngs)
         if zero_init:
@@ -151,6 +158,7 @@ class Stage(nnx.Module):
         inner_features: Channels inside the bottlenecks; the output has 4 times more.
         windows: Size in time of each bottleneck: as many as there are bottlenecks.
         stride: Step in y and x of the first.
+        dilation: Spacing in y and x of the windows of their 3 x 3 convolutions.
         non_local_after: Indices of bottlenecks that a non-local block follows.
         form: Form of the non-local blocks.
         pool: Max-pool inside the non-local blocks.
@@ -165,6 +173,7 @@ class Stage(nnx.Module):
         windows: Sequence[int],
         *,
         stride: int,
+        dilation: int = 1,
         non_local_after: Sequence[int] = (),
         form: non_local.Form = "embedded_gaussian",
         pool: tuple[int, int, int] = (1, 2, 2),
@@ -180,6 +189,7 @@ class Stage(nnx.Module):
                     out_features,
                     window=window,
                     stride=stride if index == 0 else 1,
+                    dilation=dilation,
                     zero_init=zero_init,
                     rngs=rngs,
                 )
@@ -215,6 +225,8 @@ class Pathway(nnx.Module):
         stem_window: Size in time of the stem's 7 x 7 convolution.
         windows: For res2 to res5, the size in time of each bottleneck.
         extra_features: Channels that callers append before res2, res3, res4 and res5.
+        dilate_last: Whether res5 keeps the size of res4 and dilates its windows by 2
+            instead, as for boxes.
         non_local_after: For res2 to res5, bottlenecks that a non-local block follows.
         form: Form of the non-local blocks.
         pool: Max-pool inside the non-local blocks.
@@ -230,6 +242,7 @@ class Pathway(nnx.Module):
         stem_window: int = 1,
         windows: Sequence[Sequence[int]],
         extra_features: Sequence[int] = (0, 0, 0, 0),
+        dilate_last: bool = False,
         non_local_after: Sequence[Sequence[int]] = ((), (), (), ()),
         form: non_local.Form = "embedded_gaussian",
         pool: tuple[int, int, int] = (1, 2, 2),
@@ -241,11 +254,13 @@ class Pathway(nnx.Module):
         )
         features = width
         for index in range(4):
+            dilates = index == 3 and dilate_last
             stage = Stage(
                 features + extra_features[index],
                 width * 2**index,
                 windows[index],
-                stride=1 if index == 0 else 2,
+                stride=1 if index == 0 or dilates else 2,
+                dilation=2 if dilates else 1,
                 non_local_after=non_local_after[index],
                 form=form,
                 pool=pool,
@@ -283,15 +298,16 @@ class Head(nnx.Module):
 
     The window spans all of time and `window` x `window` positions (a smaller map, or
     None: all of it) and moves by 1. In evaluation, "softmax_mean" turns the scores of
-    each position into probabilities first, as PySlowFast does; "logit_mean" averages
-    the logits, as pytorchvideo does. They are equal where the map is one window. In
-    training both give the mean logits. All of it is float32.
+    each position into probabilities first, as PySlowFast does, "sigmoid_mean" likewise
+    for several labels; "logit_mean" averages the logits, as pytorchvideo does. They are
+    equal where the map is one window. In training all give the mean logits. All of it
+    is float32.
 
     Args:
         features: Channels of all maps together.
         num_classes: Number of classes.
         window: Side of the pooling window; None averages the whole map.
-        mode: "logit_mean" or "softmax_mean".
+        mode: "logit_mean", "softmax_mean" or "sigmoid_mean".
         dropout_rate: Share of the pooled features zeroed in training.
         rngs: Source of the initial weights.
 
@@ -343,8 +359,8 @@ class Head(nnx.Module):
         ]
         x = self.dropout(jnp.concatenate(pooled, axis=-1), key=key)
         scores = self.projection(x)
-        if self.mode == "softmax_mean" and self.deterministic:
-            scores = jax.nn.softmax(scores, axis=-1)
+        if self.deterministic:
+            scores = activated(scores, self.mode)
         return jnp.mean(scores, axis=(1, 2, 3))
 
     def _pool(self, x: jax.Array) -> jax.Array:
@@ -353,6 +369,18 @@ class Head(nnx.Module):
             return jnp.mean(x, axis=(1, 2, 3), keepdims=True)
         window = (time, min(self.window, height), min(self.window, width))
         return ops.avg_pool(x, window, strides=1)
+
+
+def activated(scores: jax.Array, mode: HeadMode) -> jax.Array:
+    """Returns the probabilities that a head's mode asks for, or the logits.
+
+    Args:
+        scores: Logits, (..., classes).
+        mode: One of `HEAD_MODES`.
+    """
+    if mode == "softmax_mean":
+        return jax.nn.softmax(scores, axis=-1)
+    return jax.nn.sigmoid(scores) if mode == "sigmoid_mean" else scores
 
 
 def inflate_state_dict(

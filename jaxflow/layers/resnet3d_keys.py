@@ -60,7 +60,8 @@ def pytorchvideo_keys(
         stages: Numbers of the foreign blocks that are res2 to res5.
         projection: Number of the foreign block that is the head.
     """
-    rows = [(rf"blocks\.{projection}\.proj\.(weight|bias)", r"head.projection.\1")]
+    head = rf"(?:blocks\.{projection}|detection_head)\.proj\.(weight|bias)"
+    rows = [(head, r"head.projection.\1")]
     for number, name in enumerate(pathways):
         inner = rf"multipathway_blocks\.{number}\." if len(pathways) > 1 else ""
         stem = rf"blocks\.0\.{inner}"
@@ -92,7 +93,8 @@ def pytorchvideo_keys(
             ),
             (rf"{fusion}\.norm\.({_TORCH_NORM})", rf"laterals.{index}.norm.\1"),
         ]
-    # PySlowFast saves pytorchvideo's models with one prefix more.
+    # PySlowFast saves pytorchvideo's models with one prefix more, and so does
+    # pytorchvideo all but the head of a detector.
     return tuple((rf"(?:model\.)?{pattern}", path) for pattern, path in rows)
 
 

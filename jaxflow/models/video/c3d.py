@@ -32,8 +32,8 @@ class Config:
     Attributes:
         num_classes: Number of classes.
         crop_size: Side of the clips: the dense layers fix it.
-        head_mode: "logit_mean" returns logits; "softmax_mean", in evaluation,
-            probabilities.
+        head_mode: "logit_mean" returns logits; "softmax_mean" and "sigmoid_mean", in
+            evaluation, probabilities.
         num_frames: Frames of the clips: the dense layers fix it.
         frame_stride: Steps between those frames.
         frame_rate: Frames a second that these steps count in; None: the video's own.
@@ -133,9 +133,7 @@ class Model(nnx.Module):
         x = self.dropout(jax.nn.relu(self.fc6(x)), key=keys[0])
         x = self.dropout(jax.nn.relu(self.fc7(x)), key=keys[1])
         scores = self.fc8(x.astype(jnp.float32))
-        if self.mode == "softmax_mean" and self.deterministic:
-            scores = jax.nn.softmax(scores, axis=-1)
-        return scores
+        return resnet3d.activated(scores, self.mode) if self.deterministic else scores
 
     def features(self, clip: jax.Array) -> jax.Array:
         """Returns the flattened last map, (B, features), channels slowest."""

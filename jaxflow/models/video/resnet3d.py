@@ -6,12 +6,13 @@ and Sec. 3; Feichtenhofer, Fan, Malik, He, "SlowFast Networks for Video Recognit
 
     bottleneck, stages      layers.resnet3d
     non-local block         layers.non_local
+    boxes of AVA            layers.box_head.BoxHead, regions
     the network             Model
 
 They differ in the temporal windows of the convolutions, in the max-pool over time
 behind res2 (C2D and I3D), and in width (Fast-only). Weights: PySlowFast and
-pytorchvideo (Apache-2.0), trained on Kinetics-400; or those of torchvision's ResNets
-(BSD-3-Clause), trained on images, which are inflated (`num_classes=1000`).
+pytorchvideo (Apache-2.0), trained on Kinetics-400 or AVA; or those of torchvision's
+ResNets (BSD-3-Clause), trained on images, which are inflated (`num_classes=1000`).
 
 Deviations: none. The head pools over the whole time of a clip, which may have any
 length; the original code fixes it.
@@ -26,7 +27,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from jaxflow import ops, spec
-from jaxflow.layers import non_local, resnet3d, resnet3d_keys
+from jaxflow.layers import box_head, non_local, resnet3d, resnet3d_keys
 
 Windows = tuple[tuple[int, ...], ...]
 Indices = tuple[tuple[spec.Count, ...], ...]
@@ -39,8 +40,12 @@ class Config:
     Attributes:
         num_classes: Number of classes.
         crop_size: Side of the training clips; the head's window is a 32nd of it.
-        head_mode: "logit_mean" returns logits; "softmax_mean" returns, in evaluation,
-            probabilities averaged over positions.
+        head_mode: "logit_mean" returns logits; "softmax_mean" and, for several labels
+            at once, "sigmoid_mean" return, in evaluation, probabilities averaged over
+            positions.
+        regions: "none" is a classifier of clips. Others score boxes: res5 is dilated
+            instead of strided, and a `layers.box_head.BoxHead` reads the boxes as the
+            "legacy" or "aligned" form of `ops.roi_align`.
         num_frames: Frames of the clips it is published for.
         frame_stride: Steps between those frames, at 30 frames a second.
         blocks: Bottlenecks in res2 to res5.
@@ -58,6 +63,7 @@ class Config:
     num_classes: int = 400
     crop_size: int = 224
     head_mode: resnet3d.HeadMode = "logit_mean"
+    regions: box_head.Regions = "none"
     num_frames: int = 8
     frame_stride: int = 8
     blocks: tuple[int, ...] = resnet3d.DEPTHS[50]
@@ -93,33 +99,38 @@ class Model(nnx.Module):
                 [cycle[index % len(cycle)] for index in range(blocks)]
                 for cycle, blocks in zip(config.windows, config.blocks, strict=True)
             ],
+            dilate_last=config.regions != "none",
             non_local_after=config.non_local_after,
             form=config.non_local_form,
             pool=config.non_local_pool,
             zero_init=config.zero_init,
             rngs=rngs,
         )
-        self.head = resnet3d.Head(
-            32 * config.width,
-            config.num_classes,
-            window=resnet3d.head_window(config.crop_size),
-            mode=config.head_mode,
-            dropout_rate=config.dropout_rate,
-            rngs=rngs,
-        )
+        self.head = box_head.head_of(32 * config.width, config, rngs=rngs)
 
-    def __call__(self, clip: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
-        """Classifies a clip.
+    def __call__(
+        self,
+        clip: jax.Array,
+        boxes: jax.Array | None = None,
+        *,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
+        """Classifies a clip, or boxes in it.
 
         Args:
             clip: (B, T, H, W, 3), RGB in [0, 1].
+            boxes: If `config.regions` is not "none": (K, 5), each example, x1, y1, x2
+                and y2 in pixels of the clip; see `layers.box_head.check_boxes`. None
+                scores each whole frame.
             key: Random key of the dropout in training; see `layers.dropout`.
 
         Returns:
-            (B, num_classes) logits, float32; probabilities in evaluation if
-            `config.head_mode` is "softmax_mean".
+            (B, num_classes), or (K, num_classes) for boxes: logits, float32; in
+            evaluation probabilities if `config.head_mode` is not "logit_mean". Rows of
+            boxes that pad are 0.
         """
-        return self.head(self.features(clip), key=key)
+        maps = (self.features(clip),)
+        return box_head.scored(self.head, maps, clip, boxes, key)
 
     def features(self, clip: jax.Array) -> jax.Array:
         """Returns the last stage's map, (B, T', H', W', C)."""
@@ -151,6 +162,14 @@ _NON_LOCAL_R50 = ((), (1, 3), (1, 3, 5), ())
 VARIANTS = {
     "slow_r50": Config(),
     "slow_4x16_r50": Config(num_frames=4, frame_stride=16),
+    # Boxes of AVA: classes are its label numbers less 1.
+    "slow_4x16_r50_ava": Config(
+        num_frames=4,
+        frame_stride=16,
+        num_classes=80,
+        head_mode="sigmoid_mean",
+        regions="legacy",
+    ),
     # Temporal windows only in as many blocks as ResNet-50 has.
     "slow_16x8_r101_50_50": Config(
         num_frames=16,
@@ -176,15 +195,18 @@ VARIANTS = {
 }
 
 
-def _weights(file, dialect, num_params, top1, source):
+def _weights(
+    file, dialect, num_params, result, source, *, data=None, metric="kinetics400_top1"
+):
+    data = data or ("kinetics400" if dialect == "caffe2" else "kinetics")
     return spec.Weights(
         file=file,
         source=source,
         licence="Apache-2.0",
         dialect=dialect,
-        url=f"{_SERVERS[source]}/{file}",
+        url=f"{_SERVERS[source]}/{data}/{file}",
         num_params=num_params,
-        metrics={"kinetics400_top1": top1},
+        metrics={metric: result},
         citation="Feichtenhofer et al., SlowFast, ICCV 2019",
     )
 
@@ -193,8 +215,8 @@ _PYSLOWFAST = "https://github.com/facebookresearch/SlowFast (MODEL_ZOO.md)"
 _PYTORCHVIDEO = "https://github.com/facebookresearch/pytorchvideo (model zoo)"
 _FAIR = "https://dl.fbaipublicfiles.com"
 _SERVERS = {
-    _PYSLOWFAST: f"{_FAIR}/pyslowfast/model_zoo/kinetics400",
-    _PYTORCHVIDEO: f"{_FAIR}/pytorchvideo/model_zoo/kinetics",
+    _PYSLOWFAST: f"{_FAIR}/pyslowfast/model_zoo",
+    _PYTORCHVIDEO: f"{_FAIR}/pytorchvideo/model_zoo",
 }
 WEIGHTS = {
     "slow_r50/kinetics400": _weights(
@@ -205,6 +227,15 @@ WEIGHTS = {
     ),
     "slow_4x16_r50/kinetics400_caffe2": _weights(
         "SLOWONLY_4x16_R50.pkl", "caffe2", 32_454_096, 72.7, _PYSLOWFAST
+    ),
+    "slow_4x16_r50_ava/ava": _weights(
+        "SLOW_4x16_R50_DETECTION.pyth",
+        "pytorchvideo",
+        31_798_416,
+        19.5,
+        _PYTORCHVIDEO,
+        data="ava",
+        metric="ava22_map",
     ),
     "c2d_r50/kinetics400": _weights(
         "C2D_8x8_R50.pyth", "pytorchvideo_pool", 24_327_632, 71.46, _PYTORCHVIDEO
@@ -234,6 +265,12 @@ PUBLISHED = {
         source=f"{_PAPER}, ablations, and {_ZOO}",
         parameters="32.45",
         multiply_adds="20.9",
+    ),
+    "slow_4x16_r50_ava": spec.Published(
+        source=f"{_ZOO}, on AVA",
+        parameters="31.78",
+        crop_size=256,
+        reason="the number of its own code is 31,798,416",
     ),
     "slow_16x8_r101_50_50": spec.Published(
         source=f"{_PAPER}, on Charades", multiply_adds="187", crop_size=256

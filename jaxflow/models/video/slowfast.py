@@ -5,9 +5,12 @@ Feichtenhofer, Fan, Malik, He, "SlowFast Networks for Video Recognition" (ICCV 2
     pathways, Table 1                       layers.resnet3d.Pathway
     lateral connections, Sec. 3.3           Model._joined, Lateral
     weaker fast input, Table 5(e)           fast_input
+    detection on AVA, Sec. 5                layers.box_head.BoxHead, regions
     T x tau, alpha, beta                    Config.num_frames, alpha, beta_inv
 
-Weights: PySlowFast and pytorchvideo (Apache-2.0), trained on Kinetics-400.
+Weights: PySlowFast and pytorchvideo (Apache-2.0), trained on Kinetics-400 and on AVA,
+whose classes are its label numbers less 1. They read boxes in the "legacy" form;
+PySlowFast's own training in the "aligned" one (`regions="aligned"`).
 
 Deviations: the head pools over the whole time of a clip. A clip whose length alpha does
 not divide runs too: the slow pathway then takes ceil(T / alpha) frames; for the other
@@ -16,7 +19,7 @@ weaker inputs is stated at `fast_input`.
 """
 
 import dataclasses
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +28,13 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from jaxflow import _checks, ops, spec
-from jaxflow.layers import non_local, representation_flow, resnet3d, resnet3d_keys
+from jaxflow.layers import (
+    box_head,
+    non_local,
+    representation_flow,
+    resnet3d,
+    resnet3d_keys,
+)
 
 Indices = tuple[tuple[spec.Count, ...], ...]
 FAST_CHANNELS = {"rgb": 3, "gray": 1, "time_difference": 1, "flow": 2, "half_size": 3}
@@ -40,8 +49,12 @@ class Config:
     Attributes:
         num_classes: Number of classes.
         crop_size: Side of the training clips; the head's window is a 32nd of it.
-        head_mode: "logit_mean" returns logits; "softmax_mean" returns, in evaluation,
-            probabilities averaged over positions.
+        head_mode: "logit_mean" returns logits; "softmax_mean" and, for several labels
+            at once, "sigmoid_mean" return, in evaluation, probabilities averaged over
+            positions.
+        regions: "none" is a classifier of clips. Others score boxes: res5 is dilated
+            instead of strided, and a `layers.box_head.BoxHead` reads the boxes as the
+            "legacy" or "aligned" form of `ops.roi_align`.
         num_frames: Frames of the clips it is published for.
         frame_stride: Steps between those frames, at 30 frames a second.
         alpha: Frames of the fast pathway to one of the slow pathway.
@@ -70,6 +83,7 @@ class Config:
     num_classes: int = 400
     crop_size: int = 224
     head_mode: resnet3d.HeadMode = "logit_mean"
+    regions: box_head.Regions = "none"
     num_frames: int = 32
     frame_stride: int = 2
     alpha: int = 8
@@ -178,6 +192,7 @@ class Model(nnx.Module):
             width=config.width,
             windows=windows(config.temporal_blocks),
             extra_features=[ratio * features for features in fast_features],
+            dilate_last=config.regions != "none",
             non_local_after=config.non_local_after,
             form=config.non_local_form,
             pool=config.non_local_pool,
@@ -189,6 +204,7 @@ class Model(nnx.Module):
             width=fast_width,
             stem_window=5,
             windows=windows(config.fast_temporal_blocks),
+            dilate_last=config.regions != "none",
             zero_init=config.zero_init,
             rngs=rngs,
         )
@@ -205,36 +221,37 @@ class Model(nnx.Module):
                     for features in fast_features
                 ]
             )
-        self.head = resnet3d.Head(
-            32 * (config.width + fast_width),
-            config.num_classes,
-            window=resnet3d.head_window(config.crop_size),
-            mode=config.head_mode,
-            dropout_rate=config.dropout_rate,
-            rngs=rngs,
+        self.head = box_head.head_of(
+            32 * (config.width + fast_width), config, rngs=rngs
         )
 
     def __call__(
         self,
         clip: jax.Array,
+        boxes: jax.Array | None = None,
         *,
         fast: jax.Array | None = None,
         key: jax.Array | None = None,
     ) -> jax.Array:
-        """Classifies a clip.
+        """Classifies a clip, or boxes in it.
 
         Args:
             clip: (B, T, H, W, 3), RGB in [0, 1]: all frames of the fast pathway.
+            boxes: If `config.regions` is not "none": (K, 5), each example, x1, y1, x2
+                and y2 in pixels of the clip; see `layers.box_head.check_boxes`. None
+                scores each whole frame.
             fast: What the fast pathway sees instead of what `config.fast_input`
                 derives from `clip`: (B, T, H', W', C), normalised; for instance the
                 flow of a better estimator.
             key: Random key of the dropout in training; see `layers.dropout`.
 
         Returns:
-            (B, num_classes) logits, float32; probabilities in evaluation if
-            `config.head_mode` is "softmax_mean".
+            (B, num_classes), or (K, num_classes) for boxes: logits, float32; in
+            evaluation probabilities if `config.head_mode` is not "logit_mean". Rows of
+            boxes that pad are 0.
         """
-        return self.head(*self.features(clip, fast=fast), key=key)
+        maps = self.features(clip, fast=fast)
+        return box_head.scored(self.head, maps, clip, boxes, key)
 
     def features(
         self, clip: jax.Array, *, fast: jax.Array | None = None
@@ -296,6 +313,12 @@ _8X8_R101_50_50 = dataclasses.replace(
     _8X8_R101_50_101, fast_temporal_blocks=(3, 4, 6, 3)
 )
 
+_OF_AVA: dict[str, Any] = {
+    "num_classes": 80,
+    "head_mode": "sigmoid_mean",
+    "regions": "legacy",
+}
+
 VARIANTS = {
     "slowfast_4x16_r50": Config(),
     "slowfast_8x8_r50": Config(alpha=4, lateral_window=7),
@@ -318,6 +341,16 @@ VARIANTS = {
         non_local_after=_NON_LOCAL_R101,
         non_local_pool=(2, 2, 2),
     ),
+    # pytorchvideo's network for AVA, and those of PySlowFast's Caffe2 models.
+    "slowfast_8x8_r50_ava": Config(alpha=4, lateral_window=7, **_OF_AVA),
+    "slowfast_8x8_r101_50_50_ava": dataclasses.replace(_8X8_R101_50_50, **_OF_AVA),
+    "slowfast_nln_16x8_r101_50_50_ava": dataclasses.replace(
+        _8X8_R101_50_50,
+        num_frames=64,
+        non_local_after=_NON_LOCAL_R101,
+        non_local_pool=(2, 2, 2),
+        **_OF_AVA,
+    ),
     "slowfast_4x16_r50_gray": Config(fast_input="gray"),
     "slowfast_4x16_r50_time_difference": Config(fast_input="time_difference"),
     "slowfast_4x16_r50_flow": Config(fast_input="flow"),
@@ -327,15 +360,18 @@ VARIANTS = {
 }
 
 
-def _weights(file, dialect, num_params, top1, source):
+def _weights(
+    file, dialect, num_params, result, source, *, data=None, metric="kinetics400_top1"
+):
+    data = data or ("kinetics400" if dialect == "caffe2" else "kinetics")
     return spec.Weights(
         file=file,
         source=source,
         licence="Apache-2.0",
         dialect=dialect,
-        url=f"{_SERVERS[source]}/{file}",
+        url=f"{_SERVERS[source]}/{data}/{file}",
         num_params=num_params,
-        metrics={"kinetics400_top1": top1},
+        metrics={metric: result},
         citation="Feichtenhofer et al., SlowFast, ICCV 2019",
     )
 
@@ -344,8 +380,8 @@ _PYSLOWFAST = "https://github.com/facebookresearch/SlowFast (MODEL_ZOO.md)"
 _PYTORCHVIDEO = "https://github.com/facebookresearch/pytorchvideo (model zoo)"
 _FAIR = "https://dl.fbaipublicfiles.com"
 _SERVERS = {
-    _PYSLOWFAST: f"{_FAIR}/pyslowfast/model_zoo/kinetics400",
-    _PYTORCHVIDEO: f"{_FAIR}/pytorchvideo/model_zoo/kinetics",
+    _PYSLOWFAST: f"{_FAIR}/pyslowfast/model_zoo",
+    _PYTORCHVIDEO: f"{_FAIR}/pytorchvideo/model_zoo",
 }
 WEIGHTS = {
     "slowfast_4x16_r50/kinetics400": _weights(
@@ -365,6 +401,15 @@ WEIGHTS = {
     ),
     "slowfast_16x8_r101_50_50/kinetics400": _weights(
         "SLOWFAST_16x8_R101_50_50.pyth", "pytorchvideo", 53_774_808, 78.7, _PYTORCHVIDEO
+    ),
+    "slowfast_8x8_r50_ava/ava": _weights(
+        "SLOWFAST_8x8_R50_DETECTION.pyth",
+        "pytorchvideo",
+        33_828_888,
+        24.67,
+        _PYTORCHVIDEO,
+        data="ava",
+        metric="ava22_map",
     ),
 }
 
@@ -402,6 +447,9 @@ PUBLISHED = {
         multiply_adds="213",
         parameters="53.77",
         crop_size=256,
+    ),
+    "slowfast_8x8_r50_ava": spec.Published(
+        source=f"{_ZOO}, on AVA", parameters="33.82", crop_size=256
     ),
     "slowfast_nln_8x8_r50": spec.Published(
         source=f"{_PAPER}, Table 2",

@@ -13,6 +13,7 @@ from jaxflow.models.video import resnet3d
 PARAMETERS = {
     "slow_r50": 32_454_096,
     "slow_4x16_r50": 32_454_096,
+    "slow_4x16_r50_ava": 31_798_416,
     "slow_16x8_r101_50_50": 51_446_224,
     "fast_r50": 616_952,
     "c2d_r50": 24_327_632,
@@ -57,6 +58,32 @@ def test_equals_the_official_code(golden, build, run, name, logits):
     # Float32 through 50 layers in another order; the logits' deviation is about 1.
     np.testing.assert_allclose(actual, case.arrays[logits], atol=2e-5)
     np.testing.assert_allclose(probabilities, case.arrays["psf_probs"], atol=2e-6)
+
+
+def in_three_ways(model, clip, boxes):
+    """Returns scores of boxes in both forms, and with rows that pad."""
+    legacy = model(clip, boxes)
+    pads = jnp.array([[-1.0, 0, 0, 9, 9]])
+    padded = model(clip, jnp.concatenate([pads, boxes, pads]))
+    model.head.aligned = True
+    return legacy, model(clip, boxes), padded
+
+
+@pytest.mark.parametrize(
+    "dialect", ["ptv", pytest.param("pyslowfast", marks=pytest.mark.slow)]
+)
+def test_scores_boxes_as_the_official_code_does(golden, build, run, dialect):
+    case = golden(f"slow_4x16_r50_ava_{dialect}")
+    model = build("slow_4x16_r50_ava", case.state_dict())
+    boxes = jnp.asarray(case.arrays["boxes"])
+
+    legacy, aligned, padded = run(model, case.clip(), boxes, function=in_three_ways)
+
+    # Float32 through 50 layers in another order; the logits' deviation is about 2.
+    np.testing.assert_allclose(legacy, case.arrays["probs_legacy"], atol=1e-5)
+    np.testing.assert_allclose(aligned, case.arrays["probs_aligned"], atol=1e-5)
+    np.testing.assert_allclose(padded[1:-1], legacy, atol=1e-6)
+    np.testing.assert_array_equal(padded[jnp.array([0, -1])], 0)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ PARAMETERS = {
     "slowfast_8x8_r101_50_50": 53_774_808,
     "slowfast_8x8_r101_50_101": 53_914_072,
     "slowfast_16x8_r101_50_50": 53_774_808,
+    "slowfast_8x8_r50_ava": 33_828_888,
     "slowfast_nln_8x8_r50": 41_838_680,
     "slowfast_nln_8x8_r101_50_50": 60_080_088,
     "slowfast_nln_16x8_r101_50_50": 60_080_088,
@@ -70,6 +71,32 @@ def test_equals_the_official_code(golden, build, run, name, logits):
     # Float32 through 50 layers in another order; the logits' deviation is about 1.
     np.testing.assert_allclose(actual, case.arrays[logits], atol=2e-5)
     np.testing.assert_allclose(probabilities, case.arrays["psf_probs"], atol=2e-6)
+
+
+def in_three_ways(model, clip, boxes):
+    """Returns scores of boxes in both forms, and with rows that pad."""
+    legacy = model(clip, boxes)
+    pads = jnp.array([[-1.0, 0, 0, 9, 9]])
+    padded = model(clip, jnp.concatenate([pads, boxes, pads]))
+    model.head.aligned = True
+    return legacy, model(clip, boxes), padded
+
+
+@pytest.mark.parametrize(
+    "dialect", ["ptv", pytest.param("pyslowfast", marks=pytest.mark.slow)]
+)
+def test_scores_boxes_as_the_official_code_does(golden, build, run, dialect):
+    case = golden(f"slowfast_8x8_r50_ava_{dialect}")
+    model = build("slowfast_8x8_r50_ava", case.state_dict())
+    boxes = jnp.asarray(case.arrays["boxes"])
+
+    legacy, aligned, padded = run(model, case.clip(), boxes, function=in_three_ways)
+
+    # Float32 through 50 layers in another order; the logits' deviation is about 2.
+    np.testing.assert_allclose(legacy, case.arrays["probs_legacy"], atol=1e-5)
+    np.testing.assert_allclose(aligned, case.arrays["probs_aligned"], atol=1e-5)
+    np.testing.assert_allclose(padded[1:-1], legacy, atol=1e-6)
+    np.testing.assert_array_equal(padded[jnp.array([0, -1])], 0)
 
 
 @pytest.mark.parametrize("name", ["slowfast_4x16_r50", "slowfast_8x8_r50"])
