@@ -2,6 +2,9 @@
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
+
+from jaxflow.layers import conv, norm
 
 
 def softmax_attention(
@@ -67,6 +70,12 @@ def split_heads(x: jax.Array, heads: int) -> jax.Array:
     return jnp.swapaxes(x.reshape(*x.shape[:-1], heads, -1), -3, -2)
 
 
+def split_qkv(x: jax.Array, heads: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Splits (*B, N, 3 heads D) into query, key and value, each (*B, heads, N, D)."""
+    query, key, value = jnp.split(x, 3, axis=-1)
+    return split_heads(query, heads), split_heads(key, heads), split_heads(value, heads)
+
+
 def join_heads(x: jax.Array) -> jax.Array:
     """Undoes `split_heads`: (*B, heads, N, D) -> (*B, N, heads D)."""
     x = jnp.swapaxes(x, -3, -2)
@@ -75,3 +84,42 @@ def join_heads(x: jax.Array) -> jax.Array:
 
 def _accumulator(x: jax.Array):
     return jnp.float64 if x.dtype == jnp.float64 else jnp.float32
+
+
+class LinearAttention(nnx.Module):
+    """Attention over the pixels of each frame at linear cost, added to its input.
+
+    Args:
+        features: Channels.
+        heads: Heads.
+        head_features: Channels of a head, D; queries are scaled by D^-1/2.
+        normalise_query: Whether a softmax over the channels of a query comes first.
+        bias: Whether the normalisation has a bias.
+        rngs: Source of the initial weights.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        heads: int,
+        head_features: int,
+        *,
+        normalise_query: bool = False,
+        bias: bool = False,
+        rngs: nnx.Rngs,
+    ):
+        self.heads, self.normalise_query = heads, normalise_query
+        inner = heads * head_features
+        self.norm = norm.ChannelNorm(features, use_bias=bias)
+        self.to_qkv = conv.Linear(features, 3 * inner, use_bias=False, rngs=rngs)
+        self.to_out = conv.Linear(inner, features, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Transforms `x`, (*B, H, W, C)."""
+        tokens = self.norm(x).reshape(*x.shape[:-3], -1, x.shape[-1])
+        query, key, value = split_qkv(self.to_qkv(tokens), self.heads)
+        if self.normalise_query:
+            query = jax.nn.softmax(query.astype(_accumulator(query)), axis=-1)
+        query = (query * query.shape[-1] ** -0.5).astype(x.dtype)
+        out = linear_attention(query, key, value)
+        return x + self.to_out(join_heads(out)).reshape(x.shape)

@@ -2,9 +2,53 @@
 
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+
+
+def check_inputs(
+    model: Any,
+    noisy: jax.Array,
+    time: jax.Array,
+    clean: jax.Array | None,
+    observed: jax.Array | None,
+    latent: jax.Array | None,
+    indices: jax.Array | None,
+    *,
+    num_frames: int | None = None,
+) -> None:
+    """Verifies what a network is called with, but for what conditions it.
+
+    Args:
+        model: The network; it says `config.channels`, `multiple` and what it `takes`.
+        noisy: As for `check_noisy`.
+        time: As for `check_noisy`.
+        clean: As for `check_companions`, and so are the next three.
+        observed: Which frames are given.
+        latent: Which frames are generated.
+        indices: Numbers of the frames.
+        num_frames: As for `check_noisy`.
+
+    Raises:
+        ValueError: As `check_noisy` and `check_companions`.
+    """
+    check_noisy(
+        noisy,
+        time,
+        channels=model.config.channels,
+        multiple=model.multiple,
+        num_frames=num_frames,
+    )
+    check_companions(
+        noisy,
+        clean=clean,
+        observed=observed,
+        latent=latent,
+        indices=indices,
+        takes=model.takes,
+    )
 
 
 def check_noisy(

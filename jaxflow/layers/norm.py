@@ -117,6 +117,37 @@ class GroupNorm(nnx.Module):
         return y.astype(x.dtype)
 
 
+class ChannelNorm(nnx.Module):
+    """Normalises the channels of each pixel by themselves.
+
+        y = (x - mean) / sqrt(var + 1e-5) * scale [+ bias]
+
+    Mean and variance are those of the channels of one pixel, in float32.
+
+    Args:
+        features: Channels.
+        use_bias: Whether there is a bias for each channel.
+    """
+
+    torch_names: ClassVar = {
+        "gamma": ("scale", None),
+        "g": ("scale", None),
+        "b": ("bias", None),
+    }
+
+    def __init__(self, features: int, *, use_bias: bool = False):
+        self.scale = nnx.Param(_constant(1, features))
+        self.bias = nnx.Param(_constant(0, features)) if use_bias else nnx.data(None)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Normalises `x`, (..., C)."""
+        wide = x.astype(jnp.float32)
+        mean = jnp.mean(wide, axis=-1, keepdims=True)
+        var = jnp.mean(jnp.square(wide - mean), axis=-1, keepdims=True)
+        y = (wide - mean) * lax.rsqrt(var + 1e-5) * self.scale[...]
+        return (y if self.bias is None else y + self.bias[...]).astype(x.dtype)
+
+
 def instance_norm(x: jax.Array, *, epsilon: float = 1e-5) -> jax.Array:
     """Normalises each channel of each example over its pixels, in float32.
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.special
+from flax import nnx
 
 from jaxflow.layers import attention
 
@@ -61,3 +62,27 @@ def test_gradients_are_finite_for_large_scores(tokens):
         return jnp.sum(attention.softmax_attention(1e3 * query, key, value) ** 2)
 
     assert jnp.isfinite(jax.grad(loss)(query)).all()
+
+
+def test_query_key_and_value_are_thirds_of_the_channels(rng):
+    x = jnp.asarray(rng.normal(size=(2, 5, 24)))
+    for index, found in enumerate(attention.split_qkv(x, 2)):
+        part = x[..., 8 * index : 8 * index + 8]
+        np.testing.assert_array_equal(found, attention.split_heads(part, 2))
+
+
+@pytest.mark.parametrize("normalise_query", [False, True])
+def test_a_layer_of_linear_attention_equals_its_equation(rng, normalise_query):
+    layer = attention.LinearAttention(
+        4, 2, 3, normalise_query=normalise_query, bias=True, rngs=nnx.Rngs(0)
+    )
+    x = rng.normal(size=(2, 3, 4, 5, 4))
+    tokens = np.asarray(layer.norm(jnp.float32(x))).reshape(2, 3, 20, 4)
+    qkv = (tokens @ np.asarray(layer.to_qkv.kernel[...])).reshape(2, 3, 20, 3, 2, 3)
+    query, key, value = np.moveaxis(qkv, (3, 4), (0, 3))
+    if normalise_query:
+        query = scipy.special.softmax(query, axis=-1)
+    gathered = np.swapaxes(scipy.special.softmax(key, axis=-2), -1, -2) @ value
+    out = np.swapaxes(query * 3**-0.5 @ gathered, 2, 3).reshape(2, 3, 20, 6)
+    expected = x + (out @ np.asarray(layer.to_out.kernel[...])).reshape(x.shape)
+    np.testing.assert_allclose(layer(jnp.float32(x)), expected, atol=1e-5)

@@ -125,3 +125,16 @@ def test_group_norm_without_weights_and_in_half_precision(rng):
 def test_group_norm_rejects_groups_that_do_not_divide(groups):
     with pytest.raises(ValueError, match="`groups` must divide the 4 features"):
         norm.GroupNorm(4, groups)
+
+
+@pytest.mark.parametrize("use_bias", [False, True])
+def test_channel_norm_equals_its_equation(rng, use_bias):
+    layer = norm.ChannelNorm(6, use_bias=use_bias)
+    layer.scale[...] = jnp.float32(scale := rng.normal(size=6))
+    bias = rng.normal(size=6) if use_bias else np.zeros(6)
+    if use_bias:
+        layer.bias[...] = jnp.float32(bias)
+    x = rng.normal(size=(2, 3, 6)) + 2
+    mean, var = x.mean(-1, keepdims=True), x.var(-1, keepdims=True)
+    expected = (x - mean) / np.sqrt(var + 1e-5) * scale + bias
+    np.testing.assert_allclose(layer(jnp.float32(x)), expected, atol=1e-5)

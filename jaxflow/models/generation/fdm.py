@@ -26,12 +26,11 @@ from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 from jaxflow import _checks, spec
 from jaxflow.diffusion import process
-from jaxflow.layers import attention, conv, dropout, generation, norm, timestep
+from jaxflow.layers import attention, conv, generation, norm, timestep, unet
 
 TimeEncoding = Literal["relative", "absolute", "none"]
 ENCODINGS = ("relative", "absolute", "none")
@@ -113,8 +112,7 @@ class PositionNet(nnx.Module):
         self.heads = heads
         self.of_distance = conv.Linear(3, features, rngs=rngs)
         self.of_time = conv.Linear(embedding, features, rngs=rngs)
-        self.out = conv.Linear(features, features, rngs=rngs)
-        _zero(self.out)
+        self.out = unet.zeroed(conv.Linear(features, features, rngs=rngs))
 
     def __call__(self, embedded: jax.Array, distance: jax.Array) -> jax.Array:
         """Embeds differences.
@@ -161,8 +159,7 @@ class FrameAttention(nnx.Module):
         self.encoding = config.time_encoding
         self.norm = norm.GroupNorm(features, config.groups)
         self.qkv = conv.Linear(features, 3 * features, rngs=rngs)
-        self.proj_out = conv.Linear(features, features, rngs=rngs)
-        _zero(self.proj_out)
+        self.proj_out = unet.zeroed(conv.Linear(features, features, rngs=rngs))
         if self.encoding == "relative":
             make = functools.partial(PositionNet, features, self.heads, embedding)
             self.rpe_q = make(rngs=rngs)
@@ -241,17 +238,13 @@ class SpaceAttention(nnx.Module):
         self.heads, self.official = config.num_heads, config.official_attention
         self.norm = norm.GroupNorm(features, config.groups)
         self.qkv = conv.Linear(features, 3 * features, rngs=rngs)
-        self.proj_out = conv.Linear(features, features, rngs=rngs)
-        _zero(self.proj_out)
+        self.proj_out = unet.zeroed(conv.Linear(features, features, rngs=rngs))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Transforms `x`, (B, T, H, W, C)."""
         normed = self.norm(x, batch_axes=2)
         tokens = self.qkv(normed).reshape(*x.shape[:2], -1, 3 * x.shape[-1])
-        query, key, value = (
-            attention.split_heads(part, self.heads)
-            for part in jnp.split(tokens, 3, axis=-1)
-        )
+        query, key, value = attention.split_qkv(tokens, self.heads)
         out = attention.softmax_attention(
             query, key, value, scale=query.shape[-1] ** -0.5
         )
@@ -282,84 +275,6 @@ class Attention(nnx.Module):
         return self.space(x if self.frames is None else self.frames(x, *context))
 
 
-class ResBlock(nnx.Module):
-    """Two convolutions of every frame, conditioned on time, plus the input.
-
-    Args:
-        in_features: Channels in.
-        features: Channels out.
-        config: Numbers of the network.
-        embedding: Length of the embedding of time.
-        rngs: Source of the initial weights.
-    """
-
-    def __init__(
-        self,
-        in_features: int,
-        features: int,
-        config: Config,
-        embedding: int,
-        *,
-        rngs: nnx.Rngs,
-    ):
-        self.scale_shift = config.scale_shift
-        self.dropout = dropout.Dropout(config.dropout_rate)
-        self.norm1 = norm.GroupNorm(in_features, config.groups)
-        self.conv1 = conv.Conv(in_features, features, rngs=rngs)
-        width = 2 * features if config.scale_shift else features
-        self.embed = conv.Linear(embedding, width, rngs=rngs)
-        self.norm2 = norm.GroupNorm(features, config.groups)
-        self.conv2 = conv.Conv(features, features, rngs=rngs)
-        _zero(self.conv2)
-        self.shortcut = (
-            nnx.data(None)
-            if in_features == features
-            else conv.Conv(in_features, features, 1, rngs=rngs)
-        )
-
-    def __call__(
-        self, x: jax.Array, embedded: jax.Array, *, key: jax.Array | None = None
-    ) -> jax.Array:
-        """Maps (B, T, H, W, in_features); `key` is that of the dropout."""
-        y = self.conv1(jax.nn.silu(self.norm1(x, batch_axes=2)))
-        embedded = self.embed(jax.nn.silu(embedded))[:, :, None, None]
-        if self.scale_shift:
-            scale, shift = jnp.split(embedded, 2, axis=-1)
-            y = self.norm2(y, batch_axes=2) * (1 + scale) + shift
-        else:
-            y = self.norm2(y + embedded, batch_axes=2)
-        y = jax.nn.silu(y)
-        y = self.dropout(y, key=key)
-        return self.conv2(y) + (x if self.shortcut is None else self.shortcut(x))
-
-
-class Stage(nnx.Module):
-    """A residual block, attention if there is any, and a change of size if there is.
-
-    Args:
-        res: The residual block, or None for a convolution alone.
-        attend: The attention, or None.
-        resize: The first convolution, or that of a change of size; or None.
-        doubles: Whether the size doubles before `resize`.
-    """
-
-    def __init__(self, res=None, attend=None, resize=None, doubles: bool = False):
-        self.res = nnx.data(res)
-        self.attend = nnx.data(attend)
-        self.resize = nnx.data(resize)
-        self.doubles = doubles
-
-    def __call__(self, x: jax.Array, embedded: jax.Array, context, draws) -> jax.Array:
-        """Transforms `x`, (B, T, H, W, C); `draws` gives keys of the dropout."""
-        if self.res is not None:
-            x = self.res(x, embedded, key=next(draws))
-        if self.attend is not None:
-            x = self.attend(x, embedded, *context)
-        if self.resize is not None:
-            x = self.resize(_double(x) if self.doubles else x)
-        return x
-
-
 class Model(nnx.Module):
     """FDM: noisy and observed frames of a video to the noise in the noisy ones."""
 
@@ -387,55 +302,45 @@ class Model(nnx.Module):
             self.classes = nnx.Param(
                 conv.truncated_normal(rngs.params(), shape, std=1.0)
             )
-        self.down, widths = self._way_down(rngs)
-        last = widths[-1]
-        block = functools.partial(ResBlock, last, last, config, self.embedding)
-        self.middle1 = block(rngs=rngs)
-        self.middle_attend = Attention(last, config, self.embedding, rngs=rngs)
-        self.middle2 = block(rngs=rngs)
-        self.up, features = self._way_up(widths, rngs)
-        self.norm = norm.GroupNorm(features, config.groups)
-        outputs = config.channels * (2 if config.learns_variance else 1)
-        self.last = conv.Conv(features, outputs, rngs=rngs)
-        _zero(self.last)
-
-    def _way_down(self, rngs: nnx.Rngs):
-        """Returns the stages down to the middle, and the channels behind each."""
-        config, width = self.config, self.config.model_channels
         # One channel more marks observed frames.
         first = conv.Conv(config.channels + 1, width, rngs=rngs)
-        stages, widths = [Stage(resize=first)], [width]
-        for level, mult in enumerate(config.channel_mult):
-            for _ in range(config.num_res_blocks):
-                stages.append(self._stage(widths[-1], mult * width, level, rngs))
-                widths.append(mult * width)
-            if level < len(config.channel_mult) - 1:
-                features = widths[-1]
-                halve = conv.Conv(features, features, strides=2, padding=1, rngs=rngs)
-                stages.append(Stage(resize=halve))
-                widths.append(features)
-        return nnx.data(stages), widths
+        shape = (width, config.channel_mult, config.num_res_blocks)
+        make = functools.partial(self._stage, rngs=rngs)
+        layer = functools.partial(conv.Conv, rngs=rngs)
+        down, widths = unet.way_down(
+            first, *shape, make, lambda n, _: layer(n, n, strides=2, padding=1)
+        )
+        self.down, last = nnx.data(down), widths[-1]
+        self.middle1 = self._res_block(last, last, rngs=rngs)
+        self.middle_attend = Attention(last, config, self.embedding, rngs=rngs)
+        self.middle2 = self._res_block(last, last, rngs=rngs)
+        up, features = unet.way_up(widths, *shape, make, lambda n: layer(n, n))
+        self.up = nnx.data(up)
+        self.norm = norm.GroupNorm(features, config.groups)
+        outputs = config.channels * (2 if config.learns_variance else 1)
+        self.last = unet.zeroed(layer(features, outputs))
 
-    def _way_up(self, widths: list[int], rngs: nnx.Rngs):
-        """Returns the stages up from the middle, and the channels behind the last."""
-        config, features = self.config, widths[-1]
-        widths, stages = list(widths), []
-        for level, mult in reversed(list(enumerate(config.channel_mult))):
-            for i in range(config.num_res_blocks + 1):
-                before, features = features + widths.pop(), mult * config.model_channels
-                stage = self._stage(before, features, level, rngs)
-                if level and i == config.num_res_blocks:
-                    stage.resize = conv.Conv(features, features, rngs=rngs)
-                    stage.doubles = True
-                stages.append(stage)
-        return nnx.data(stages), features
+    def _res_block(self, before: int, after: int, *, rngs: nnx.Rngs) -> unet.ResBlock:
+        return unet.ResBlock(
+            before,
+            after,
+            convolution=conv.Conv,
+            groups=self.config.groups,
+            embedding=self.embedding,
+            scale_shift=self.config.scale_shift,
+            dropout_rate=self.config.dropout_rate,
+            rngs=rngs,
+        )
 
-    def _stage(self, before: int, after: int, level: int, rngs: nnx.Rngs) -> Stage:
+    def _stage(
+        self, before: int, after: int, level: int, *, rngs: nnx.Rngs
+    ) -> unet.Stage:
         """Returns a residual block, with attention where the config has it."""
-        res = ResBlock(before, after, self.config, self.embedding, rngs=rngs)
+        res = self._res_block(before, after, rngs=rngs)
         if 2**level not in self.config.attention_downsampling:
-            return Stage(res)
-        return Stage(res, Attention(after, self.config, self.embedding, rngs=rngs))
+            return unet.Stage(res)
+        attend = Attention(after, self.config, self.embedding, rngs=rngs)
+        return unet.Stage(res, attend)
 
     def __call__(
         self,
@@ -475,30 +380,18 @@ class Model(nnx.Module):
         Raises:
             ValueError: If an argument has a wrong shape or type, or cannot be used.
         """
-        generation.check_noisy(
-            noisy, time, channels=self.config.channels, multiple=self.multiple
-        )
-        generation.check_companions(
-            noisy,
-            clean=clean,
-            observed=observed,
-            latent=latent,
-            indices=indices,
-            takes=self.takes,
-        )
-        draws = generation.draws(key)
+        generation.check_inputs(self, noisy, time, clean, observed, latent, indices)
         embedded = self._embed(time, condition, noisy.dtype)[:, None]
-        context = _context(noisy, observed, latent, indices)
-        x, skips = self._mark(noisy, clean, observed), []
-        for stage in self.down:
-            x = stage(x, embedded, context, draws)
-            skips.append(x)
-        x = self.middle1(x, embedded, key=next(draws))
-        x = self.middle_attend(x, embedded, *context)
-        x = self.middle2(x, embedded, key=next(draws))
-        for stage in self.up:
-            both = jnp.concatenate([x, skips.pop()], axis=-1)
-            x = stage(both, embedded, context, draws)
+        x = unet.through(
+            self.down,
+            (self.middle1, self.middle_attend, self.middle2),
+            self.up,
+            self._mark(noisy, clean, observed),
+            embedded,
+            generation.draws(key),
+            embedded,
+            *_context(noisy, observed, latent, indices),
+        )
         return self.last(jax.nn.silu(self.norm(x, batch_axes=2)))
 
     def _mark(self, noisy, clean, observed) -> jax.Array:
@@ -512,8 +405,8 @@ class Model(nnx.Module):
 
     def _embed(self, time: jax.Array, classes: jax.Array | None, dtype) -> jax.Array:
         """Embeds diffusion time and class: (B, 4 model_channels)."""
-        x = timestep.sinusoid(time, self.config.model_channels, cosine_first=True)
-        x = self.time2(jax.nn.silu(self.time1(x.astype(dtype))))
+        width = self.config.model_channels
+        x = unet.embed_time(time, self.time1, self.time2, width, dtype)
         if classes is None:
             return x
         generation.check_classes(classes, time.shape[0], self.config.num_classes)
@@ -537,20 +430,6 @@ def _context(noisy, observed, latent, indices):
     if observed is not None:
         real = real | observed.astype(bool)
     return numbers, real[:, :, None] != real[:, None]
-
-
-def _double(x: jax.Array) -> jax.Array:
-    """Doubles height and width of (B, T, H, W, C) by repetition."""
-    batch, frames, height, width, features = x.shape
-    x = jnp.broadcast_to(
-        x[:, :, :, None, :, None], (batch, frames, height, 2, width, 2, features)
-    )
-    return x.reshape(batch, frames, 2 * height, 2 * width, features)
-
-
-def _zero(layer: conv.Conv | conv.Linear) -> None:
-    """Makes a fresh layer give nothing."""
-    layer.kernel[...] = jax.device_put(np.zeros(layer.kernel.shape, np.float32))
 
 
 TINY = Config(
@@ -628,15 +507,6 @@ WEIGHTS = {
 # Adds the same to all logits of a query, which a softmax does not see.
 OPTIONAL = (r".*\.rpe_k\.out\.bias",)
 
-_LEAF = r"(weight|bias)"
-_RES = {
-    r"in_layers\.0": "norm1",
-    r"in_layers\.2": "conv1",
-    r"emb_layers\.1": "embed",
-    r"out_layers\.0": "norm2",
-    r"out_layers\.3": "conv2",
-    "skip_connection": "shortcut",
-}
 _ATTEND = {
     rf"{theirs}_attention\.{part}": f"{ours}.{part}"
     for theirs, ours in (("temporal", "frames"), ("spatial", "space"))
@@ -650,35 +520,7 @@ _ATTEND = {
         ("out", "out"),
     )
 }
-KEYS = {
-    "fdm": (
-        (rf"time_embed\.0\.{_LEAF}", r"time1.\1"),
-        (rf"time_embed\.2\.{_LEAF}", r"time2.\1"),
-        (r"label_emb\.weight", "classes"),
-        (rf"input_blocks\.(\d+)\.0(?:\.op)?\.{_LEAF}", r"down.\1.resize.\2"),
-        (rf"output_blocks\.(\d+)\.[12]\.conv\.{_LEAF}", r"up.\1.resize.\2"),
-        (rf"out\.0\.{_LEAF}", r"norm.\1"),
-        (rf"out\.2\.{_LEAF}", r"last.\1"),
-        *(
-            (
-                rf"{half}put_blocks\.(\d+)\.{place}\.{theirs}\.{_LEAF}",
-                rf"{way}.\1.{name}.{ours}.\2",
-            )
-            for half, way in (("in", "down"), ("out", "up"))
-            for place, name, table in ((0, "res", _RES), (1, "attend", _ATTEND))
-            for theirs, ours in table.items()
-        ),
-        *(
-            (rf"middle_block\.{place}\.{theirs}\.{_LEAF}", rf"{name}.{ours}.\1")
-            for place, name, table in (
-                (0, "middle1", _RES),
-                (1, "middle_attend", _ATTEND),
-                (2, "middle2", _RES),
-            )
-            for theirs, ours in table.items()
-        ),
-    ),
-}
+KEYS = {"fdm": unet.key_table(_ATTEND)}
 
 RECORD = Model.record = spec.Record(
     model=Model,

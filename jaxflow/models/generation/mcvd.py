@@ -642,20 +642,15 @@ class Model(nnx.Module):
     def _check(self, noisy, time, clean, observed, latent, indices, condition):
         """Verifies what is given."""
         config = self.config
-        generation.check_noisy(
+        generation.check_inputs(
+            self,
             noisy,
             time,
-            channels=config.channels,
-            multiple=self.multiple,
+            clean,
+            observed,
+            latent,
+            indices,
             num_frames=config.num_frames,
-        )
-        generation.check_companions(
-            noisy,
-            clean=clean,
-            observed=observed,
-            latent=latent,
-            indices=indices,
-            takes=self.takes,
         )
         generation.check_classes(condition, noisy.shape[0], None)
         generation.check_together(clean, observed)

@@ -21,12 +21,11 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 from jaxflow import spec
 from jaxflow.diffusion import process as processes
-from jaxflow.layers import attention, conv, dropout, generation, norm, timestep
+from jaxflow.layers import attention, conv, generation, norm, unet
 
 _GROUPS = 32
 
@@ -94,59 +93,6 @@ def frames_of_levels(config: Config) -> tuple[int, ...]:
     return tuple(found)
 
 
-class ResBlock(nnx.Module):
-    """Two convolutions with normalisation, conditioned on time, plus the input.
-
-    Args:
-        in_features: Channels in.
-        features: Channels out.
-        embedding: Length of the embedding of time.
-        scale_shift: See `Config`.
-        dropout_rate: See `Config`.
-        rngs: Source of the initial weights.
-    """
-
-    def __init__(
-        self,
-        in_features: int,
-        features: int,
-        *,
-        embedding: int,
-        scale_shift: bool,
-        dropout_rate: float,
-        rngs: nnx.Rngs,
-    ):
-        self.scale_shift = scale_shift
-        self.dropout = dropout.Dropout(dropout_rate)
-        self.norm1 = norm.GroupNorm(in_features, _GROUPS)
-        self.conv1 = conv.Conv3d(in_features, features, rngs=rngs)
-        width = 2 * features if scale_shift else features
-        self.embed = conv.Linear(embedding, width, rngs=rngs)
-        self.norm2 = norm.GroupNorm(features, _GROUPS)
-        self.conv2 = conv.Conv3d(features, features, rngs=rngs)
-        _zero(self.conv2)
-        self.shortcut = (
-            nnx.data(None)
-            if in_features == features
-            else conv.Conv3d(in_features, features, 1, rngs=rngs)
-        )
-
-    def __call__(
-        self, x: jax.Array, embedded: jax.Array, *, key: jax.Array | None = None
-    ) -> jax.Array:
-        """Maps (B, T, H, W, in_features); `key` is that of the dropout."""
-        y = self.conv1(jax.nn.silu(self.norm1(x)))
-        embedded = self.embed(jax.nn.silu(embedded))[:, None, None, None]
-        if self.scale_shift:
-            scale, shift = jnp.split(embedded, 2, axis=-1)
-            y = self.norm2(y) * (1 + scale) + shift
-        else:
-            y = self.norm2(y + embedded)
-        y = jax.nn.silu(y)
-        y = self.dropout(y, key=key)
-        return self.conv2(y) + (x if self.shortcut is None else self.shortcut(x))
-
-
 class AttentionBlock(nnx.Module):
     """Softmax attention over all pixels of all frames, added to its input.
 
@@ -160,8 +106,7 @@ class AttentionBlock(nnx.Module):
         self.heads = heads
         self.norm = norm.GroupNorm(features, _GROUPS)
         self.qkv = conv.Linear(features, 3 * features, rngs=rngs)
-        self.proj_out = conv.Linear(features, features, rngs=rngs)
-        _zero(self.proj_out)
+        self.proj_out = unet.zeroed(conv.Linear(features, features, rngs=rngs))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Transforms `x`, (B, T, H, W, C)."""
@@ -174,50 +119,6 @@ class AttentionBlock(nnx.Module):
             query, key, value, scale=query.shape[-1] ** -0.5
         )
         return x + self.proj_out(attention.join_heads(out)).reshape(x.shape)
-
-
-class Stage(nnx.Module):
-    """A residual block, attention if there is any, and a change of size if there is.
-
-    Args:
-        res: The residual block, or None for a convolution alone.
-        attend: The attention, or None.
-        resize: The first convolution, or that of a change of size; or None.
-        frames: Frames behind an increase in size; 0 leaves them alone, and None stands
-            for a decrease.
-    """
-
-    def __init__(self, res=None, attend=None, resize=None, frames: int | None = None):
-        self.res = nnx.data(res)
-        self.attend = nnx.data(attend)
-        self.resize = nnx.data(resize)
-        self.frames = frames
-
-    def __call__(self, x: jax.Array, embedded: jax.Array, draws) -> jax.Array:
-        """Transforms `x`, (B, T, H, W, C); `draws` gives keys of the dropout."""
-        if self.res is not None:
-            x = self.res(x, embedded, key=next(draws))
-        if self.attend is not None:
-            x = self.attend(x)
-        if self.resize is not None:
-            x = self.resize(x if self.frames is None else enlarge(x, self.frames))
-        return x
-
-
-def enlarge(x: jax.Array, num_frames: int) -> jax.Array:
-    """Doubles height and width by repetition, and brings the frames to a number.
-
-    Args:
-        x: (B, T, H, W, C).
-        num_frames: Frames of the result, frame i being frame floor(i T / num_frames);
-            0 leaves them alone.
-    """
-    batch, frames, height, width, features = x.shape
-    if num_frames and num_frames != frames:
-        x = x[:, np.arange(num_frames) * frames // num_frames]
-    x = x[:, :, :, None, :, None]
-    x = jnp.broadcast_to(x, (batch, x.shape[1], height, 2, width, 2, features))
-    return x.reshape(batch, -1, 2 * height, 2 * width, features)
 
 
 class Model(nnx.Module):
@@ -244,55 +145,46 @@ class Model(nnx.Module):
                 conv.truncated_normal(rngs.params(), shape, std=1.0)
             )
 
-        make = functools.partial(self._stage, rngs=rngs)
         first = conv.Conv3d(config.channels, width, rngs=rngs)
-        down, widths, features = [Stage(resize=first)], [width], width
-        for level, mult in enumerate(config.channel_mult):
-            for _ in range(config.num_res_blocks):
-                down.append(make(features, mult * width, level))
-                features = mult * width
-                widths.append(features)
-            if level < len(config.channel_mult) - 1:
-                halved = frames[level + 1] != frames[level]
-                strides = (2 if halved else 1, 2, 2)
-                halve = conv.Conv3d(features, features, strides=strides, rngs=rngs)
-                down.append(Stage(resize=halve))
-                widths.append(features)
-        self.down = nnx.data(down)
-        block = self._res_block
-        self.middle1 = block(features, features, rngs=rngs)
-        self.middle_attend = AttentionBlock(features, config.num_heads, rngs=rngs)
-        self.middle2 = block(features, features, rngs=rngs)
-        up = []
-        for level, mult in reversed(list(enumerate(config.channel_mult))):
-            for i in range(config.num_res_blocks + 1):
-                stage = make(features + widths.pop(), mult * width, level)
-                features = mult * width
-                if level and i == config.num_res_blocks:
-                    stage.resize = conv.Conv3d(features, features, rngs=rngs)
-                    stage.frames = frames[level - 1]
-                up.append(stage)
+        shape = (width, config.channel_mult, config.num_res_blocks)
+        make = functools.partial(self._stage, rngs=rngs)
+        layer = functools.partial(conv.Conv3d, rngs=rngs)
+
+        def halve(features: int, level: int) -> conv.Conv3d:
+            time = 2 if frames[level + 1] != frames[level] else 1
+            return layer(features, features, strides=(time, 2, 2))
+
+        down, widths = unet.way_down(first, *shape, make, halve)
+        self.down, last = nnx.data(down), widths[-1]
+        self.middle1 = self._res_block(last, last, rngs=rngs)
+        self.middle_attend = AttentionBlock(last, config.num_heads, rngs=rngs)
+        self.middle2 = self._res_block(last, last, rngs=rngs)
+        up, features = unet.way_up(widths, *shape, make, lambda n: layer(n, n), frames)
         self.up = nnx.data(up)
         self.norm = norm.GroupNorm(features, _GROUPS)
-        self.last = conv.Conv3d(features, config.channels, rngs=rngs)
-        _zero(self.last)
+        self.last = unet.zeroed(layer(features, config.channels))
 
-    def _res_block(self, before: int, after: int, *, rngs: nnx.Rngs) -> ResBlock:
-        return ResBlock(
+    def _res_block(self, before: int, after: int, *, rngs: nnx.Rngs) -> unet.ResBlock:
+        return unet.ResBlock(
             before,
             after,
+            convolution=conv.Conv3d,
+            groups=_GROUPS,
             embedding=self.embedding,
             scale_shift=self.config.scale_shift,
             dropout_rate=self.config.dropout_rate,
             rngs=rngs,
         )
 
-    def _stage(self, before: int, after: int, level: int, *, rngs: nnx.Rngs) -> Stage:
+    def _stage(
+        self, before: int, after: int, level: int, *, rngs: nnx.Rngs
+    ) -> unet.Stage:
         """Returns a residual block, with attention where the config has it."""
         res = self._res_block(before, after, rngs=rngs)
         if 2**level not in self.config.attention_downsampling:
-            return Stage(res)
-        return Stage(res, AttentionBlock(after, self.config.num_heads, rngs=rngs))
+            return unet.Stage(res)
+        attend = AttentionBlock(after, self.config.num_heads, rngs=rngs)
+        return unet.Stage(res, attend)
 
     def __call__(
         self,
@@ -326,46 +218,34 @@ class Model(nnx.Module):
         Raises:
             ValueError: If an argument has a wrong shape or type, or cannot be used.
         """
-        generation.check_noisy(
+        generation.check_inputs(
+            self,
             noisy,
             time,
-            channels=self.config.channels,
-            multiple=self.multiple,
+            clean,
+            observed,
+            latent,
+            indices,
             num_frames=self.config.scale_time_dim or None,
         )
-        generation.check_companions(
-            noisy,
-            clean=clean,
-            observed=observed,
-            latent=latent,
-            indices=indices,
-            takes=self.takes,
-        )
         generation.check_classes(condition, noisy.shape[0], self.config.num_classes)
-        draws = generation.draws(key)
-        embedded = self._embed(time, condition, noisy.dtype)
-        x, skips = generation.paste(noisy, clean, observed), []
-        for stage in self.down:
-            x = stage(x, embedded, draws)
-            skips.append(x)
-        x = self.middle_attend(self.middle1(x, embedded, key=next(draws)))
-        x = self.middle2(x, embedded, key=next(draws))
-        for stage in self.up:
-            x = stage(jnp.concatenate([x, skips.pop()], axis=-1), embedded, draws)
+        x = unet.through(
+            self.down,
+            (self.middle1, self.middle_attend, self.middle2),
+            self.up,
+            generation.paste(noisy, clean, observed),
+            self._embed(time, condition, noisy.dtype),
+            generation.draws(key),
+        )
         return self.last(jax.nn.silu(self.norm(x)))
 
     def _embed(self, time: jax.Array, classes: jax.Array | None, dtype) -> jax.Array:
         """Embeds diffusion time and class: (B, 4 model_channels)."""
-        x = timestep.sinusoid(time, self.config.model_channels, cosine_first=True)
-        x = self.time2(jax.nn.silu(self.time1(x.astype(dtype))))
+        width = self.config.model_channels
+        x = unet.embed_time(time, self.time1, self.time2, width, dtype)
         if self.classes is not None and classes is not None:
             x = x + self.classes[...][classes].astype(dtype)
         return x
-
-
-def _zero(layer: conv.Conv3d | conv.Linear) -> None:
-    """Makes a fresh layer give nothing."""
-    layer.kernel[...] = jax.device_put(np.zeros(layer.kernel.shape, np.float32))
 
 
 TINY = Config(
@@ -426,46 +306,7 @@ WEIGHTS = {
     "ramvid_ucf101/ucf101": _weights(308_343_427),
 }
 
-_LEAF = r"(weight|bias)"
-_RES = {
-    r"in_layers\.0": "norm1",
-    r"in_layers\.2": "conv1",
-    r"emb_layers\.1": "embed",
-    r"out_layers\.0": "norm2",
-    r"out_layers\.3": "conv2",
-    "skip_connection": "shortcut",
-}
-_ATTEND = r"(norm|qkv|proj_out)"
-KEYS = {
-    "ramvid": (
-        (rf"time_embed\.0\.{_LEAF}", r"time1.\1"),
-        (rf"time_embed\.2\.{_LEAF}", r"time2.\1"),
-        (r"label_emb\.weight", "classes"),
-        (rf"input_blocks\.(\d+)\.0(?:\.op)?\.{_LEAF}", r"down.\1.resize.\2"),
-        (rf"output_blocks\.(\d+)\.[12]\.conv\.{_LEAF}", r"up.\1.resize.\2"),
-        (rf"input_blocks\.(\d+)\.1\.{_ATTEND}\.{_LEAF}", r"down.\1.attend.\2.\3"),
-        (rf"output_blocks\.(\d+)\.1\.{_ATTEND}\.{_LEAF}", r"up.\1.attend.\2.\3"),
-        (rf"middle_block\.1\.{_ATTEND}\.{_LEAF}", r"middle_attend.\1.\2"),
-        *(
-            row
-            for theirs, ours in _RES.items()
-            for row in (
-                (
-                    rf"input_blocks\.(\d+)\.0\.{theirs}\.{_LEAF}",
-                    rf"down.\1.res.{ours}.\2",
-                ),
-                (
-                    rf"output_blocks\.(\d+)\.0\.{theirs}\.{_LEAF}",
-                    rf"up.\1.res.{ours}.\2",
-                ),
-                (rf"middle_block\.0\.{theirs}\.{_LEAF}", rf"middle1.{ours}.\1"),
-                (rf"middle_block\.2\.{theirs}\.{_LEAF}", rf"middle2.{ours}.\1"),
-            )
-        ),
-        (rf"out\.0\.{_LEAF}", r"norm.\1"),
-        (rf"out\.2\.{_LEAF}", r"last.\1"),
-    ),
-}
+KEYS = {"ramvid": unet.key_table({part: part for part in ("norm", "qkv", "proj_out")})}
 
 RECORD = Model.record = spec.Record(
     model=Model,

@@ -35,7 +35,7 @@ from jaxflow.diffusion import process as processes
 from jaxflow.layers import attention, conv, generation, norm, timestep
 
 _GROUPS, _SLOPE = 8, 0.2
-_INNER, _HEADS = 64, 4
+_HEADS, _HEAD = 4, 16
 _MOST_RESIDUAL = 2.0
 
 
@@ -136,52 +136,6 @@ class ResnetBlock(nnx.Module):
         return self.block2(y) + (x if self.res_conv is None else self.res_conv(x))
 
 
-class LayerNorm(nnx.Module):
-    """Normalises the channels of each pixel.
-
-    Args:
-        features: Channels.
-    """
-
-    torch_names: ClassVar = {"g": ("scale", None), "b": ("bias", None)}
-
-    def __init__(self, features: int):
-        self.scale = nnx.Param(jnp.ones(features))
-        self.bias = nnx.Param(jnp.zeros(features))
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Normalises `x`, (..., C), in float32."""
-        wide = x.astype(jnp.float32)
-        mean = jnp.mean(wide, axis=-1, keepdims=True)
-        var = jnp.mean(jnp.square(wide - mean), axis=-1, keepdims=True)
-        y = (wide - mean) * lax.rsqrt(var + 1e-5)
-        return (y * self.scale[...] + self.bias[...]).astype(x.dtype)
-
-
-class LinearAttention(nnx.Module):
-    """Attention over pixels at linear cost, added to its input.
-
-    Args:
-        features: Channels; its four heads have 16 each.
-        rngs: Source of the initial weights.
-    """
-
-    def __init__(self, features: int, *, rngs: nnx.Rngs):
-        self.norm = LayerNorm(features)
-        self.to_qkv = conv.Linear(features, 3 * _INNER, use_bias=False, rngs=rngs)
-        self.to_out = conv.Linear(_INNER, features, rngs=rngs)
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Transforms `x`, (B, H, W, C)."""
-        tokens = self.norm(x).reshape(x.shape[0], -1, x.shape[-1])
-        query, key, value = (
-            attention.split_heads(part, _HEADS)
-            for part in jnp.split(self.to_qkv(tokens), 3, axis=-1)
-        )
-        out = attention.linear_attention(query * query.shape[-1] ** -0.5, key, value)
-        return x + self.to_out(attention.join_heads(out)).reshape(x.shape)
-
-
 class ConvGRU(nnx.Module):
     """A gated recurrent unit whose products are convolutions.
 
@@ -264,6 +218,11 @@ class Predictor(nnx.Module):
         return jnp.clip(self.mean(x), -1, 1)
 
 
+def _linear_attention(features: int, *, rngs: nnx.Rngs) -> attention.LinearAttention:
+    """Returns an attention over pixels, of four heads of 16 channels."""
+    return attention.LinearAttention(features, _HEADS, _HEAD, bias=True, rngs=rngs)
+
+
 class DenoiserLevel(nnx.Module):
     """Two residual blocks, of which the second may see more, and attention.
 
@@ -287,7 +246,7 @@ class DenoiserLevel(nnx.Module):
         make = functools.partial(ResnetBlock, embedding=embedding, rngs=rngs)
         self.block0 = make(in_features, features)
         self.block1 = make(features + seen, features)
-        self.attend = LinearAttention(features, rngs=rngs)
+        self.attend = _linear_attention(features, rngs=rngs)
 
     def __call__(
         self, x: jax.Array, embedded: jax.Array, seen: jax.Array | None = None
@@ -323,7 +282,7 @@ class Denoiser(nnx.Module):
                 setattr(self, f"halve{i}", halve)
         last = widths[-1]
         self.mid1 = ResnetBlock(last, last, embedding=dim, rngs=rngs)
-        self.mid_attend = LinearAttention(last, rngs=rngs)
+        self.mid_attend = _linear_attention(last, rngs=rngs)
         self.mid2 = ResnetBlock(last, last, embedding=dim, rngs=rngs)
         for i, (before, after) in enumerate(reversed(pairs[1:])):
             setattr(self, f"up{i}", level(2 * after, before, seen=0))
@@ -406,17 +365,7 @@ class Model(nnx.Module):
         Raises:
             ValueError: If an argument has a wrong shape or type, or cannot be used.
         """
-        generation.check_noisy(
-            noisy, time, channels=self.config.channels, multiple=self.multiple
-        )
-        generation.check_companions(
-            noisy,
-            clean=clean,
-            observed=observed,
-            latent=latent,
-            indices=indices,
-            takes=self.takes,
-        )
+        generation.check_inputs(self, noisy, time, clean, observed, latent, indices)
         generation.check_classes(condition, noisy.shape[0], None)
         if clean is None:
             raise ValueError(

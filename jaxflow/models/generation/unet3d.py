@@ -4,7 +4,8 @@ Ho, Salimans, Gritsenko, Chan, Norouzi, Fleet, "Video Diffusion Models" (NeurIPS
 as the library video-diffusion-pytorch (version 0.7.0) builds it.
 
     space-only convolutions, Sec. 3      conv.Conv on every frame
-    attention over space, Sec. 3         LinearAttention; in the middle SpatialAttention
+    attention over space, Sec. 3         attention.LinearAttention; in the middle
+                                         SpatialAttention
     attention over time, Sec. 3          TemporalAttention, with rotary positions
     relative positions, Sec. 3           relative_buckets, Model.bias
     conditioning by embeddings, Sec. 3   Block.scale_shift
@@ -31,7 +32,7 @@ from flax import nnx
 
 from jaxflow import spec
 from jaxflow.diffusion import process as processes
-from jaxflow.layers import attention, conv, generation, timestep
+from jaxflow.layers import attention, conv, generation, norm, timestep
 
 _BUCKETS, _MAX_DISTANCE = 32, 32
 _SPATIAL_HEAD = 32
@@ -151,27 +152,6 @@ def relative_buckets(num_frames: int) -> np.ndarray:
     )
 
 
-class LayerNorm(nnx.Module):
-    """Normalises the channels of each pixel, with a scale and without a shift.
-
-    Args:
-        features: Channels.
-    """
-
-    torch_names: ClassVar = {"gamma": ("scale", None)}
-
-    def __init__(self, features: int):
-        self.scale = nnx.Param(jnp.ones(features))
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Normalises `x`, (..., C), in float32."""
-        wide = x.astype(jnp.float32)
-        mean = jnp.mean(wide, axis=-1, keepdims=True)
-        var = jnp.mean(jnp.square(wide - mean), axis=-1, keepdims=True)
-        y = (wide - mean) * jax.lax.rsqrt(var + 1e-5) * self.scale[...]
-        return y.astype(x.dtype)
-
-
 class RMSNorm(nnx.Module):
     """Gives the channels of each pixel a root mean square of 1, times a scale.
 
@@ -259,32 +239,6 @@ class ResnetBlock(nnx.Module):
         return y + (x if self.res_conv is None else self.res_conv(x))
 
 
-class LinearAttention(nnx.Module):
-    """Attention over the pixels of a frame at linear cost, added to its input.
-
-    Args:
-        features: Channels.
-        heads: Heads, of 32 channels each.
-        rngs: Source of the initial weights.
-    """
-
-    def __init__(self, features: int, heads: int, *, rngs: nnx.Rngs):
-        self.heads = heads
-        inner = heads * _SPATIAL_HEAD
-        self.norm = LayerNorm(features)
-        self.to_qkv = conv.Linear(features, 3 * inner, use_bias=False, rngs=rngs)
-        self.to_out = conv.Linear(inner, features, rngs=rngs)
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Transforms `x`, (B, T, H, W, C)."""
-        tokens = self.norm(x).reshape(*x.shape[:2], -1, x.shape[-1])
-        query, key, value = _split_qkv(self.to_qkv(tokens), self.heads)
-        query = jax.nn.softmax(query.astype(jnp.float32), axis=-1)
-        query = (query * _SPATIAL_HEAD**-0.5).astype(x.dtype)
-        out = attention.linear_attention(query, key, value)
-        return x + self.to_out(attention.join_heads(out)).reshape(x.shape)
-
-
 class SpatialAttention(nnx.Module):
     """Softmax attention over the pixels of a frame, added to its input.
 
@@ -297,14 +251,14 @@ class SpatialAttention(nnx.Module):
     def __init__(self, features: int, heads: int, *, rngs: nnx.Rngs):
         self.heads = heads
         inner = heads * _SPATIAL_HEAD
-        self.norm = LayerNorm(features)
+        self.norm = norm.ChannelNorm(features)
         self.to_qkv = conv.Linear(features, 3 * inner, use_bias=False, rngs=rngs)
         self.to_out = conv.Linear(inner, features, use_bias=False, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Transforms `x`, (B, T, H, W, C)."""
         tokens = self.norm(x).reshape(*x.shape[:2], -1, x.shape[-1])
-        query, key, value = _split_qkv(self.to_qkv(tokens), self.heads)
+        query, key, value = attention.split_qkv(self.to_qkv(tokens), self.heads)
         out = attention.softmax_attention(query, key, value, scale=_SPATIAL_HEAD**-0.5)
         return x + self.to_out(attention.join_heads(out)).reshape(x.shape)
 
@@ -325,7 +279,7 @@ class TemporalAttention(nnx.Module):
         self.heads = heads
         self.scale = head_features**-0.5
         inner = heads * head_features
-        self.norm = LayerNorm(features)
+        self.norm = norm.ChannelNorm(features)
         self.to_qkv = conv.Linear(features, 3 * inner, use_bias=False, rngs=rngs)
         self.to_out = conv.Linear(inner, features, use_bias=False, rngs=rngs)
         self.to_out.kernel[...] = conv.zeros(inner * features).reshape(inner, features)
@@ -341,7 +295,7 @@ class TemporalAttention(nnx.Module):
             frequencies: Of the rotary positions.
         """
         tokens = jnp.moveaxis(self.norm(x), 1, 3)
-        query, key, value = _split_qkv(self.to_qkv(tokens), self.heads)
+        query, key, value = attention.split_qkv(self.to_qkv(tokens), self.heads)
         query, key = rotate(query, frequencies), rotate(key, frequencies)
         out = attention.softmax_attention(
             query, key, value, scale=self.scale, bias=bias
@@ -371,7 +325,13 @@ class Level(nnx.Module):
     ):
         self.block0 = ResnetBlock(in_features, features, embedding=embedding, rngs=rngs)
         self.block1 = ResnetBlock(features, features, embedding=embedding, rngs=rngs)
-        self.spatial = LinearAttention(features, config.attn_heads, rngs=rngs)
+        self.spatial = attention.LinearAttention(
+            features,
+            config.attn_heads,
+            _SPATIAL_HEAD,
+            normalise_query=True,
+            rngs=rngs,
+        )
         self.temporal = _temporal(features, config, rngs=rngs)
 
     def __call__(self, x: jax.Array, embedded: jax.Array, *positions) -> jax.Array:
@@ -469,17 +429,7 @@ class Model(nnx.Module):
         Raises:
             ValueError: If an argument has a wrong shape or type, or cannot be used.
         """
-        generation.check_noisy(
-            noisy, time, channels=self.config.channels, multiple=self.multiple
-        )
-        generation.check_companions(
-            noisy,
-            clean=clean,
-            observed=observed,
-            latent=latent,
-            indices=indices,
-            takes=self.takes,
-        )
+        generation.check_inputs(self, noisy, time, clean, observed, latent, indices)
         condition = self._check_condition(condition, noisy.shape[0])
         embedded = self._embed(time, condition, noisy.dtype)
         everywhere, positions = self._positions(noisy.shape[1], condition.present)
@@ -572,11 +522,6 @@ def _temporal(features: int, config: Config, *, rngs: nnx.Rngs):
     return TemporalAttention(
         features, config.attn_heads, config.attn_dim_head, rngs=rngs
     )
-
-
-def _split_qkv(x: jax.Array, heads: int) -> list[jax.Array]:
-    """Splits (*B, N, 3 heads D) into three of (*B, heads, N, D)."""
-    return [attention.split_heads(part, heads) for part in jnp.split(x, 3, axis=-1)]
 
 
 TINY = Config(

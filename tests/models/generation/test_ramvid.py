@@ -91,17 +91,6 @@ def test_rejects_a_number_of_frames_that_the_way_up_cannot_meet(bound):
         build(scale_time_dim=bound, channel_mult=(1, 1, 1, 1))
 
 
-def test_enlarging_repeats_pixels_and_frames():
-    x = jnp.arange(12).reshape(1, 3, 2, 2, 1)
-    y = ramvid.enlarge(x, 5)
-    assert y.shape == (1, 5, 4, 4, 1)
-    np.testing.assert_array_equal(y[0, :, 0, 0, 0], [0, 0, 4, 4, 8])
-    np.testing.assert_array_equal(
-        y[0, 0, :, :, 0], np.kron(x[0, 0, ..., 0], np.ones((2, 2)))
-    )
-    assert ramvid.enlarge(x, 0).shape == (1, 3, 4, 4, 1)
-
-
 @pytest.mark.parametrize(
     ("overrides", "options", "message"),
     [
