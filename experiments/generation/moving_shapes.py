@@ -1,16 +1,14 @@
 """One small model that predicts, looks back, interpolates and invents moving shapes.
 
     python experiments/generation/moving_shapes.py --workdir runs/shapes
-    python experiments/generation/moving_shapes.py --workdir runs/long --steps 0 \\
-        --start runs/shapes/weights.safetensors --long 100
 
 Clips of 8 frames, drawn inside the step, with masks of the flexible diffusion model's
 distribution. A run that was stopped goes on where it was. The average of the weights is
 tested on 64 clips that no training draws, beside copying the nearest given frame and
 blending the two nearest: PSNR in decibels of one sample, of the best of four and of the
-mean of four; and the same with shuffled frame numbers. `--long` compares schedules for
-a longer video, frame by frame. `--pictures` trains on single frames first, `--joint` on
-both at once. Results are JSON lines in the folder of the run.
+mean of four; and the same with shuffled frame numbers. `--pictures` trains on single
+frames first, `--joint` on both at once. Results are JSON lines in the folder of the
+run. `long_video.py` compares schedules of longer videos by the trained network.
 
     a step, batch 16: 0.54 s of one core's time, 0.33 s on 2 cores
     1500 steps, mean of four samples, three seeds: future 15.1, 14.4, 15.0 dB (copy
@@ -27,7 +25,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import tyro
@@ -35,7 +32,7 @@ from flax import nnx
 
 from jaxflow import averaging, convert, generation, models, quality, train
 from jaxflow.data import moving_shapes
-from jaxflow.diffusion import long_video, masks, training
+from jaxflow.diffusion import masks, training
 from jaxflow.io import folders
 
 sys.path.append(str(pathlib.Path(__file__).parents[1]))
@@ -69,7 +66,6 @@ class Args:
             out.
         clips: Clips that are tested.
         sampling_steps: Steps of the sampler in the test.
-        long: Frames of a video to compare schedules on; 0 is no comparison.
         seed: Of weights, data and noise.
         save_every: Steps between checkpoints; each is tested on 16 clips.
     """
@@ -88,7 +84,6 @@ class Args:
     joint: float = 0.0
     clips: int = 64
     sampling_steps: int = 25
-    long: int = 0
     seed: int = 0
     save_every: int = 500
 
@@ -107,8 +102,6 @@ def main(args: Args) -> None:
     rows = test(model, args, args.clips)
     rows["seconds_of_test"] = time.perf_counter() - began
     report(args, {"seed": args.seed, "steps": args.steps, **rows})
-    if args.long:
-        report(args, compare_schedules(model, args))
 
 
 def build(args: Args, **overrides: Any) -> Any:
@@ -260,26 +253,6 @@ def scores(samples, videos, given) -> dict[str, float]:
     score = functools.partial(quality.psnr, peak=2)
     found = quality.of_samples(samples[:, :, ~given], videos[:, ~given], score=score)
     return {name: float(value.mean()) for name, value in found.items()}
-
-
-def compare_schedules(model: Any, args: Args) -> dict[str, Any]:
-    """Returns the PSNR of every frame of a long video, by schedule."""
-    videos = np.asarray(held_out(args, 8, args.long))
-    settings = generation.Settings(steps=args.sampling_steps)
-    sample = generation.clip_sampler(model, settings, process=model.process)
-    most, given = model.config.num_frames, TASKS["future"]
-    curves = {}
-    for scheme in ("autoreg", "hierarchy-2"):
-        stages = long_video.schedule(scheme, args.long, given=given, most=most)
-        made = long_video.fill(
-            jax.random.key(args.seed), sample, videos, stages, most=most
-        )
-        curve = quality.psnr(np.clip(made, -1, 1), videos, peak=2)[:, given:].mean(0)
-        curves[scheme] = [round(float(value), 2) for value in curve]
-    held = jnp.broadcast_to(videos[:, given - 1 : given], videos.shape)
-    curve = quality.psnr(held, videos, peak=2)[:, given:].mean(0)
-    curves["copy"] = [round(float(value), 2) for value in curve]
-    return {"long": args.long, **curves}
 
 
 def report(args: Args, row: Mapping[str, Any]) -> None:

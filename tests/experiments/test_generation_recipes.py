@@ -52,7 +52,7 @@ def tiny(monkeypatch, recipe):
 def test_a_run_goes_on_where_it_was_and_tests_itself(recipe, tmp_path):
     numbers = {"steps": 4, "batch_size": 2, "save_every": 2, "clips": 2}
     numbers |= {"sampling_steps": 2, "rate": 1e-3}
-    one = recipe.Args(workdir=tmp_path / "one", long=9, **numbers)
+    one = recipe.Args(workdir=tmp_path / "one", **numbers)
     recipe.main(one)
     rows = [json.loads(row) for row in open(tmp_path / "one" / "results.jsonl")]
     assert rows[0]["steps"] == 4
@@ -62,7 +62,6 @@ def test_a_run_goes_on_where_it_was_and_tests_itself(recipe, tmp_path):
         assert np.isfinite(list(row.values())).all()
         # The mean of samples is never worse than they are on average.
         assert row["of_mean"] >= row["single"] and row["best"] >= row["single"] - 1e-6
-    assert len(rows[1]["autoreg"]) == len(rows[1]["hierarchy-2"]) == 6
     # A run that was stopped half way ends with the same weights.
     two = recipe.Args(workdir=tmp_path / "two", **numbers)
     keep = recipe.train.fit
