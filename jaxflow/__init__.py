@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from jaxflow import classical as classical
     from jaxflow import classify as classify
     from jaxflow import data as data
+    from jaxflow import detect as detect
+    from jaxflow import detections as detections
     from jaxflow import diffusion as diffusion
     from jaxflow import evaluate as evaluate
     from jaxflow import io as io
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from jaxflow.convert import load_pretrained as load_pretrained
     from jaxflow.convert import load_weights as load_weights
     from jaxflow.convert import save_weights as save_weights
+    from jaxflow.detect import detect_actions as detect_actions
     from jaxflow.estimate import BothWays as BothWays
     from jaxflow.estimate import estimate_both_ways as estimate_both_ways
     from jaxflow.estimate import estimate_clip as estimate_clip
@@ -46,6 +49,8 @@ _NAMESPACES = (
     "classical",
     "classify",
     "data",
+    "detect",
+    "detections",
     "diffusion",
     "evaluate",
     "io",
@@ -64,6 +69,7 @@ _FUNCTIONS = {
     "classify_video": "classify",
     "convert_state_dict": "convert",
     "create_model": "models",
+    "detect_actions": "detect",
     "estimate_both_ways": "estimate",
     "estimate_clip": "estimate",
     "estimate_flow": "estimate",

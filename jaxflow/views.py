@@ -6,7 +6,7 @@ video -> clips of frames (`clip_indices`) -> crops (`spatial_views`)
 import functools
 import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import jax
@@ -84,10 +84,7 @@ def sample_views(
     for name, value in (("stride", stride), ("seconds", seconds)):
         if value is not None:
             _checks.positive(name, value)
-    if fps is not None and not _FPS[0] <= fps <= _FPS[1]:
-        raise ValueError(
-            f"`fps` must be frames a second, from {_FPS[0]} to {_FPS[1]}; got {fps!r}"
-        )
+    _check_fps(fps)
     short = round(side * 8 / 7) if crops == 1 else side
     short = short if short_side is None else int(short_side)
     if short < side:
@@ -115,6 +112,61 @@ def sample_views(
                 yield from spatial_views(clip, side, count=crops)
 
     return views()
+
+
+def clips_around(
+    model: nnx.Module,
+    video: Video,
+    seconds: Sequence[float],
+    *,
+    num_frames: int | None = None,
+    stride: float | None = None,
+    fps: float | None = None,
+    short_side: int | None = None,
+) -> Iterator[np.ndarray]:
+    """Cuts a clip around each of some moments out of a video, whole frames.
+
+    The middle frame, number num_frames / 2 from 0, is the one nearest to the moment, as
+    in PySlowFast's reader of AVA; before the start and behind the end of the video its
+    first and last frame repeat.
+
+    Args:
+        model: A recognition network, whose config has the defaults.
+        video: See `jaxflow.classify_video`.
+        seconds: The moments, in order, in seconds from the start.
+        num_frames: Frames of a clip; the model's by default.
+        stride: Frames of the video from frame to frame of a clip; as for
+            `sample_views`.
+        fps: Rate of the video; a file's own by default. Frames without a rate need it.
+        short_side: The shorter side is resized to this; by default 8 / 7 of the
+            model's `crop_size`.
+
+    Returns:
+        An iterator over (T, H', W', C) float32 in [0, 1], one a moment. Of the video
+        only the frames of a clip are kept.
+
+    Raises:
+        ValueError: As `sample_views`; and if a moment is not in the video, or earlier
+            than the one before.
+    """
+    config = getattr(check_network(model), "config", None)
+    num_frames = int(_setting(config, "num_frames", num_frames))
+    side = int(_setting(config, "crop_size", None))
+    short = round(side * 8 / 7) if short_side is None else int(short_side)
+    _checks.positive("short_side", short)
+    if stride is not None:
+        _checks.positive("stride", stride)
+    _check_fps(fps)
+    source = _Source(video, fps, getattr(config, "in_features", 3))
+    moments = np.asarray(seconds, np.float64)
+    if np.any(np.diff(moments) < 0):
+        raise ValueError("`seconds` must be in order")
+    centres = source.frames_at(moments)
+    step = source.stride(num_frames, stride, None, config)
+    offsets = np.arange(num_frames) * step - np.floor(num_frames * step / 2)
+    indices = np.floor(centres[:, None] + offsets + 1e-6)
+    indices = np.clip(indices, 0, source.length - 1).astype(np.int64)
+    return source.clips(indices, short)
 
 
 def spatial_views(
@@ -206,6 +258,14 @@ def check_network(model: Any) -> Any:
     return model
 
 
+def _check_fps(fps: float | None) -> None:
+    """Raises ValueError if a rate is none that a recording can have."""
+    if fps is not None and not _FPS[0] <= fps <= _FPS[1]:
+        raise ValueError(
+            f"`fps` must be frames a second, from {_FPS[0]} to {_FPS[1]}; got {fps!r}"
+        )
+
+
 def _setting(config: Any, name: str, given: Any, *, option: str | None = None) -> Any:
     """Returns an option, or what the config says instead."""
     value = getattr(config, name, None) if given is None else given
@@ -223,6 +283,7 @@ class _Source:
     def __init__(self, video: Any, fps: float | None, channels: int):
         self.path = video if isinstance(video, (str, os.PathLike)) else None
         self.fps = fps
+        self.times: np.ndarray | None = None
         if self.path is None:
             self.frames = _as_frames(video, channels)
             self.length = len(self.frames)
@@ -239,6 +300,7 @@ class _Source:
             info = io.video_info(self.path)
             self.fps = fps or info.fps
             self.length = info.length or sum(1 for _ in io.read_video(self.path))
+            self.times = None if fps else info.times
 
     def stride(self, num_frames, stride, seconds, config) -> float:
         """Returns the step between the frames of a clip, in frames of the video."""
@@ -253,6 +315,26 @@ class _Source:
         rate = getattr(config, "frame_rate", clip_data.TARGET_FPS)
         scale = self.fps / rate if self.fps and rate else 1
         return _setting(config, "frame_stride", None, option="stride") * scale
+
+    def frames_at(self, moments: np.ndarray) -> np.ndarray:
+        """Returns the number of the frame that is nearest to each moment.
+
+        Raises:
+            ValueError: If a moment is not in the video, or there is no rate.
+        """
+        times = self.times
+        if times is None:
+            if self.fps is None:
+                raise ValueError("`seconds` needs the rate of the frames: give `fps`")
+            times = np.arange(self.length) / self.fps
+        last = times[-1] + 1 / (self.fps or 1)
+        for moment in moments:
+            if not 0 <= moment <= last:
+                raise ValueError(
+                    f"`seconds` must be in the video, which lasts {last:g} s; got "
+                    f"{moment:g}"
+                )
+        return np.abs(times[None] - moments[:, None]).argmin(axis=1)
 
     def clips(self, indices: np.ndarray, short: int) -> Iterator[np.ndarray]:
         """Yields clips, (T, H', W', C) float32 in [0, 1], of that shorter side."""

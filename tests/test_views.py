@@ -145,3 +145,45 @@ def test_a_network_without_a_config_takes_options():
         left = {k: v for k, v in options.items() if k != name}
         with pytest.raises(ValueError, match=f"`{name}` must be given"):
             views.sample_views(network, clip, **left)
+
+
+def network(**settings):
+    return types.SimpleNamespace(config=types.SimpleNamespace(**settings))
+
+
+def test_clips_around_moments_have_them_in_the_middle(tmp_path):
+    model = network(num_frames=4, frame_stride=2, crop_size=32)
+    video = np.arange(40, dtype=np.uint8).repeat(6 * 8 * 3).reshape(40, 6, 8, 3)
+    options = {"fps": 10, "stride": 3, "short_side": 6}
+    clips = list(views.clips_around(model, video, [0, 1.04, 3.9], **options))
+    shown = [np.round(255 * clip[:, 0, 0, 0]).astype(int).tolist() for clip in clips]
+    # PySlowFast: range(centre - 6, centre + 6, 3), inside the video.
+    assert shown == [[0, 0, 0, 3], [4, 7, 10, 13], [33, 36, 39, 39]]
+    assert clips[0].shape == (4, 6, 8, 3)
+    # The model's own stride counts 30 frames a second.
+    clips = list(views.clips_around(model, video, [2.0], fps=15, short_side=6))
+    assert np.round(255 * clips[0][:, 0, 0, 0]).tolist() == [28, 29, 30, 31]
+
+
+def test_moments_of_a_video_of_variable_rate_are_those_of_its_frames(tmp_path):
+    frames = np.arange(8, dtype=np.uint8)[:, None, None, None] * 30
+    frames = np.broadcast_to(frames, (8, 32, 32, 3))
+    times = [0, 0.1, 0.2, 0.3, 2, 4, 6, 8]
+    path = tmp_path / "a.mkv"
+    io.write_video(path, frames, times=times, lossless=True)
+    model = network(num_frames=1, frame_stride=1, crop_size=32)
+    clips = views.clips_around(model, path, [0.3, 4.1, 8.0], short_side=32)
+    levels = [float(np.round(255 * clip[0, 0, 0, 0])) for clip in clips]
+    assert levels == [90, 150, 210]
+
+
+@pytest.mark.parametrize(
+    ("moments", "message"),
+    [([1, 0.5], "in order"), ([-1], "in the video"), ([1.2], "lasts 1.1 s; got 1.2")],
+)
+def test_moments_that_are_not_in_the_video_are_one_clear_error(
+    frames, moments, message
+):
+    model = network(num_frames=1, frame_stride=1, crop_size=32)
+    with pytest.raises(ValueError, match=message):
+        views.clips_around(model, frames, moments, fps=10)

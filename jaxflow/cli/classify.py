@@ -109,14 +109,14 @@ def run(args: argparse.Namespace) -> None:
         targets.append(("--grad-cam", args.grad_cam))
     for option, path in targets:
         paths.check_file(option, path)
-    labels = _read_labels(args.labels) if args.labels else None
+    labels = read_labels(args.labels) if args.labels else None
     source, read = _open_clip(args.clip)
     words = (args.weights, args.labels)
     paths.check_targets(targets, [*read, *(word for word in words if word)])
 
     from jaxflow import classify
 
-    model = _load_recogniser(args)
+    model = load_recogniser(args)
     classes = model.config.num_classes
     if labels is not None and len(labels) != classes:
         raise ValueError(
@@ -219,7 +219,7 @@ def _write_cam(
     common.wrote(args, args.grad_cam)
 
 
-def _load_recogniser(args: argparse.Namespace) -> Any:
+def load_recogniser(args: argparse.Namespace) -> Any:
     """Returns a recognition network with its weights."""
     from jaxflow import _checks, models
 
@@ -235,7 +235,7 @@ def _load_recogniser(args: argparse.Namespace) -> Any:
     )
 
 
-def _read_labels(path: str) -> list[str]:
+def read_labels(path: str) -> list[str]:
     """Reads names of classes: one a line, or JSON: a list, or name <-> number."""
     with open(path, encoding="utf-8") as file:
         text = file.read()

@@ -11,6 +11,7 @@ from jaxflow.cli import (
     common,
     convert,
     demo,
+    detect,
     evaluate,
     flow,
     generate,
@@ -82,6 +83,16 @@ def _parser() -> argparse.ArgumentParser:
     version = f"%(prog)s {__version__}"
     parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for verb in (models, flow, classify, generate, evaluate, submit, convert, demo):
+    for verb in (
+        models,
+        flow,
+        classify,
+        detect,
+        generate,
+        evaluate,
+        submit,
+        convert,
+        demo,
+    ):
         verb.add_command(commands)
     return parser

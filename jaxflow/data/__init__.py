@@ -8,6 +8,7 @@ import importlib
 
 _SUBMODULES = (
     "augment",
+    "ava",
     "builders",
     "clips",
     "draws",

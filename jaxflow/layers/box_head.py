@@ -160,7 +160,7 @@ def whole_frames(clip: jax.Array) -> jax.Array:
         clip: (B, T, H, W, C).
     """
     batch, _, height, width, _ = clip.shape
-    corners = np.broadcast_to(np.float32([0, 0, width, height]), (batch, 4))
+    corners = np.broadcast_to(np.array([0, 0, width, height]), (batch, 4))
     return jnp.asarray(np.column_stack([np.arange(batch), corners]), jnp.float32)
 
 

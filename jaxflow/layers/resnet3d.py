@@ -371,7 +371,7 @@ class Head(nnx.Module):
         return ops.avg_pool(x, window, strides=1)
 
 
-def activated(scores: jax.Array, mode: HeadMode) -> jax.Array:
+def activated(scores: jax.Array, mode: str) -> jax.Array:
     """Returns the probabilities that a head's mode asks for, or the logits.
 
     Args:

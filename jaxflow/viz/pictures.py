@@ -58,6 +58,48 @@ def draw_arrows(
     return np.asarray(canvas)
 
 
+def draw_boxes(
+    image: npt.ArrayLike,
+    boxes: npt.ArrayLike,
+    *,
+    labels: Sequence[Sequence[str]] | None = None,
+    color: tuple[int, int, int] = (255, 128, 0),
+) -> np.ndarray:
+    """Draws boxes on a picture, with lines of text in each.
+
+    Args:
+        image: Picture to draw on, (H, W, 3) or (H, W).
+        boxes: Corners, (N, 4): x1, y1, x2, y2 in pixels, cut off at the border.
+        labels: Lines of text for each box, from its top left corner down.
+        color: RGB, 0 to 255.
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Raises:
+        ValueError: If a shape is wrong, or there are not as many labels as boxes.
+    """
+    canvas = Image.fromarray(_rgb("image", image))
+    corners = np.asarray(boxes, np.float64)
+    if corners.ndim != 2 or corners.shape[1] != 4:
+        raise ValueError(f"`boxes` must be (N, 4); got {corners.shape}")
+    lines = [()] * len(corners) if labels is None else labels
+    if len(lines) != len(corners):
+        raise ValueError(
+            f"`labels` must be {len(corners)}, one for each box; got {len(lines)}"
+        )
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(12)
+    last = np.array([canvas.width - 1, canvas.height - 1] * 2)
+    for box, texts in zip(np.clip(np.round(corners), 0, last), lines, strict=True):
+        x1, y1, x2, y2 = map(int, box)
+        draw.rectangle([x1, y1, x2, y2], outline=color, width=2)
+        for row, text in enumerate(texts):
+            place = (x1 + 3, y1 + 2 + 14 * row)
+            draw.rectangle(draw.textbbox(place, text, font=font), fill=color)
+            draw.text(place, text, fill=INK, font=font)
+    return np.asarray(canvas)
+
+
 def overlay(
     image: npt.ArrayLike,
     mask: npt.ArrayLike,

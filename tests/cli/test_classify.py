@@ -66,7 +66,7 @@ def test_classify_reads_labels_as_json(tmp_path):
     names["names"] = {"1": "z", "0": "x y"}
     for stem, content in names.items():
         (tmp_path / f"{stem}.json").write_text(json.dumps(content))
-        assert command._read_labels(f"{stem}.json") == ["x y", "z"]
+        assert command.read_labels(f"{stem}.json") == ["x y", "z"]
 
 
 @pytest.mark.parametrize(

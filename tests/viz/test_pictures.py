@@ -65,3 +65,35 @@ def test_white_is_white_in_every_type(dtype):
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_boxes_are_outlined_and_labelled_where_they_are():
+    grey = np.full((60, 80, 3), 100, np.uint8)
+    plain = viz.draw_boxes(grey, [[10, 20, 40, 50]], color=(255, 0, 0))
+    changed = (plain != grey).any(-1)
+    rows, columns = np.nonzero(changed)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (20, 50, 10, 40)
+    assert not changed[23:48, 13:38].any()
+    assert (plain[changed] == [255, 0, 0]).all()
+    told = viz.draw_boxes(grey, [[10, 20, 40, 50]], labels=[["walk"]])
+    assert (told != grey).any(-1)[23:48, 13:38].any()
+    np.testing.assert_array_equal(viz.draw_boxes(grey, np.zeros((0, 4))), grey)
+
+
+def test_boxes_beyond_the_border_are_cut_off():
+    grey = np.full((60, 80), 100, np.uint8)
+    drawn = viz.draw_boxes(grey, [[-30, -9, 200, 30.4]], color=(255, 0, 0))
+    assert (drawn[0] == [255, 0, 0]).all() and (drawn[:31, 79] == [255, 0, 0]).all()
+    assert (drawn[32:] == 100).all()
+
+
+@pytest.mark.parametrize(
+    ("boxes", "labels", "message"),
+    [
+        ([1, 2, 3, 4], None, r"`boxes` must be \(N, 4\)"),
+        ([[1, 2, 3, 4]], [], "`labels` must be 1"),
+    ],
+)
+def test_boxes_of_another_shape_are_one_clear_error(boxes, labels, message):
+    with pytest.raises(ValueError, match=message):
+        viz.draw_boxes(np.zeros((9, 9)), boxes, labels=labels)
