@@ -99,6 +99,16 @@ class Stage:
     trained: tuple[str, ...] = ()
 
 
+# What may change when a run is resumed: it does not change what is trained.
+_OF_THE_MOMENT = {
+    *("workdir", "stage", "workers", "distributed", "save_every", "accumulate"),
+    *("validate", "held_out", "test", "views", "prepared"),
+    *("clips", "sampling_steps", "long"),
+}
+# What the first stage of a command begins with.
+_BEGINNINGS = {"start", "inflate"}
+
+
 class Data(NamedTuple):
     """Where the batches of a stage come from: drawn inside the step, or read.
 
@@ -322,6 +332,28 @@ def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
+def identity(
+    options: Any, stage: Stage | None = None, *, first: bool = True
+) -> dict[str, Any]:
+    """Returns what a run is, for its record: all that decides what is trained.
+
+    Args:
+        options: What the recipe was told, a dataclass.
+        stage: From `adapt`; what it settles, such as batch_size, is told as it has it.
+        first: Whether this is the first stage of the command, which `start` is for.
+    """
+    settled = {} if stage is None else dataclasses.asdict(stage)
+    left_out = _OF_THE_MOMENT | (set() if first else _BEGINNINGS)
+    if "presets" in settled:
+        left_out |= {"preset"}
+    told = {
+        field.name: getattr(options, field.name)
+        for field in dataclasses.fields(options)
+        if field.name not in left_out
+    }
+    return told | {k: v for k, v in settled.items() if k not in left_out}
+
+
 def seeded(options: Options) -> nnx.Rngs:
     """Returns the source of initial weights."""
     return nnx.Rngs(jax.random.key(options.seed, impl="rbg"))
@@ -400,6 +432,7 @@ def fit(
     stage: Stage,
     options: Options,
     seed: int,
+    first: bool = True,
     evaluate: Callable[[train.TrainState], Mapping[str, float]] | None = None,
 ) -> train.TrainState:
     """Trains a stage, or goes on training it, and leaves the weights in `model`.
@@ -413,6 +446,7 @@ def fit(
         stage: From `adapt`.
         options: What the recipe was told.
         seed: Of the data.
+        first: Whether this is the first stage of the command, which `start` is for.
         evaluate: (state) -> metrics, at each checkpoint.
 
     Returns:
@@ -437,6 +471,7 @@ def fit(
         steps=stage.steps,
         workdir=options.workdir / name,
         save_every=options.save_every,
+        config=identity(options, stage, first=first),
         evaluate=evaluate,
     )
     train.finish(model, state)

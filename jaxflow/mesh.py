@@ -271,6 +271,26 @@ def on_host(tree: Any) -> Any:
     return jax.tree.map(fetch, tree)
 
 
+def is_used_up(tree: Any) -> bool:
+    """Tells whether arrays of a tree were donated to a computation, and are gone."""
+    leaves = jax.tree.leaves(tree)
+    return any(leaf.is_deleted() for leaf in leaves if isinstance(leaf, jax.Array))
+
+
+def blank(tree: Any) -> Any:
+    """Returns zeros of the shapes and types of a tree of arrays and random keys."""
+
+    def zeros(leaf: Any) -> jax.Array:
+        if not _is_key(leaf):
+            return jnp.zeros(leaf.shape, leaf.dtype)
+        kind = jax.random.key_impl(leaf)
+        one = jax.random.key_data(jax.random.key(0, impl=kind))
+        data = jnp.zeros((*leaf.shape, *one.shape), one.dtype)
+        return jax.random.wrap_key_data(data, impl=kind)
+
+    return jax.tree.map(zeros, tree)
+
+
 def _is_key(leaf: Any) -> bool:
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 

@@ -115,7 +115,15 @@ def finish(model: nnx.Module, state: TrainState) -> nnx.Module:
     Args:
         model: The model that was trained.
         state: The state after training.
+
+    Raises:
+        ValueError: If the state was used up by a later step.
     """
+    if meshes.is_used_up(state):
+        raise ValueError(
+            "`state` was used up by the step or the `fit` that it was given to; pass "
+            "the state that was returned"
+        )
     weights = {"params": state.params, "stats": state.stats}
     leaves = jax.tree.leaves(weights)
     if any(len(leaf.sharding.device_set) > 1 for leaf in leaves):
@@ -396,6 +404,7 @@ def fit(
     best: str = "loss",
     best_mode: Literal["min", "max"] = "min",
     resume: bool = True,
+    config: Mapping[str, Any] | None = None,
     progress: bool = True,
 ) -> TrainState:
     """Trains until `steps` steps have been taken in all.
@@ -403,11 +412,15 @@ def fit(
     With a `workdir` it resumes from the newest checkpoint there, writes one every
     `save_every` steps and at the end, and logs to `metrics.jsonl` and, if tensorboardX
     is installed, to TensorBoard files: calling it again with the same arguments goes on
-    where it was stopped.
+    where it was stopped. `run.json` there records what the run is, and when, where and
+    by what command it was begun and resumed. Another run has to have another folder:
+    only one trains in a folder at a time, and what goes on there is compared with the
+    record.
 
     Args:
         step: From `make_step`.
-        state: From `init`; used up.
+        state: From `init`; used up. One that was used up before is as good where
+            `workdir` has a checkpoint to go on from.
         batches: An iterator of trees of NumPy arrays, unless the step draws its own.
             With several processes each gives its share. If it has `get_state` and
             `set_state` (Grain's do) its position is in the checkpoint.
@@ -422,6 +435,10 @@ def fit(
         best: Metric whose best checkpoint is kept.
         best_mode: Whether the lowest ("min") or the highest ("max") is best.
         resume: Whether a checkpoint in `workdir` takes the place of `state`.
+        config: What identifies the run: numbers, text, paths and so on, by name; it is
+            recorded, and a run of another config does not go on in the same folder.
+            Without it the weights that a run begins with are compared, and, as long as
+            versions and devices are the same, the compiled step.
         progress: Whether to show a progress bar, or, where the standard error is no
             terminal, a line every minute.
 
@@ -433,32 +450,48 @@ def fit(
         ValueError: If a batch does not divide over the devices, or `batches` is absent,
             ends, or cannot return to the position of the checkpoint; if more than
             `steps` steps were taken already; if `workdir` is used and `resume` is
-            False; or if `best` is not among the metrics.
+            False, or holds another run; if `state` is used up and there is no
+            checkpoint; or if `best` is not among the metrics.
+        OSError: If another run is at work in `workdir`, or nothing can be written
+            there.
         KeyboardInterrupt: After Ctrl-C, at the end of the step, which is saved.
         SystemExit: After SIGTERM, likewise; its code is 143.
     """
     _check_arguments(step, batches, log_every, save_every, best_mode)
+    is_blank = meshes.is_used_up(state)
+    state = meshes.blank(state) if is_blank else state
     state = meshes.place(state, step.shardings)
     run = runs.Run(
-        workdir, batches=batches, best=best, best_mode=best_mode, record=step.record
+        workdir,
+        batches=batches,
+        best=best,
+        best_mode=best_mode,
+        record=step.record,
+        config=config,
     )
     with run, stopping.Stop() as stop:
-        state = run.start(state, steps=steps, resume=resume)
+        state = run.start(state, steps=steps, resume=resume, is_blank=is_blank)
         taken = int(state.step)
+        if step.draws:
+            run.check_program(step.run, state, mesh=step.mesh)
+        run.open(taken, steps=steps)
         window = reporting.Window(step.patience)
         alone = jax.process_count() == 1
         visible = progress and jax.process_index() == 0
         with reporting.Progress(taken, steps, shown=visible) as shown:
             for number in range(taken + 1, steps + 1):
-                batch = _next(step, batches)
+                first = number == taken + 1
+                batch = _next(step, run, first=first)
                 if batch is None:
                     run.settle(number - 1, state, window)
                     raise ValueError(
                         f"`batches` ended before step {number} of {steps}; repeat the "
                         "data, or give fewer `steps`"
                     )
-                if number == taken + 1 and evaluate is None:
+                if first and evaluate is None:
                     run.check_best(jax.eval_shape(step.run, state, *batch)[1])
+                if first and not step.draws:
+                    run.check_program(step.run, state, *batch, mesh=step.mesh)
                 state, metrics = step.run(state, *batch)
                 window.add(metrics)
                 shown.step()
@@ -499,9 +532,9 @@ def _check_arguments(
     _checks.one_of("best_mode", best_mode, ("min", "max"))
 
 
-def _next(step: Step, batches: Iterator[Batch] | None) -> tuple | None:
+def _next(step: Step, run: runs.Run, *, first: bool) -> tuple | None:
     """Returns what a step takes beside the state; None if there is no more."""
-    if batches is None:
+    if step.draws:
         return ()
-    batch = next(batches, None)
+    batch = run.next_batch(first=first)
     return None if batch is None else (shard(batch, step.mesh),)

@@ -26,7 +26,8 @@ FLOORS = (
     },
     {"models"},
     {"weights", "inference", "splitting", "stopping", "reporting", "mesh", "spreading"},
-    {"generation", "views", "convert", "cost", "restoring", "pictures", "tiles"},
+    {"generation", "views", "convert", "cost", "restoring", "pictures", "tiles"}
+    | {"run_record"},
     {"programs"},
     {"estimate", "explain", "checkpoint"},
     {"classify", "detect", "evaluate", "runs"},

@@ -14,7 +14,8 @@ STATE = types.SimpleNamespace(step=0)
 def test_a_run_without_a_folder_keeps_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with runs.Run(None) as run:
-        assert run.start(STATE, steps=3, resume=True) is STATE
+        assert run.start(STATE, steps=3) is STATE
+        run.open(0, steps=3)
         run.check_best({})
         run.log(1, {"loss": 1.0})
         run.save(1, STATE)
@@ -35,9 +36,8 @@ def test_rows_of_steps_that_are_taken_again_are_forgotten(tmp_path):
     path = tmp_path / "metrics.jsonl"
     rows = [json.dumps({"step": step, "loss": 1.0}) for step in (1, 2, 3)]
     path.write_text("\n".join([*rows, '{"step": 4, "lo']))
-    state = types.SimpleNamespace(step=2)
     with runs.Run(tmp_path) as run:
-        run.start(state, steps=9, resume=False)
+        run.open(2, steps=9)
         run.log(3, {"loss": float(np.float32(0.5)), "bad": float("nan")})
     found = [json.loads(row) for row in path.read_text().splitlines()]
     assert [row["step"] for row in found] == [1, 2, 3]

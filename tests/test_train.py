@@ -341,6 +341,142 @@ def test_a_scalar_in_a_batch_is_refused():
         train.fit(step, state, iter([{"x": np.float32(1)}]), steps=1, progress=False)
 
 
+def other_runs():
+    """Yields steps and states of runs that are not that of `setup(draw)`."""
+    model, step, _ = setup(draw)
+    yield "random key", step, train.init(model, OPTIMISER, seed=2)
+    yield "other weights", step, train.init(Net(rngs=nnx.Rngs(5)), OPTIMISER, seed=1)
+    for name in ("loss", "draw", "optimiser"):
+        told = {"loss": loss, "draw": draw, "optimiser": OPTIMISER}
+        if name == "loss":
+            told["loss"] = lambda model, batch: 2 * loss(model, batch)[0]
+        elif name == "draw":
+            told["draw"] = lambda key: draw(key, 4)
+        else:
+            clip = optax.clip_by_global_norm(1.0)
+            told["optimiser"] = optax.chain(clip, optax.adamw(1e-3))
+        mesh = train.data_mesh(jax.devices()[:1])
+        other = train.make_step(model, mesh=mesh, **told)
+        yield "its step", other, train.init(model, told["optimiser"], seed=1)
+
+
+def test_another_run_does_not_go_on_in_the_folder_of_the_one_before(tmp_path, capsys):
+    fit = {"steps": 2, "workdir": tmp_path, "progress": False}
+    _, step, state = setup(draw)
+    train.fit(step, state, **fit)
+    for name, step, state in other_runs():
+        with pytest.raises(ValueError, match=f"another run: .*{name}"):
+            train.fit(step, state, **fit)
+    assert [start["step"] for start in record(tmp_path)["starts"]] == [0]
+    _, step, state = setup(draw)
+    train.fit(step, state, **fit)
+    assert (
+        "all 2 steps were taken before; nothing is trained" in capsys.readouterr().err
+    )
+    (tmp_path / "run.json").unlink()  # the way out that the message names
+    train.fit(*list(other_runs())[-1][1:], **{**fit, "steps": 3})
+    assert [start["step"] for start in record(tmp_path)["starts"]] == [2]
+
+
+def record(folder):
+    return json.loads((folder / "run.json").read_text())
+
+
+def test_a_run_with_a_config_is_judged_by_it(tmp_path):
+    fit = {"steps": 2, "workdir": tmp_path, "progress": False}
+    _, step, state = setup(draw)
+    train.fit(step, state, config={"rate": 1e-2, "data": "chairs"}, **fit)
+    for _, step, state in list(other_runs())[1:]:  # all but the key
+        train.fit(step, state, config={"rate": 1e-2, "data": "chairs"}, **fit)
+    with pytest.raises(
+        ValueError, match=r"run: `data` was chairs and is things\. Choo"
+    ):
+        train.fit(step, state, config={"rate": 1e-2, "data": "things"}, **fit)
+    with pytest.raises(ValueError, match="`config` must hold plain values; 'a' is a"):
+        train.fit(step, state, config={"a": step}, **fit)
+
+
+def test_the_stage_after_with_its_model_is_not_trained_without_a_word(tmp_path, capsys):
+    fit = {"steps": 2, "workdir": tmp_path, "progress": False}
+    model, step, state = setup()
+    train.finish(model, train.fit(step, state, Batches(), **fit))
+    after = train.fit(step, train.init(model, OPTIMISER, seed=1), Batches(), **fit)
+    assert int(after.step) == 2
+    assert "nothing is trained" in capsys.readouterr().err
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path):
+    _, step, state = setup(draw)
+
+    def second(_):
+        _, step, state = setup(draw)
+        path = tmp_path / "metrics.jsonl"
+        kept = path.exists() and path.read_bytes()
+        with pytest.raises(OSError, match=r"is in use by process \d+ on .*; wait"):
+            train.fit(step, state, steps=3, workdir=tmp_path, progress=False)
+        assert (path.exists() and path.read_bytes()) == kept
+        return {}
+
+    train.fit(
+        step, state, steps=2, workdir=tmp_path, progress=False, evaluate=second,
+        save_every=1,
+    )  # fmt: skip
+    assert [row["step"] for row in rows(tmp_path)] == [1, 2]
+
+
+def test_a_state_that_was_used_up_goes_on_from_the_folder_or_is_named(tmp_path):
+    fit = {"workdir": tmp_path / "one", "progress": False}
+    model, step, state = setup(draw)
+    train.fit(step, state, steps=2, **fit)
+    again = train.fit(step, state, steps=4, **fit)  # the cell of a notebook, run again
+    _, step, fresh = setup(draw)
+    assert_same(again, train.fit(step, fresh, steps=4, progress=False))
+    for workdir in (None, tmp_path / "two"):
+        with pytest.raises(ValueError, match=r"`state` was used up .* no checkpoint"):
+            train.fit(step, state, steps=4, workdir=workdir, progress=False)
+    with pytest.raises(ValueError, match="`state` was used up"):
+        train.finish(model, state)
+
+
+class Lost(Batches):
+    """An iterator that does not find its position, now or at its next batch."""
+
+    def __init__(self, late):
+        super().__init__()
+        self.late, self.lost = late, False
+
+    def set_state(self, state):
+        self.lost = True
+        if not self.late:
+            raise KeyError("exhausted")
+
+    def __next__(self):
+        return [][1] if self.lost else super().__next__()
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_batches_that_cannot_be_positioned_are_one_line_before_the_first_step(
+    tmp_path, late
+):
+    fit = {"workdir": tmp_path, "progress": False}
+    _, step, state = setup()
+    train.fit(step, state, Lost(late), steps=1, **fit)
+    kept = (tmp_path / "metrics.jsonl").read_bytes()
+    what = "IndexError" if late else "KeyError: 'exhausted'"
+    with pytest.raises(ValueError, match=rf"where step 1 left it \({what}.* workers"):
+        train.fit(step, state, Lost(late), steps=2, **fit)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == kept
+
+
+def test_a_position_that_json_cannot_hold_is_refused_before_the_first_step(tmp_path):
+    batches = Batches()
+    batches.get_state = lambda: {"count": {1, 2}}
+    _, step, state = setup()
+    with pytest.raises(ValueError, match="get_state returns must be plain values"):
+        train.fit(step, state, batches, steps=1, workdir=tmp_path, progress=False)
+    assert batches.count == 0
+
+
 def losses_and_state(**options):
     """Twenty steps; with Adam's moments, which show any error of a gradient."""
     model = Net(rngs=nnx.Rngs(0))

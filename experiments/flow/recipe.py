@@ -162,6 +162,7 @@ def run(
             stage=stage,
             options=options,
             seed=options.seed + list(stages).index(name),
+            first=name == names[0],
             evaluate=evaluation(options, stage, model),
         )
     return state

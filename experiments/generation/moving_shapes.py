@@ -185,6 +185,7 @@ def fit(model: Any, args: Args, batches_of: Callable[..., Any] | None = None) ->
         workdir=args.workdir,
         log_every=50,
         save_every=args.save_every,
+        config=core.identity(args),
         evaluate=evaluate,
     )
     train.finish(model, train.averaged(state))

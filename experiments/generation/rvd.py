@@ -148,6 +148,7 @@ def fit(model: Any, args: Args) -> None:
         workdir=args.workdir,
         log_every=50,
         save_every=args.save_every,
+        config=core.identity(args),
     )
     train.finish(model, train.averaged(state))
     convert.save_weights(model, args.workdir / "weights.safetensors")

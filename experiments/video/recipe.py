@@ -136,6 +136,7 @@ def run(
             stage=stage,
             options=args,
             seed=args.seed + list(stages).index(name),
+            first=name == names[0],
             evaluate=evaluation(args, model, name),
         )
         if end is not None:

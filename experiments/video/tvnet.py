@@ -136,6 +136,7 @@ def main(args: Args, config: tvnet.Config = tvnet.Config()) -> train.TrainState:
         steps=args.steps,
         workdir=args.workdir,
         save_every=args.save_every,
+        config=recipe.core.identity(args),
     )
     result["trained"] = error(train.finish(model, state), args)
     checkpoint.save(args.workdir / "model", model)

@@ -1,5 +1,6 @@
 """The core of the recipes: stages, schedules, optimisers, devices of a batch."""
 
+import dataclasses
 import importlib
 import pathlib
 import sys
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 
 from jaxflow import checkpoint
 
@@ -154,3 +156,42 @@ def test_what_a_recipe_refuses_is_one_line(core, tmp_path, monkeypatch):
 
     with pytest.raises(SystemExit, match=r"^FileNotFoundError: .*no such folder"):
         core.command(main, core.Options, "A recipe.")
+
+
+def test_a_run_is_what_decides_what_is_trained(core, tmp_path):
+    stage = core.Stage(rate=0.1, batch_size=4, steps=9)
+    told = core.Options(workdir=tmp_path, start=tmp_path / "a", accumulate=2)
+    adapted = core.adapt(stage, told)
+    same = core.Options(
+        workdir=tmp_path / "moved", start=tmp_path / "a", batch_size=4, steps=9,
+        workers=3, save_every=5, stage="one",
+    )  # fmt: skip
+    assert core.identity(told, adapted) == core.identity(same, core.adapt(stage, same))
+    for name, value in {"seed": 1, "batch_size": 2, "steps": 3, "start": None}.items():
+        other = dataclasses.replace(told, **{name: value})
+        found = core.identity(other, core.adapt(stage, other))
+        assert found[name] != core.identity(told, adapted)[name], name
+    assert "start" not in core.identity(told, adapted, first=False)
+
+
+def test_another_stage_or_rate_does_not_go_on_in_the_folder_of_a_stage(core, tmp_path):
+    def run(rate, **told):
+        model = nnx.Linear(2, 1, rngs=nnx.Rngs(0))
+        options = core.Options(workdir=tmp_path, steps=2, **told)
+        stage = core.adapt(core.Stage(rate=rate, batch_size=4, steps=4), options)
+
+        def draw(key):
+            return jax.random.normal(key, (stage.batch_size, 2))
+
+        return core.fit(
+            model, lambda model, x: jnp.mean(model(x) ** 2), core.adam(stage),
+            core.Data(draw=draw), name="one", stage=stage, options=options, seed=0,
+        )  # fmt: skip
+
+    first = run(0.1)
+    again = run(0.1, workers=1)
+    np.testing.assert_array_equal(first.params["kernel"], again.params["kernel"])
+    with pytest.raises(ValueError, match=r"another run: `rate` was 0.1 and is 0.2\. C"):
+        run(0.2)
+    with pytest.raises(ValueError, match=r"another run: `batch_size` was 4 and is 8\."):
+        run(0.1, batch_size=8)

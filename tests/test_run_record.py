@@ -1,0 +1,100 @@
+"""Tests for jaxflow.run_record, beside those of tests/test_train.py."""
+
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxflow import run_record
+
+
+def test_a_config_becomes_what_json_has():
+    config = {
+        "rate": np.float32(0.5), "path": pathlib.Path("a/b"), "size": (3, 4),
+        "deep": {1: None}, "name": "x", "flag": True, "worst": float("nan"),
+    }  # fmt: skip
+    found = run_record.plain(config)
+    assert found == json.loads(json.dumps(found)) == {
+        "rate": 0.5, "path": "a/b", "size": [3, 4], "deep": {"1": None}, "name": "x",
+        "flag": True, "worst": "nan",
+    }  # fmt: skip
+    with pytest.raises(ValueError, match=r"plain values; 'a.b' is a function"):
+        run_record.plain({"a": {"b": lambda: 0}})
+
+
+def test_weights_are_told_apart_but_not_by_rounding():
+    draw = jax.jit(lambda key: {"a": jax.random.normal(key, (40, 50)), "b": 1e3})
+    one, other = (draw(jax.random.key(seed)) for seed in (0, 1))
+    one["b"] = other["b"] = jnp.zeros(0)
+    rounded = jax.tree.map(lambda x: x * (1 + 1e-6), one)
+    tuned = {**one, "a": one["a"] + 0.02 * other["a"]}
+    first = run_record.sketch(one)
+    assert first == pytest.approx({"norm": float(jnp.linalg.norm(one["a"]))}
+                                  | {"sum": first["sum"]})  # fmt: skip
+    assert run_record.is_near(first, run_record.sketch(rounded))
+    assert not run_record.is_near(first, run_record.sketch(other))
+    assert not run_record.is_near(first, run_record.sketch(tuned))
+    assert not run_record.is_near(first, None)
+
+
+def test_what_changed_is_named_field_by_field():
+    key = {"kind": "threefry2x32", "data": [0, 1]}
+    before = {
+        "config": {"rate": 1e-4, "seed": 0, "same": [1]},
+        "model": {"model": "raft", "config": {"iters": 12}},
+        "key": key,
+    }
+    now = json.loads(json.dumps(before))
+    assert run_record.differences(before, now) == []
+    now["config"] |= {"rate": 1e-5, "new": 3}
+    now["model"]["config"]["iters"] = 6
+    assert run_record.differences(before, now) == [
+        "`rate` was 0.0001 and is 1e-05",
+        "`new` was None and is 3",
+        "`config.iters` was 12 and is 6",
+    ]
+    assert run_record.differences({"key": key}, {"key": {**key, "data": [0, 2]}}) == [
+        "its random key, made of `seed`, was another"
+    ]
+    other_kind = {"kind": "rbg", "data": [0, 1, 0, 1]}
+    assert run_record.differences({"key": key}, {"key": other_kind}) == []
+
+
+def test_compiled_steps_are_compared_under_the_same_conditions_only():
+    first = run_record.program_of("module a", devices="cpu 1")
+    differ = [
+        run_record.differences({"program": first}, {"program": other})
+        for other in (
+            run_record.program_of("module a", devices="cpu 1"),
+            run_record.program_of("module b", devices="cpu 1"),
+            run_record.program_of("module b", devices="cpu 8"),
+        )
+    ]
+    assert [len(found) for found in differ] == [0, 1, 0]
+    assert run_record.program_of("calls xla_python_cpu_callback") is None
+
+
+def test_each_start_is_noted_and_a_torn_record_begun_anew(tmp_path):
+    now = {"config": {"rate": 1}, "model": {}, "key": None}
+    for step in (0, 7):
+        record = run_record.Record(tmp_path, now)
+        record.compare()
+        record.note_start(step)
+    found = json.loads((tmp_path / "run.json").read_text())
+    assert found["run"] == {"config": {"rate": 1}}
+    assert [start["step"] for start in found["starts"]] == [0, 7]
+    start = found["starts"][0]
+    assert start["versions"]["jax"] == jax.__version__
+    assert start["devices"] == {"kind": "cpu", "count": 8}
+    assert start["command"] and start["host"] and start["time"][:2] == "20"
+    other = run_record.Record(tmp_path, {"config": {"rate": 2}})
+    with pytest.raises(ValueError, match=r"`rate` was 1 and is 2\. Choose another"):
+        other.compare()
+    (tmp_path / "run.json").write_text('{"run": {"config"')
+    with pytest.warns(UserWarning, match=r"run.json is damaged"):
+        other.compare()
+    other.note_start(0)
+    assert json.loads((tmp_path / "run.json").read_text())["run"]["config"]["rate"] == 2
