@@ -29,7 +29,7 @@ FLOORS = (
     {"generation", "views", "convert", "cost", "restoring", "pictures", "tiles"}
     | {"run_record"},
     {"programs"},
-    {"estimate", "explain", "checkpoint"},
+    {"estimate", "explain", "checkpoint", "viewer"},
     {"classify", "detect", "evaluate", "runs"},
     {"train"},
     {"demo"},

@@ -17,6 +17,7 @@ from jaxflow.cli import (
     generate,
     models,
     submit,
+    view,
 )
 
 
@@ -86,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     for verb in (
         models,
         flow,
+        view,
         classify,
         detect,
         generate,

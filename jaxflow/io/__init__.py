@@ -9,6 +9,7 @@ from jaxflow.io.flo import read_flo as read_flo
 from jaxflow.io.flo import write_flo as write_flo
 from jaxflow.io.flow import read_flow as read_flow
 from jaxflow.io.flow import write_flow as write_flow
+from jaxflow.io.frames import list_flows as list_flows
 from jaxflow.io.frames import list_frames as list_frames
 from jaxflow.io.frames import read_frames as read_frames
 from jaxflow.io.image import as_float as as_float

@@ -33,16 +33,26 @@ def list_frames(path: files.Path) -> list[pathlib.Path]:
         ValueError: If there are none, or they are no one clip: series that are named
             differently, such as img_1 and flow_x_1, or a frame in two formats.
     """
+    found = _found(path, image.READABLE, "pictures")
+    _check_names(path, found)
+    return sorted(found, key=_natural_key)
+
+
+def list_flows(path: files.Path) -> list[pathlib.Path]:
+    """Returns the flow files of a folder or of a pattern, in natural order.
+
+    Args:
+        path: A folder, whose files of flow are taken by their extension, or a pattern
+            such as ``flow/*.flo``. In a folder, .png files are taken only where there
+            is flow of no other kind, since most of them are pictures.
+
+    Raises:
+        ValueError: If there are none, or they are no one clip; see `list_frames`.
+    """
+    found = _found(path, flow.READABLE, "flow files")
     if os.path.isdir(path):
-        found = [
-            entry
-            for entry in pathlib.Path(path).iterdir()
-            if files.suffix(entry) in image.READABLE and entry.name[0] != "."
-        ]
-    else:
-        found = [pathlib.Path(name) for name in glob.glob("".join(_pattern(path)))]
-    if not found:
-        raise files.fault(path, f"no pictures there ({', '.join(image.READABLE)})")
+        sure = [entry for entry in found if files.suffix(entry) != ".png"]
+        found = sure or found
     _check_names(path, found)
     return sorted(found, key=_natural_key)
 
@@ -162,6 +172,21 @@ def _check_names(path: files.Path, found: list[pathlib.Path]) -> None:
             f"holds {twin.name} twice, as {' and '.join(kinds)}: choose one by a "
             f"pattern, such as '{twin.parent / '*'}{kinds[0]}'",
         )
+
+
+def _found(path: files.Path, readable: tuple[str, ...], what: str) -> list:
+    """Returns the files of a folder that end so and are not hidden, or of a pattern."""
+    if os.path.isdir(path):
+        found = [
+            entry
+            for entry in pathlib.Path(path).iterdir()
+            if files.suffix(entry) in readable and entry.name[0] != "."
+        ]
+    else:
+        found = [pathlib.Path(name) for name in glob.glob("".join(_pattern(path)))]
+    if not found:
+        raise files.fault(path, f"no {what} there ({', '.join(readable)})")
+    return found
 
 
 def _advice(path: files.Path, found: list[pathlib.Path]) -> str:
