@@ -9,7 +9,7 @@ import jaxflow
 
 ROOT = pathlib.Path(jaxflow.__file__).parent
 FLOORS = (
-    {"__version__", "_checks", "spec"},
+    {"__version__", "_checks", "_shapes", "spec"},
     {"ops", "io"},
     {
         "classical",

@@ -7,11 +7,10 @@ import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 
-from jaxflow import _checks, ops
+from jaxflow import _checks, _shapes, ops
 from jaxflow.classical import coarse_to_fine, registration
 
 Flow = Callable[[jax.Array, jax.Array], jax.Array]
@@ -64,7 +63,7 @@ def camera_path(
     Raises:
         ValueError: As `registration.register`.
     """
-    chex.assert_rank(clip, 4)
+    _shapes.check("clip", clip, ("T", "H", "W", "C"))
     clip = coarse_to_fine.widen(clip)
     start = jnp.eye(3, dtype=clip.dtype)
 
@@ -216,8 +215,8 @@ def interpolate(
     Returns:
         (*B, H, W, C).
     """
-    chex.assert_equal_shape([frame1, frame2])
-    chex.assert_equal_shape([flow_forward, flow_backward])
+    _shapes.check_equal(frame1=frame1, frame2=frame2)
+    _shapes.check_equal(flow_forward=flow_forward, flow_backward=flow_backward)
     hidden1 = ops.forward_backward_occlusion(flow_forward, flow_backward)
     hidden2 = ops.forward_backward_occlusion(flow_backward, flow_forward)
     flow = _flow_at(
@@ -250,7 +249,7 @@ def slow_motion(clip: jax.Array, flow: Flow, *, factor: int = 2) -> jax.Array:
         ValueError: If `factor` is not positive.
     """
     _checks.positive("factor", factor)
-    chex.assert_rank(clip, 4)
+    _shapes.check("clip", clip, ("T", "H", "W", "C"))
     times = jnp.arange(factor, dtype=clip.dtype) / factor
 
     def between(frames):

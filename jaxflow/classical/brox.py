@@ -7,11 +7,10 @@ Weickert (2011) and of ``cv2.VariationalRefinement``.
 
 import functools
 
-import chex
 import jax
 import jax.numpy as jnp
 
-from jaxflow import _checks, ops
+from jaxflow import _checks, _shapes, ops
 from jaxflow.classical import coarse_to_fine
 
 # Smallest squared derivative in a normaliser, and the width of the robust functions.
@@ -71,7 +70,7 @@ def brox(
             channels.
     """
     _checks.counts(levels=levels, warps=warps)
-    chex.assert_equal_shape([frame1, frame2])
+    _shapes.check_equal(frame1=frame1, frame2=frame2)
     one, two = (
         ops.gaussian_blur(255 * coarse_to_fine.luminance(frame), sigma)
         for frame in (frame1, frame2)
@@ -126,8 +125,8 @@ def variational_refinement(
     Raises:
         ValueError: As `brox`.
     """
-    chex.assert_equal_shape([frame1, frame2])
-    chex.assert_shape(flow, (*frame1.shape[:-1], 2))
+    _shapes.check_equal(frame1=frame1, frame2=frame2)
+    _shapes.check("flow", flow, (*frame1.shape[:-1], 2))
     refine = _refiner(
         alpha, delta, gamma, omega, fixed_point_iterations, sor_iterations
     )

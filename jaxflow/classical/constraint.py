@@ -6,11 +6,10 @@ linear equation a pixel and channel, Ix u + Iy v + It = 0 (Horn and Schunck, 198
 
 from typing import Literal
 
-import chex
 import jax
 import jax.numpy as jnp
 
-from jaxflow import _checks, ops
+from jaxflow import _checks, _shapes, ops
 from jaxflow.classical import coarse_to_fine
 from jaxflow.ops import stencil
 
@@ -41,7 +40,7 @@ def motion_derivatives(
         ValueError: If `kernel` or `source` is unknown.
     """
     _checks.one_of("source", source, ("mean", "frame1", "frame2"))
-    chex.assert_equal_shape([frame1, frame2])
+    _shapes.check_equal(frame1=frame1, frame2=frame2)
     frame1, frame2 = coarse_to_fine.widen(frame1), coarse_to_fine.widen(frame2)
     image = {"mean": (frame1 + frame2) / 2, "frame1": frame1, "frame2": frame2}[source]
     ix, iy = ops.spatial_gradient(image, kernel=kernel)
@@ -71,7 +70,7 @@ def constraint_residual(
     Raises:
         ValueError: If `kernel` or `source` is unknown.
     """
-    chex.assert_shape(flow, (*frame1.shape[:-1], 2))
+    _shapes.check("flow", flow, (*frame1.shape[:-1], 2))
     ix, iy, it = motion_derivatives(frame1, frame2, kernel=kernel, source=source)
     flow = flow.astype(ix.dtype)
     return ix * flow[..., :1] + iy * flow[..., 1:] + it

@@ -7,11 +7,10 @@ the Lucas Kanade Feature Tracker" (2000). Points are (x, y) in pixels.
 import functools
 from typing import Literal, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 
-from jaxflow import _checks, ops
+from jaxflow import _checks, _shapes, ops
 from jaxflow.classical import coarse_to_fine, lucas_kanade, structure
 from jaxflow.ops import stencil
 
@@ -94,7 +93,7 @@ def detect_corners(
         ValueError: If `count` is not positive or `response` unknown.
     """
     _checks.positive("count", count)
-    chex.assert_rank(image, 3)
+    _shapes.check("image", image, ("H", "W", "C"))
     strength = corner_response(image, response=response, window=window, k=k)
     width = strength.shape[1]
     peak = ops.max_pool(strength[..., None], 3, strides=1, padding=1)[..., 0]
@@ -157,8 +156,8 @@ def track_pair(
         ValueError: If `window` is even or the frames have neither 1 nor 3 channels.
     """
     _checks.counts(window=window, levels=levels, iterations=iterations)
-    chex.assert_equal_shape([frame1, frame2])
-    chex.assert_shape(points, (None, 2))
+    _shapes.check_equal(frame1=frame1, frame2=frame2)
+    _shapes.check("points", points, ("N", 2))
     if window < 1 or window % 2 == 0:
         raise ValueError(f"`window` must be odd and positive; got {window}")
     gray1, gray2 = map(coarse_to_fine.luminance, (frame1, frame2))
@@ -210,7 +209,7 @@ def track(
     Raises:
         ValueError: As `track_pair`.
     """
-    chex.assert_rank(clip, 4)
+    _shapes.check("clip", clip, ("T", "H", "W", "C"))
     height, width = clip.shape[1:3]
     follow = functools.partial(
         track_pair, window=window, levels=levels, iterations=iterations, kernel=kernel

@@ -7,11 +7,10 @@ Strategy", IPOL (2013).
 
 import functools
 
-import chex
 import jax
 import jax.numpy as jnp
 
-from jaxflow import _checks, ops
+from jaxflow import _checks, _shapes, ops
 from jaxflow.classical import coarse_to_fine
 
 
@@ -58,7 +57,7 @@ def horn_schunck(
     """
     _checks.counts(levels=levels, warps=warps, iterations=iterations)
     _checks.positive("alpha", alpha)
-    chex.assert_equal_shape([frame1, frame2])
+    _shapes.check_equal(frame1=frame1, frame2=frame2)
     one, two = (
         ops.gaussian_blur(255 * coarse_to_fine.luminance(frame), sigma)
         for frame in (frame1, frame2)

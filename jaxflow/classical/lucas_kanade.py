@@ -8,12 +8,11 @@ Registration" (2005).
 import functools
 from typing import Literal, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxflow import _checks, ops
+from jaxflow import _checks, _shapes, ops
 from jaxflow.classical import coarse_to_fine, constraint, structure
 from jaxflow.ops import stencil
 
@@ -134,7 +133,7 @@ def lucas_kanade(
             unknown.
     """
     _checks.counts(window=window, levels=levels, iterations=iterations)
-    chex.assert_equal_shape([frame1, frame2])
+    _shapes.check_equal(frame1=frame1, frame2=frame2)
     one, two = (
         ops.gaussian_blur(coarse_to_fine.widen(frame), sigma)
         for frame in (frame1, frame2)

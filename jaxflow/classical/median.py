@@ -2,9 +2,10 @@
 
 import functools
 
-import chex
 import jax
 import jax.numpy as jnp
+
+from jaxflow import _shapes
 
 
 def median_filter(image: jax.Array, *, size: int = 5) -> jax.Array:
@@ -26,8 +27,8 @@ def median_filter(image: jax.Array, *, size: int = 5) -> jax.Array:
     """
     if size < 1 or size % 2 == 0:
         raise ValueError(f"`size` must be odd and positive; got {size}")
-    chex.assert_rank(image, {*range(3, 33)})
-    chex.assert_type(image, float)
+    _shapes.check("image", image, (..., "H", "W", "C"))
+    _shapes.check_floats(image=image)
     return image if size == 1 else _median(image, size)
 
 

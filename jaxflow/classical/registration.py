@@ -11,11 +11,10 @@ where they are in frame 2.
 import functools
 from typing import Literal, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 
-from jaxflow import _checks, ops
+from jaxflow import _checks, _shapes, ops
 from jaxflow.classical import coarse_to_fine
 
 Motion = Literal["translation", "affine", "homography", "rotation"]
@@ -102,7 +101,7 @@ def register(
     _checks.one_of("robust", robust, ("none", "huber", "tukey"))
     if method == "ecc" and robust != "none":
         raise ValueError(f"`robust` must be 'none' with method='ecc'; got {robust!r}")
-    chex.assert_equal_shape([frame1, frame2])
+    _shapes.check_equal(frame1=frame1, frame2=frame2)
     one, two = (
         ops.gaussian_blur(coarse_to_fine.luminance(frame), sigma)
         for frame in (frame1, frame2)
@@ -149,7 +148,7 @@ def apply(matrix: jax.Array, points: jax.Array) -> jax.Array:
     Returns:
         (*B, *P, 2), in pixels; not finite for a point at infinity.
     """
-    chex.assert_shape(matrix, (..., 3, 3))
+    _shapes.check("matrix", matrix, (..., 3, 3))
     axes = (1,) * (points.ndim - 1)
     m = matrix.reshape(*matrix.shape[:-2], *axes, 3, 3)
     x, y = points[..., 0], points[..., 1]
@@ -170,7 +169,7 @@ def fit_affine(ix: jax.Array, iy: jax.Array, it: jax.Array) -> jax.Array:
     Returns:
         (a1, ..., a6), (*B, 6): x and y in pixels from the top-left one.
     """
-    chex.assert_equal_shape([ix, iy, it])
+    _shapes.check_equal(ix=ix, iy=iy, it=it)
     height, width = ix.shape[-3:-1]
     size = max(height, width)
     middle = jnp.array([width - 1, height - 1], ix.dtype) / 2

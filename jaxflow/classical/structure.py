@@ -6,9 +6,10 @@ small ones) from edges (one) and corners or texture (none), before a second fram
 seen.
 """
 
-import chex
 import jax
 import jax.numpy as jnp
+
+from jaxflow import _shapes
 
 FLAT, EDGE, CORNER = 0, 1, 2
 
@@ -118,5 +119,5 @@ def confidence(tensor: jax.Array, *, noise: float = 1e-3) -> jax.Array:
 
 
 def _entries(tensor: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    chex.assert_axis_dimension(tensor, -1, 3)
+    _shapes.check("tensor", tensor, (..., 3))
     return tensor[..., 0], tensor[..., 1], tensor[..., 2]

@@ -6,12 +6,11 @@ between patches of features: on patches of unit length both have the same peak.
 
 from typing import Literal, cast
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxflow import _checks, ops
+from jaxflow import _checks, _shapes, ops
 from jaxflow.classical import coarse_to_fine
 
 # Variance of a window that is rounding alone, of brightness in [0, 1].
@@ -42,8 +41,9 @@ def match_template(
     Raises:
         ValueError: If the template is larger than the image.
     """
-    chex.assert_rank([image, template], 3)
-    chex.assert_axis_dimension(template, -1, image.shape[-1])
+    for name, array in (("image", image), ("template", template)):
+        _shapes.check(name, array, ("H", "W", "C"))
+    _shapes.check("template", template, (..., image.shape[-1]))
     image, template = map(coarse_to_fine.widen, (image, template))
     height, width, _ = template.shape
     if height > image.shape[0] or width > image.shape[1]:
@@ -90,8 +90,8 @@ def phase_correlation(
         (u, v) in pixels, (2,), from frame 1 to frame 2; and the share of the energy in
         the peak, in [0, 1]. Both are 0 where a frame is flat, and NaN if one has NaN.
     """
-    chex.assert_equal_shape([frame1, frame2])
-    chex.assert_rank(frame1, 3)
+    _shapes.check_equal(frame1=frame1, frame2=frame2)
+    _shapes.check("frame1", frame1, ("H", "W", "C"))
     one, two = (coarse_to_fine.luminance(frame)[..., 0] for frame in (frame1, frame2))
     height, width = one.shape
     seen = coarse_to_fine.textured(one[..., None])
@@ -128,7 +128,7 @@ def phase_correlation_flow(frame1: jax.Array, frame2: jax.Array) -> jax.Array:
     Returns:
         A constant flow, (*B, H, W, 2), in pixels; 0 where a frame is flat.
     """
-    chex.assert_equal_shape([frame1, frame2])
+    _shapes.check_equal(frame1=frame1, frame2=frame2)
     shift = jnp.vectorize(
         lambda a, b: phase_correlation(a, b)[0], signature="(h,w,c),(h,w,c)->(n)"
     )(frame1, frame2)
@@ -172,7 +172,7 @@ def block_matching(
     _checks.counts(radius=radius, window=window)
     if window < 1 or window % 2 == 0:
         raise ValueError(f"`window` must be odd and positive; got {window}")
-    chex.assert_equal_shape([frame1, frame2])
+    _shapes.check_equal(frame1=frame1, frame2=frame2)
     one, two = map(coarse_to_fine.widen, (frame1, frame2))
     # One more on every side, for the parabola at the ends of the search.
     reach = radius + 1

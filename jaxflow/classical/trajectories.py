@@ -10,12 +10,11 @@ import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxflow import ops
+from jaxflow import _shapes, ops
 from jaxflow.classical import coarse_to_fine, structure
 from jaxflow.classical import median as median_
 
@@ -57,7 +56,7 @@ def dense_trajectories(
     Returns:
         The trajectories of all points of the grid.
     """
-    chex.assert_shape(flows, (len(clip) - 1, *clip.shape[1:3], 2))
+    _shapes.check("flows", flows, (len(clip) - 1, *clip.shape[1:3], 2))
     height, width = clip.shape[1:3]
     start = ops.pixel_grid(height, width)[
         spacing // 2 :: spacing, spacing // 2 :: spacing

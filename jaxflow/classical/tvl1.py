@@ -12,11 +12,10 @@ import functools
 import math
 from typing import Any, Literal
 
-import chex
 import jax
 import jax.numpy as jnp
 
-from jaxflow import _checks, ops
+from jaxflow import _checks, _shapes, ops
 from jaxflow.classical import coarse_to_fine
 from jaxflow.classical import median as median_
 
@@ -134,7 +133,7 @@ def tvl1(
     for name, value in (("tau", tau), ("theta", theta), ("weight", weight)):
         if not isinstance(value, jax.Array):
             _checks.positive(name, value)
-    chex.assert_equal_shape([frame1, frame2])
+    _shapes.check_equal(frame1=frame1, frame2=frame2)
 
     solve = functools.partial(
         _solve_level,
@@ -159,7 +158,7 @@ def tvl1(
     one, two = _to_gray_levels(frame1), _to_gray_levels(frame2)
     if initial_flow is None:
         initial_flow = jnp.zeros((*one.shape[:-1], 2), one.dtype)
-    chex.assert_shape(initial_flow, (*one.shape[:-1], 2))
+    _shapes.check("initial_flow", initial_flow, (*one.shape[:-1], 2))
     if one.ndim == 3:
         return estimate(one, two, initial_flow)
     # One pair after the other: each stops when it has converged.

@@ -22,12 +22,11 @@ import math
 from collections.abc import Mapping
 from typing import Literal
 
-import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxflow import _checks, ops
+from jaxflow import _checks, _shapes, ops
 from jaxflow.data import draws, photometric
 
 Sample = Mapping[str, jax.Array]
@@ -158,7 +157,7 @@ def augment(
 
     Raises:
         ValueError: If `recipe` is not known.
-        AssertionError: If arrays differ in size.
+        ValueError: If arrays differ in size.
     """
     if not isinstance(recipe, Recipe):
         _checks.one_of("recipe", recipe, RECIPES)
@@ -218,12 +217,14 @@ def apply_maps(
 
     Raises:
         ValueError: If `lookup` is neither.
-        AssertionError: If arrays differ in size.
+        ValueError: If arrays differ in size.
     """
     _checks.one_of("lookup", lookup, ("nearest", "bilinear"))
     old = _size(sample)
-    chex.assert_shape([sample["image1"], sample["image2"]], (*old, 3))
-    chex.assert_shape([map1, map2], (3, 3))
+    for name in ("image1", "image2"):
+        _shapes.check(f'sample["{name}"]', sample[name], (*old, 3))
+    for name, matrix in (("map1", map1), ("map2", map2)):
+        _shapes.check(name, matrix, (3, 3))
     # Homogeneous coordinates are near 1000, where bfloat16 steps by 4.
     inverse1, inverse2 = _invert(map1), _invert(map2)
     grid = ops.pixel_grid(*size)
@@ -239,7 +240,7 @@ def apply_maps(
         if "flow" + suffix not in sample:
             continue
         flow = sample["flow" + suffix]
-        chex.assert_shape(flow, (*old, 2))
+        _shapes.check('sample["flow"]', flow, (*old, 2))
         target = _map_points(other, points + _read(flow, points, lookup))
         result["flow" + suffix] = target - grid
         if "occlusion" + suffix in sample:

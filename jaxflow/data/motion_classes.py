@@ -15,12 +15,11 @@ import dataclasses
 import functools
 import math
 
-import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxflow import _checks, ops
+from jaxflow import _checks, _shapes, ops
 from jaxflow.data import draws
 
 _WAVES = 48
@@ -219,7 +218,7 @@ def draw_clip(
     for name, value in (("frames", frames), ("size", min(size))):
         _checks.positive(name, value)
     label = jnp.asarray(label, jnp.int32)
-    chex.assert_rank(label, 0)
+    _shapes.check("label", label, ())
     u = draws.uniform(
         key,
         waves=(2, _WAVES, 4),
@@ -261,8 +260,8 @@ def render_texture(
         (T, H, W), of mean 0.
     """
     waves, amplitudes = texture
-    chex.assert_shape(waves, (None, 3))
-    chex.assert_shape(path, (None, 4))
+    _shapes.check("waves", waves, (None, 3))
+    _shapes.check("path", path, (None, 4))
     height, width = size
     x, y, angle, log_scale = (column[:, None] for column in path.T)
     fx, fy, phase = waves.T

@@ -16,12 +16,11 @@ import functools
 import math
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxflow import _checks
+from jaxflow import _checks, _shapes
 from jaxflow.data import draws
 
 _WAVES = 24
@@ -310,7 +309,7 @@ def render(
         ValueError: If `frame` is neither 1 nor 2.
     """
     _checks.one_of("frame", frame, (1, 2))
-    chex.assert_axis_dimension(points, -1, 2)
+    _shapes.check("points", points, (..., 2))
     x, y = points[..., 0] - scene.centre[0], points[..., 1] - scene.centre[1]
     label, x1, y1, _ = _look(scene.layers, x, y, frame=frame)
     return _colour(scene, textures, label, x1, y1), label

@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxflow import ops
-from jaxflow.losses.masking import masked, masked_error, masked_mean
+from jaxflow import _shapes, ops
+from jaxflow.losses.masking import check_flow, masked, masked_error, masked_mean
 from jaxflow.losses.penalties import Penalty, norm
 
 # Weights of levels 6 to 2, coarse to fine (Sun et al., "PWC-Net", Sec. 4).
@@ -34,7 +33,8 @@ def end_point(
     Returns:
         The mean, a scalar; 0 where nothing counts.
     """
-    chex.assert_equal_shape([prediction, target])
+    check_flow(target, mask)
+    _shapes.check_equal(prediction=prediction, target=target)
     error, mask = masked_error(prediction, target, mask)
     return masked_mean(penalty(error), mask)
 
@@ -73,11 +73,12 @@ def multi_scale(
         ValueError: If there is not one weight a prediction.
     """
     _check_weights(weights, predictions)
+    check_flow(target, mask)
     height, width = target.shape[1:3]
     target, mask = masked(target, mask)
     total = jnp.zeros((), jnp.float32)
+    _check_levels(predictions, target)
     for weight, prediction in zip(weights, predictions, strict=True):
-        chex.assert_shape(prediction, (target.shape[0], None, None, 2))
         rows, columns = prediction.shape[1:3]
         truth, known = area_average(target, mask, (rows, columns))
         scale = jnp.array([width / columns, height / rows], jnp.float32)
@@ -111,11 +112,12 @@ def sequence(
     Returns:
         The loss, a scalar.
     """
+    check_flow(target, mask)
     target, mask = masked(target, mask)
     mask = jnp.where(norm(target) < max_flow, mask, 0.0)
     total = jnp.zeros((), jnp.float32)
     for index, prediction in enumerate(predictions):
-        chex.assert_equal_shape([prediction, target])
+        _shapes.check(f"predictions[{index}]", prediction, target.shape)
         error = jnp.abs(prediction.astype(jnp.float32) - target)
         mean = jnp.mean(jnp.where(mask[..., None] > 0, error, 0.0))
         total += gamma ** (len(predictions) - 1 - index) * mean
@@ -148,6 +150,8 @@ def upsampled(
         ValueError: If there is not one weight a prediction.
     """
     _check_weights(weights, predictions)
+    check_flow(target, mask)
+    _check_levels(predictions, target)
     size = target.shape[1:3]
     return sum(
         (
@@ -182,9 +186,11 @@ def density(
     Returns:
         The loss, a scalar.
     """
+    check_flow(target, mask)
     height, width = target.shape[1:3]
     target, mask = masked(target, mask)
     total = jnp.zeros((), jnp.float32)
+    _check_densities(logits, starts, target)
     for level, start in zip(logits, starts, strict=True):
         rows, columns, classes = level.shape[1:]
         truth, known = area_average(target, mask, (rows, columns))
@@ -215,7 +221,8 @@ def occlusion(logits: jax.Array, target: jax.Array) -> jax.Array:
     Returns:
         The loss, a scalar.
     """
-    chex.assert_equal_shape([logits, target])
+    _shapes.check("logits", logits, ("B", "H", "W", 1))
+    _shapes.check_equal(logits=logits, target=target)
     wide, y = logits.astype(jnp.float32), target.astype(jnp.float32)
     p = jax.nn.sigmoid(wide)
     axes = (1, 2, 3)
@@ -264,7 +271,8 @@ def area_average(
         The coarse field (B, h, w, C), 0 in a cell without a known pixel, and the
         coarse mask (B, h, w), 1 where at least half of the cell's area is known.
     """
-    chex.assert_shape(mask, flow.shape[:-1])
+    _shapes.check("flow", flow, ("B", "H", "W", "C"))
+    _shapes.check("mask", mask, flow.shape[:-1])
     rows = _overlap(size[0], flow.shape[1])
     columns = _overlap(size[1], flow.shape[2])
 
@@ -285,6 +293,31 @@ def _check_weights(weights: Sequence[float], predictions: Sequence) -> None:
             f"`weights` must have one number for each of {len(predictions)} "
             f"predictions; got {len(weights)}"
         )
+
+
+def _check_levels(predictions: Sequence[jax.Array], target: jax.Array) -> None:
+    for level, prediction in enumerate(predictions):
+        name = f"predictions[{level}]"
+        _shapes.check(name, prediction, (target.shape[0], "h", "w", 2))
+        _shapes.check_floats(**{name: prediction})
+
+
+def _check_densities(
+    logits: Sequence[jax.Array], starts: Sequence[jax.Array], target: jax.Array
+) -> None:
+    if len(logits) != len(starts):
+        raise ValueError(
+            f"`starts` must have one flow for each of {len(logits)} logits; got "
+            f"{len(starts)}"
+        )
+    for level, (density, start) in enumerate(zip(logits, starts, strict=True)):
+        _shapes.check(f"logits[{level}]", density, (target.shape[0], "h", "w", "D^2"))
+        if round(density.shape[-1] ** 0.5) ** 2 != density.shape[-1]:
+            raise ValueError(
+                f"`logits[{level}]` must have a square number of channels, one a "
+                f"displacement; got {density.shape[-1]}"
+            )
+        _shapes.check(f"starts[{level}]", start, (*density.shape[:-1], 2))
 
 
 def _overlap(cells: int, pixels: int) -> np.ndarray:

@@ -1,11 +1,17 @@
 """Losses without ground truth: brightness, census and smoothness."""
 
-import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxflow.losses.masking import masked, masked_error, masked_mean
+from jaxflow import _shapes
+from jaxflow.losses.masking import (
+    check_flow,
+    check_images,
+    masked,
+    masked_error,
+    masked_mean,
+)
 from jaxflow.losses.penalties import Penalty, charbonnier
 
 
@@ -30,7 +36,7 @@ def photometric(
     Returns:
         The mean over pixels that count, a scalar; 0 if none does.
     """
-    chex.assert_equal_shape([image1, warped2])
+    check_images(image1, warped2, mask)
     error, mask = masked_error(warped2, image1, mask)
     return masked_mean(penalty(error), mask)
 
@@ -59,7 +65,7 @@ def census(
     Returns:
         The mean over pixels that count, a scalar; 0 if none does.
     """
-    chex.assert_equal_shape([image1, warped2])
+    check_images(image1, warped2, mask)
     _, height, width, _ = image1.shape
     counts = masked(image1, mask)[1]
     # A masked pixel may hold NaN, and it is also somebody's neighbour.
@@ -115,7 +121,9 @@ def smoothness(
     """
     if order not in (1, 2):
         raise ValueError(f"`order` must be 1 or 2; got {order!r}")
-    chex.assert_equal_shape_prefix([flow, image], 3)
+    check_flow(flow, mask, name="flow")
+    _shapes.check("image", image, (*flow.shape[:-1], "C"))
+    _shapes.check_floats(image=image)
     flow, mask = masked(flow, mask)
     image = image.astype(jnp.float32)
     total = jnp.zeros((), jnp.float32)

@@ -8,11 +8,11 @@ map. What compares a pixel with its neighbourhood only is in `jaxflow.ops.correl
 import math
 from collections.abc import Sequence
 
-import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxflow import _shapes
 from jaxflow.ops.correlation import accumulator
 
 
@@ -29,10 +29,12 @@ def all_pairs_correlation(features1: jax.Array, features2: jax.Array) -> jax.Arr
         (*B, H1, W1, H2, W2).
 
     Raises:
-        AssertionError: If batch axes or channels differ.
+        ValueError: If batch axes or channels differ.
     """
+    _shapes.check("features1", features1, (..., "H", "W", "C"))
     *batch, height, width, features = features1.shape
-    chex.assert_shape(features2, (*batch, None, None, features))
+    _shapes.check("features2", features2, (*batch, "H", "W", features))
+    _shapes.check_floats(features1=features1, features2=features2)
     one = features1.reshape(*batch, height * width, features)
     two = features2.reshape(*batch, -1, features)
     volume = jnp.einsum(
@@ -58,6 +60,8 @@ def correlation_pyramid(volume: jax.Array, levels: int) -> list[jax.Array]:
     Raises:
         ValueError: If the target is too small for that many levels.
     """
+    _shapes.check("volume", volume, (..., "H1", "W1", "H2", "W2"))
+    _shapes.check_floats(volume=volume)
     pyramid = [volume]
     for _ in range(levels - 1):
         height, width = pyramid[-1].shape[-2:]
@@ -92,8 +96,12 @@ def lookup(
         (*B, H, W, levels (2 r + 1)^2), in the dtype of the pyramid.
 
     Raises:
-        AssertionError: If the shapes do not fit.
+        ValueError: If the shapes do not fit.
     """
+    for level, volume in enumerate(pyramid):
+        _shapes.check(f"pyramid[{level}]", volume, (..., "H", "W", "H2", "W2"))
+        _shapes.check("points", points, (*volume.shape[:-2], 2))
+    _shapes.check_floats(points=points)
     return jnp.concatenate(
         [
             _lookup_level(volume, points / 2**level, radius)
@@ -127,14 +135,17 @@ def lookup_on_demand(
         (*B, H, W, levels (2 r + 1)^2), as `lookup` orders them.
 
     Raises:
-        AssertionError: If the shapes do not fit.
+        ValueError: If the shapes do not fit.
     """
-    chex.assert_shape(points, (*features1.shape[:-1], 2))
+    _shapes.check("features1", features1, (..., "H", "W", "C"))
+    _shapes.check("points", points, (*features1.shape[:-1], 2))
+    _shapes.check_floats(features1=features1, points=points)
     *batch, height, width, features = features1.shape
     one = features1.reshape(-1, height * width, features)
     levels = []
     for level, features2 in enumerate(features2_pyramid):
-        chex.assert_shape(features2, (*batch, None, None, features))
+        name = f"features2_pyramid[{level}]"
+        _shapes.check(name, features2, (*batch, "H", "W", features))
         two = features2.reshape(-1, *features2.shape[-3:])
         at = points.reshape(-1, height * width, 2) / 2**level
         levels.append(jax.vmap(_match_level, (0, 0, 0, None))(one, two, at, radius))
@@ -169,7 +180,6 @@ def _blend(values, weight):
 
 
 def _lookup_level(volume, points, radius):
-    chex.assert_shape(points, (*volume.shape[:-2], 2))
     height, width = volume.shape[-2:]
     flat = volume.reshape(-1, height * width)
     rows, columns, has_row, has_column, weight = _window(

@@ -11,10 +11,10 @@ computes the same.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import chex
 import jax
 from jax import lax
 
+from jaxflow import _shapes
 from jaxflow.ops import cpu_conv
 from jaxflow.ops.bilinear import Forms, bilinear, in_first, in_second
 
@@ -62,11 +62,12 @@ def conv(
         (*B, H', W', C_out), H' = floor((H + 2 p - d (kernel - 1) - 1) / s) + 1.
 
     Raises:
-        ValueError: If an axis is given too few or too many numbers.
-        AssertionError: If the channels of `x` and `kernel` do not fit.
+        ValueError: If an axis is given too few or too many numbers, or the shapes of
+            `x` and `kernel` do not fit.
     """
-    chex.assert_rank(kernel, 4)
-    chex.assert_axis_dimension(x, -1, kernel.shape[2] * groups)
+    _shapes.check("kernel", kernel, ("h", "w", "C_in", "C_out"))
+    _shapes.check("x", x, (..., "H", "W", kernel.shape[2] * groups))
+    _shapes.check_floats(x=x, kernel=kernel)
     return _apply(x, kernel, _settings(2, strides, padding, dilation, groups))
 
 
@@ -94,11 +95,12 @@ def conv_transpose(
         (*B, H', W', C_out), H' = (H - 1) s - 2 p + kernel.
 
     Raises:
-        ValueError: If an axis is given too few or too many numbers.
-        AssertionError: If the channels of `x` and `kernel` do not fit.
+        ValueError: If an axis is given too few or too many numbers, or the shapes of
+            `x` and `kernel` do not fit.
     """
-    chex.assert_rank(kernel, 4)
-    chex.assert_axis_dimension(x, -1, kernel.shape[2])
+    _shapes.check("kernel", kernel, ("h", "w", "C_in", "C_out"))
+    _shapes.check("x", x, (..., "H", "W", kernel.shape[2]))
+    _shapes.check_floats(x=x, kernel=kernel)
     settings = _settings(2, strides, padding, 1, groups)
     size = [
         (length - 1) * step - before - after + taps
@@ -141,11 +143,12 @@ def conv3d(
         (*B, T', H', W', C_out); sizes as for `conv`.
 
     Raises:
-        ValueError: If an axis is given too few or too many numbers.
-        AssertionError: If the channels of `x` and `kernel` do not fit.
+        ValueError: If an axis is given too few or too many numbers, or the shapes of
+            `x` and `kernel` do not fit.
     """
-    chex.assert_rank(kernel, 5)
-    chex.assert_axis_dimension(x, -1, kernel.shape[3] * groups)
+    _shapes.check("kernel", kernel, ("t", "h", "w", "C_in", "C_out"))
+    _shapes.check("x", x, (..., "T", "H", "W", kernel.shape[3] * groups))
+    _shapes.check_floats(x=x, kernel=kernel)
     return _apply(x, kernel, _settings(3, strides, padding, dilation, groups))
 
 

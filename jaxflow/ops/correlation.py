@@ -7,11 +7,11 @@ with every other, as RAFT does, is in `jaxflow.ops.all_pairs`.
 
 import math
 
-import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxflow import _shapes
 from jaxflow.ops import cpu_correlation
 from jaxflow.ops.bilinear import Forms, bilinear
 
@@ -48,9 +48,11 @@ def local_correlation(
         (*B, ceil(H / s), ceil(W / s), (2 r + 1)^2); displacement in y is the slow one.
 
     Raises:
-        AssertionError: If the maps differ in shape.
+        ValueError: If the maps differ in shape.
     """
-    chex.assert_equal_shape([features1, features2])
+    _shapes.check("features1", features1, (..., "H", "W", "C"))
+    _shapes.check_equal(features1=features1, features2=features2)
+    _shapes.check_floats(features1=features1, features2=features2)
     *batch, height, width, features = features1.shape
     one = features1.reshape(-1, height, width, features)
     two = features2.reshape(-1, height, width, features)
@@ -85,9 +87,11 @@ def correlation_volume(
         (*B, 2 rx + 1, 2 ry + 1, H, W, C); displacement in x comes first.
 
     Raises:
-        AssertionError: If the maps differ in shape.
+        ValueError: If the maps differ in shape.
     """
-    chex.assert_equal_shape([features1, features2])
+    _shapes.check("features1", features1, (..., "H", "W", "C"))
+    _shapes.check_equal(features1=features1, features2=features2)
+    _shapes.check_floats(features1=features1, features2=features2)
     radius_y, radius_x = (radius, radius) if isinstance(radius, int) else radius
     height, width = features1.shape[-3:-1]
     margins = [(radius_y, radius_y), (radius_x, radius_x), (0, 0)]

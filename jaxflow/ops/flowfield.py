@@ -6,12 +6,11 @@ Flow is (u, v) in pixels, (*B, H, W, 2): pixel (x, y) moves to (x + u, y + v).
 import functools
 from typing import Literal
 
-import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxflow import _checks
+from jaxflow import _checks, _shapes
 from jaxflow.ops import splat, warp
 
 
@@ -31,6 +30,9 @@ def compose(
     Raises:
         ValueError: If `padding` is neither "zeros" nor "border".
     """
+    _shapes.check("first", first, (..., "H", "W", 2))
+    _shapes.check_equal(first=first, second=second)
+    _shapes.check_floats(first=first, second=second)
     return first + warp.backward_warp(second, first, padding=padding)
 
 
@@ -63,7 +65,8 @@ def invert(
         ValueError: If `method` is unknown.
     """
     _checks.one_of("method", method, ("splat", "fixed_point"))
-    chex.assert_axis_dimension(flow, -1, 2)
+    _shapes.check("flow", flow, (..., "H", "W", 2))
+    _shapes.check_floats(flow=flow)
     if method == "splat":
         return splat.average_splat(-flow, flow)
     pull = functools.partial(warp.backward_warp, flow, padding="border")
@@ -104,7 +107,9 @@ def forward_backward_occlusion(
     Returns:
         True where occluded, (*B, H, W); also where a flow is NaN.
     """
-    chex.assert_equal_shape([flow_forward, flow_backward])
+    _shapes.check("flow_forward", flow_forward, (..., "H", "W", 2))
+    _shapes.check_equal(flow_forward=flow_forward, flow_backward=flow_backward)
+    _shapes.check_floats(flow_forward=flow_forward, flow_backward=flow_backward)
     height, width = flow_forward.shape[-3:-1]
     back = warp.backward_warp(flow_backward, flow_forward, padding="border")
     points = flow_forward.astype(jnp.float32) + warp.pixel_grid(height, width)
@@ -131,7 +136,8 @@ def forward_interpolate(flow: jax.Array) -> jax.Array:
     Returns:
         (*B, H, W, 2); 0 where no pixel stays inside.
     """
-    chex.assert_shape(flow, (..., None, None, 2))
+    _shapes.check("flow", flow, (..., "H", "W", 2))
+    _shapes.check_floats(flow=flow)
     examples = flow.reshape(-1, *flow.shape[-3:])
     return jax.vmap(_propagate)(examples).reshape(flow.shape)
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxflow import _shapes
 from jaxflow.ops.conv import Padding, Size, per_axis, per_side
 
 # Windows that are wider are not worth their compile time.
@@ -101,6 +102,7 @@ def avg_pool(
 def _pooling(x, window, strides, padding, ceil_mode):
     """Returns window, strides and sides; the last side grows under `ceil_mode`."""
     axes = 2 if isinstance(window, int) else len(window)
+    _shapes.check("x", x, (..., *"THW"[-axes:], "C"))
     window = per_axis(window, axes)
     strides = window if strides is None else per_axis(strides, axes)
     sides = []

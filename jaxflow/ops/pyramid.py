@@ -3,12 +3,11 @@
 Arrays are channels-last. `border` is as in `jaxflow.ops.stencil`.
 """
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxflow import _checks
+from jaxflow import _checks, _shapes
 from jaxflow.ops import stencil
 from jaxflow.ops.resize import resize
 
@@ -44,6 +43,8 @@ def gaussian_blur(
     Raises:
         ValueError: If `sigma` is negative, or `border` unknown.
     """
+    _shapes.check("image", image, (..., "H", "W", "C"))
+    _shapes.check_floats(image=image)
     if not isinstance(sigma, jax.Array):
         if sigma == 0:
             return jnp.asarray(image)
@@ -104,7 +105,8 @@ def gaussian_pyramid(
             `scale`.
     """
     _checks.positive("levels", levels)
-    chex.assert_shape(image, (..., None, None, None))
+    _shapes.check("image", image, (..., "H", "W", "C"))
+    _shapes.check_floats(image=image)
     pyramid = [image]
     if scale is None:
         if sigma is not None:

@@ -8,13 +8,12 @@ import dataclasses
 import functools
 from typing import Literal
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxflow import _checks
+from jaxflow import _checks, _shapes
 
 Method = Literal["bilinear", "nearest", "bicubic"]
 Pads = tuple[tuple[int, int], tuple[int, int]]
@@ -61,10 +60,11 @@ def resize(
         raise ValueError(
             "`align_corners` applies to neither antialias=True nor method='nearest'"
         )
+    _shapes.check("image", image, (..., "H", "W", "C"))
     image = jnp.asarray(image)
     if method == "nearest":
         return _nearest(image, size)
-    chex.assert_type(image, float)
+    _shapes.check_floats(image=image)
     out = image.astype(jnp.float64 if image.dtype == jnp.float64 else jnp.float32)
     # The axis that shrinks most goes first: less is left for the second.
     for axis in sorted((-3, -2), key=lambda axis: size[axis + 3] / image.shape[axis]):
@@ -99,6 +99,7 @@ def resize_opencv_uint8(image: jax.Array, size: tuple[int, int]) -> jax.Array:
         TypeError: If `image` is not uint8.
         ValueError: If `size` is not positive.
     """
+    _shapes.check("image", image, (..., "H", "W", "C"))
     if image.dtype != jnp.uint8:
         raise TypeError(
             f"`image` must be uint8; got {image.dtype}: use `resize` for floats"
@@ -147,7 +148,8 @@ def resize_flow(
     Raises:
         ValueError: As `resize`.
     """
-    chex.assert_axis_dimension(flow, -1, 2)
+    _shapes.check("flow", flow, (..., "H", "W", 2))
+    _shapes.check_floats(flow=flow)
     height, width = flow.shape[-3:-1]
     resized = resize(
         flow, size, method=method, align_corners=align_corners, antialias=antialias
@@ -182,6 +184,7 @@ def pad_to_multiple(
     """
     _checks.one_of("where", where, ("both", "bottom", "bottom_right"))
     _checks.one_of("mode", mode, ("edge", "constant"))
+    _shapes.check("x", x, (..., "H", "W", "C"))
     multiples = (multiple, multiple) if isinstance(multiple, int) else multiple
     split = {"both": (True, True), "bottom": (False, True)}.get(where, (False, False))
     pads = []
@@ -204,6 +207,7 @@ def unpad(x: jax.Array, pads: Pads) -> jax.Array:
     Returns:
         (*B, H - top - bottom, W - left - right, C).
     """
+    _shapes.check("x", x, (..., "H", "W", "C"))
     (top, bottom), (left, right) = pads
     height, width = x.shape[-3:-1]
     return x[..., top : height - bottom, left : width - right, :]
@@ -226,8 +230,10 @@ def convex_upsample(flow: jax.Array, mask: jax.Array, *, factor: int = 8) -> jax
     Returns:
         (*B, factor H, factor W, 2) in fine pixels, in the dtype of `flow`.
     """
+    _shapes.check("flow", flow, (..., "H", "W", "C"))
+    _shapes.check_floats(flow=flow, mask=mask)
     *batch, height, width, channels = flow.shape
-    chex.assert_shape(mask, (*flow.shape[:-1], 9 * factor**2))
+    _shapes.check("mask", mask, (*flow.shape[:-1], 9 * factor**2))
     wide = jnp.float64 if flow.dtype == jnp.float64 else jnp.float32
     logits = mask.astype(wide).reshape(*flow.shape[:-1], 9, factor**2)
     peak = lax.stop_gradient(jnp.max(logits, axis=-2, keepdims=True))

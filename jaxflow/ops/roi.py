@@ -1,9 +1,10 @@
 """Pooling of features inside boxes."""
 
-import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+from jaxflow import _shapes
 
 
 def roi_align(
@@ -43,11 +44,16 @@ def roi_align(
         One grid a box, (K, *size, C), in the dtype of `features`.
 
     Raises:
-        AssertionError: If the shapes do not fit.
+        ValueError: If the shapes do not fit.
     """
-    chex.assert_rank(features, 4)
-    chex.assert_shape(boxes, (None, 4))
-    chex.assert_shape(owners, (boxes.shape[0],))
+    _shapes.check("features", features, ("B", "H", "W", "C"))
+    _shapes.check("boxes", boxes, ("K", 4))
+    _shapes.check_floats(features=features)
+    _shapes.check("owners", owners, (boxes.shape[0],))
+    if not jnp.issubdtype(owners.dtype, jnp.integer):
+        raise ValueError(
+            f"`owners` must hold whole numbers, one a box; got {owners.dtype}"
+        )
     corners = lax.stop_gradient(boxes.astype(jnp.float32)) * scale
     # NaN comes last: inside the sums, it would reach the gradient of every row.
     finite = jnp.isfinite(corners).all(axis=1)

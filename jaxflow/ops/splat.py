@@ -5,11 +5,11 @@ Arrays are channels-last; flow is (u, v) in pixels, from the frame of the values
 
 import functools
 
-import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxflow import _shapes
 from jaxflow.ops import warp
 
 
@@ -35,13 +35,14 @@ def forward_splat(
         The sum, (*B, H, W, C), added up in at least float32, in the dtype of `values`;
         and the weight, (*B, H, W), in at least float32.
     """
-    chex.assert_type([values, flow], float)
+    _shapes.check("values", values, (..., "H", "W", "C"))
+    _shapes.check_floats(values=values, flow=flow)
     *batch, height, width, channels = values.shape
-    chex.assert_shape(flow, (*values.shape[:-1], 2))
+    _shapes.check("flow", flow, (*values.shape[:-1], 2))
     wide = jnp.float64 if values.dtype == jnp.float64 else jnp.float32
     if weights is None:
         weights = jnp.ones(values.shape[:-1], wide)
-    chex.assert_shape(weights, values.shape[:-1])
+    _shapes.check("weights", weights, values.shape[:-1])
     points = flow.astype(wide) + warp.pixel_grid(height, width).astype(wide)
     weights = weights.astype(wide)[..., None]
     counted = jnp.concatenate([weights * values.astype(wide), weights], axis=-1)
@@ -66,6 +67,8 @@ def average_splat(
         The average, (*B, H, W, C), 0 where nothing lands; and where something does,
         booleans (*B, H, W).
     """
+    _shapes.check("values", values, (..., "H", "W", "C"))
+    _shapes.check_floats(values=values)
     wide = jnp.float64 if values.dtype == jnp.float64 else jnp.float32
     total, weight = forward_splat(values.astype(wide), flow, weights=weights)
     covered = weight > 0
@@ -92,7 +95,8 @@ def softmax_splat(
     Returns:
         As `average_splat`.
     """
-    chex.assert_shape(importance, values.shape[:-1])
+    _shapes.check("values", values, (..., "H", "W", "C"))
+    _shapes.check("importance", importance, values.shape[:-1])
     wide = jnp.float64 if values.dtype == jnp.float64 else jnp.float32
     logits = importance.astype(wide)
     peak = lax.stop_gradient(jnp.max(logits, axis=(-2, -1), keepdims=True))

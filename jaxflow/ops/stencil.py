@@ -13,13 +13,12 @@ import functools
 from collections.abc import Sequence
 from typing import Literal
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxflow import _checks
+from jaxflow import _checks, _shapes
 
 Border = Literal["edge", "reflect", "symmetric", "zeros"]
 Kernel = Literal["central", "sobel", "scharr", "five_point", "forward", "backward"]
@@ -66,7 +65,8 @@ def separable_filter(
         ValueError: If `border` is unknown or a kernel has no middle.
     """
     _checks.one_of("border", border, _PAD_MODES)
-    chex.assert_type(image, float)
+    _shapes.check("image", image, (..., "H", "W", "C"))
+    _shapes.check_floats(image=image)
     out = jnp.asarray(image).astype(
         jnp.float64 if image.dtype == jnp.float64 else jnp.float32
     )
@@ -124,7 +124,9 @@ def divergence(field_x: jax.Array, field_y: jax.Array) -> jax.Array:
     Returns:
         (*B, H, W, C).
     """
-    chex.assert_equal_shape([field_x, field_y])
+    _shapes.check("field_x", field_x, (..., "H", "W", "C"))
+    _shapes.check_floats(field_x=field_x, field_y=field_y)
+    _shapes.check_equal(field_x=field_x, field_y=field_y)
     return _backward_difference(field_x, -2) + _backward_difference(field_y, -3)
 
 

@@ -8,12 +8,11 @@ import functools
 import math
 from typing import Literal
 
-import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxflow import _checks
+from jaxflow import _checks, _shapes
 
 Padding = Literal["zeros", "border"]
 Mask = float | Literal["strict", "inside"] | None
@@ -94,7 +93,9 @@ def backward_warp(
     Raises:
         ValueError: If `padding` or `mask` is none of the above.
     """
-    chex.assert_shape(flow, (*image.shape[:-1], 2))
+    _shapes.check("image", image, (..., "H", "W", "C"))
+    _shapes.check("flow", flow, (*image.shape[:-1], 2))
+    _shapes.check_floats(image=image, flow=flow)
     height, width = image.shape[-3:-1]
     points = _widen(jnp.asarray(flow))
     points += pixel_grid(height, width).astype(points.dtype)
@@ -126,7 +127,7 @@ def sampling_mask(
     Raises:
         ValueError: If `mask` is not one of these.
     """
-    chex.assert_shape(points, (..., 2))
+    _shapes.check("points", points, (..., 2))
     if mask is None:
         return jnp.ones(points.shape[:-1], bool)
     points = _widen(jnp.asarray(points))
@@ -214,12 +215,11 @@ def _flatten(
     image: jax.Array, points: jax.Array
 ) -> tuple[jax.Array, jax.Array, tuple[int, ...]]:
     """Checks both, folds batch and point axes into one each, names the result's."""
-    chex.assert_type(image, float)
-    chex.assert_type(points, float)
+    _shapes.check("image", image, (..., "H", "W", "C"))
+    _shapes.check_floats(image=image, points=points)
     image, points = jnp.asarray(image), jnp.asarray(points)
-    chex.assert_axis_dimension(points, -1, 2)
     batch = image.shape[:-3]
-    chex.assert_shape(points, (*batch, ...))
+    _shapes.check("points", points, (*batch, ..., 2))
     shape = (*points.shape[:-1], image.shape[-1])
     examples = math.prod(batch)
     points = _widen(points)

@@ -5,7 +5,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from jaxflow import _checks
+from jaxflow import _checks, _shapes
 
 
 def extract_windows(
@@ -29,6 +29,7 @@ def extract_windows(
     _checks.one_of("padding", padding, ("zeros", "border"))
     if size < 1 or size % 2 == 0:
         raise ValueError(f"`size` must be odd and positive; got {size}")
+    _shapes.check("image", image, (..., "H", "W", "C"))
     height, width = image.shape[-3:-1]
     radius = size // 2
     widths = [(0, 0)] * (image.ndim - 3) + [(radius, radius), (radius, radius), (0, 0)]

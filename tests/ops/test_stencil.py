@@ -212,7 +212,7 @@ def test_rejects_what_it_cannot_do(image):
         ops.laplacian(image, kernel="square")
     with pytest.raises(ValueError, match="sigma"):
         ops.structure_tensor(image, sigma=0.0)
-    with pytest.raises(AssertionError):
+    with pytest.raises(ValueError):
         ops.divergence(image, image[1:])
-    with pytest.raises(AssertionError):
+    with pytest.raises(ValueError):
         ops.spatial_gradient(image.astype(jnp.int32))
