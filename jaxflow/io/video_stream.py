@@ -7,14 +7,14 @@ first opened.
 import contextlib
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from jaxflow import _checks
-from jaxflow.io import files, video_container
+from jaxflow.io import files, matroska, video_container
 
 # Every size up to 4K is believed; a larger one needs a byte for so many pixels.
 _BELIEVED_PIXELS = 4096 * 2304
@@ -88,6 +88,10 @@ def decode(
 ) -> Iterator[Any]:
     """Yields the frames of a stream, in the order in which they are shown.
 
+    FFmpeg leaves out what of a Matroska file makes no sense, so such files are verified
+    beside it (see `matroska`). Damage that only changes pixels cannot be known where
+    neither the container nor the codec has checksums, as in WebM.
+
     Args:
         path: The video, for messages.
         container: What `open_video` gave.
@@ -100,7 +104,7 @@ def decode(
     """
     number, size, told = 0, None, False
     headless = container.format.name in _BROADCAST
-    for frame, damage in _decoded(container, stream):
+    for frame, damage in _verified(path, container, stream):
         if frame is not None:
             size = size or (frame.width, frame.height)
             if size != (frame.width, frame.height):
@@ -118,7 +122,7 @@ def decode(
 
 def decode_after_seek(container: Any, stream: Any) -> Iterator[Any]:
     """Yields what can be decoded, right or wrong, from where a container stands."""
-    for frame, _ in _decoded(container, stream):
+    for frame, _ in _decoded(container.demux(stream)):
         if frame is not None:
             yield frame
 
@@ -131,11 +135,51 @@ def upright(path: files.Path, frame: Any) -> np.ndarray:
     return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
 
 
-def _decoded(container, stream) -> Iterator[tuple[Any, str | None]]:
+def _verified(path, container, stream) -> Iterator[tuple[Any, str | None]]:
+    """Yields what `_decoded` does, and what of a Matroska file FFmpeg leaves out."""
+    packets = container.demux(stream)
+    if not container.format.name.startswith("matroska"):
+        yield from _decoded(packets)
+        return
+    found: list[str] = []
+    with open(path, "rb") as file:
+        walk = matroska.Walk(file, os.stat(path).st_size)
+        for item in _decoded(_walked(packets, walk, found)):
+            if found:
+                yield None, found.pop()
+            yield item
+    if found:
+        yield None, found.pop()
+
+
+def _walked(packets, walk: matroska.Walk, found: list[str]) -> Iterator[Any]:
+    """Yields packets, and walks through their file beside them while it is sound."""
+    count, sound = 0, True
+    for packet in packets:
+        if sound and packet.pos is not None:
+            sound = _step(walk.to, packet.pos, found)
+        count += packet.size > 0 or packet.pts is not None
+        yield packet
+    if sound and _step(walk.to, walk.size, found) and walk.frames not in (None, count):
+        found.append(
+            f"or one before it is left out: the file holds {walk.frames} blocks of "
+            f"pictures, of which FFmpeg gives {count}"
+        )
+
+
+def _step(walk: Callable[[int], None], position: int, found: list[str]) -> bool:
+    """Walks on; notes damage, and tells whether there was none."""
+    try:
+        walk(position)
+    except matroska.Damage as damage:
+        found.append(f"is where the file {damage}")
+    return not found
+
+
+def _decoded(packets: Iterator[Any]) -> Iterator[tuple[Any, str | None]]:
     """Yields (frame or None, what is damaged there or None)."""
     from av import error as errors
 
-    packets = container.demux(stream)
     while True:
         try:
             packet = next(packets)

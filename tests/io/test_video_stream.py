@@ -33,10 +33,7 @@ def encode(path, frames, codec, *, pixels="yuv420p", **options):
 
 
 def damaged_in_the_middle(path, codec, rng, **options):
-    """Writes noise, wipes some of its coded bytes out; returns the frames before.
-
-    Zeros, because random bytes may pass for blocks that Matroska leaves out.
-    """
+    """Writes noise, wipes some of its coded bytes out; returns the frames before."""
     encode(path, noise(rng, 24), codec, **options)
     before = list(io.read_video(path))
     data = bytearray(path.read_bytes())
