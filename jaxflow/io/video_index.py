@@ -8,7 +8,8 @@ from its start.
 
 An index is made once a file, and kept: in memory, and for longer videos in
 ``$XDG_CACHE_HOME/jaxflow/video`` (``~/.cache`` without that variable). It counts as
-long as the file's length and its time of modification are the same.
+long as the file's length and its time of modification are the same. That folder keeps
+a GiB or little more: the indices that were not used for longest are removed.
 """
 
 import collections
@@ -31,6 +32,9 @@ _FORMAT = 1
 _KEPT_IN_MEMORY = 256
 # The index of a shorter video is made faster than it is worth a file.
 _KEPT_ON_DISK_FROM = 100
+_MOST_BYTES_ON_DISK = 2**30
+# One index in so many has the folder looked through: it may hold 10^5 files.
+_PRUNED_EVERY = 64
 # Frames after a seek that may be wrong before another place is tried.
 _PATIENCE = 64
 
@@ -289,15 +293,38 @@ def _store(key: str, index: Index) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         with files.atomic_path(target) as temporary:
             np.savez_compressed(temporary, **index._asdict())
+        if int(target.stem, 16) % _PRUNED_EVERY == 0:
+            _prune(target.parent)
+
+
+def _prune(folder: pathlib.Path) -> None:
+    """Removes the indices used longest ago, and what killed processes left half.
+
+    Other processes may do the same at the same time.
+    """
+    found = []
+    for entry in os.scandir(folder):
+        with contextlib.suppress(OSError):
+            state = entry.stat()
+            found.append((state.st_mtime_ns, state.st_size, entry.path))
+    kept = 0
+    for _, size, path in sorted(found, reverse=True):
+        kept += size
+        if kept > _MOST_BYTES_ON_DISK:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
 
 
 def _load(key: str) -> Index | None:
     """Reads an index from the disk; None if there is none, or it is damaged."""
+    file = _cache_file(key)
     try:
-        with np.load(_cache_file(key), allow_pickle=False) as stored:
+        with np.load(file, allow_pickle=False) as stored:
             index = Index(*(stored[name] for name in Index._fields))
     except Exception:  # zip files raise many kinds
         return None
+    with contextlib.suppress(OSError):  # used now; a folder may be read-only
+        os.utime(file)
     types = (np.int64, np.uint64, np.int64, np.int64, np.int64, np.int64)
     good = all(a.dtype == t and a.ndim == 1 for a, t in zip(index, types, strict=True))
     lengths = len(index.size), len(index.tick), len(index.rate)

@@ -1,5 +1,6 @@
 """Tests for jaxflow.io.video_index."""
 
+import concurrent.futures
 import fractions
 import os
 import pickle
@@ -247,6 +248,46 @@ def test_a_damaged_cache_is_made_again(tmp_path):
         assert video_index.kept_index(path) is None
         assert len(video_index.index_of(path).sums) == 120
         assert stored.read_bytes()[:2] == b"PK"
+
+
+def test_the_folder_is_bounded_and_loses_what_is_not_used(tmp_path, monkeypatch):
+    folder = video_index._cache_file("").parent
+    path = encode(tmp_path / "x.mp4", numbered(120), "libx264")
+    monkeypatch.setattr(video_index, "_PRUNED_EVERY", 1)
+    video_index.index_of(path)
+    (used,) = folder.iterdir()
+    for age in range(9):
+        (folder / f"{age}.npz").write_bytes(bytes(1000))
+        os.utime(folder / f"{age}.npz", ns=(0, 10**9 * (100 - age)))
+    os.utime(used, ns=(0, 0))
+    video_index._memory.clear()
+    assert video_index.kept_index(path) is not None  # and now it is the newest
+    limit = used.stat().st_size + 3500
+    monkeypatch.setattr(video_index, "_MOST_BYTES_ON_DISK", limit)
+    video_index._prune(folder)
+    left = {"0.npz", "1.npz", "2.npz", used.name}
+    assert {file.name for file in folder.iterdir()} == left
+    for index in range(3):
+        video_index.index_of(
+            encode(tmp_path / f"{index}.mp4", numbered(120 + index), "libx264")
+        )
+    assert sum(file.stat().st_size for file in folder.iterdir()) <= limit
+
+
+def test_several_processes_prune_one_folder(tmp_path, monkeypatch):
+    for name in range(200):
+        (tmp_path / f"{name}.npz").write_bytes(bytes(100))
+    monkeypatch.setattr(video_index, "_MOST_BYTES_ON_DISK", 1000)
+    unlink = os.unlink
+
+    def late(path):
+        unlink(path)
+        unlink(path)  # as if another process had been faster
+
+    monkeypatch.setattr(os, "unlink", late)
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        list(pool.map(video_index._prune, [tmp_path] * 4))
+    assert len(list(tmp_path.iterdir())) == 10
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, monkeypatch):
