@@ -31,7 +31,7 @@ from flax import nnx
 
 from jaxflow import cost, io, ops, train
 from jaxflow.data import motion_classes
-from jaxflow.io import folders
+from jaxflow.io import files, folders
 from jaxflow.layers import representation_flow
 from jaxflow.models.video import r3d, repflow, resnet3d, slowfast
 
@@ -295,7 +295,8 @@ def main(args: Args) -> list[Result]:
         results.append(result)
         print(json.dumps({"task": args.task} | result.summary()), flush=True)
     lines = [json.dumps({"task": args.task} | each.summary()) for each in results]
-    (args.output / "results.jsonl").write_text("\n".join(lines) + "\n")
+    text = "\n".join(lines) + "\n"
+    files.write_bytes(args.output / "results.jsonl", text.encode())
     io.write_image(args.output / "motion8.png", draw_picture(args, results))
     return results
 

@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import io as memory
 import itertools
 import json
 import pathlib
@@ -143,8 +144,9 @@ def run(args: argparse.Namespace) -> None:
         features = classify.view_features(
             model, views(layer), layer, batch_size=1, precision=args.precision
         )
-        with files.atomic_path(path) as temporary:
-            np.save(temporary, features)
+        npy = memory.BytesIO()
+        np.save(npy, features)
+        files.write_bytes(path, npy.getbuffer())
         common.wrote(args, path)
     if args.grad_cam:
         best = int(np.argmax(joined)) if chosen is None else chosen

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import warnings
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -214,7 +215,12 @@ def save_weights(model: nnx.Module, path: files.Path) -> None:
         config = json.dumps(record["config"])
         metadata |= {"variant": record["variant"], "config": config}
     with files.atomic_path(path) as temporary:
-        safetensors.numpy.save_file(arrays, temporary, metadata=metadata)
+        try:
+            safetensors.numpy.save_file(arrays, temporary, metadata=metadata)
+        except safetensors.SafetensorError as error:
+            # It is no OSError, and says: "I/O error: No space left on device".
+            what = str(error).rpartition("I/O error: ")[2]
+            raise OSError(f"{os.fspath(path)}: cannot be written: {what}") from error
 
 
 def read_checkpoint(path: weights.Source) -> dict[str, np.ndarray]:

@@ -40,6 +40,7 @@ from jaxflow import (
 )
 from jaxflow.data import synthetic
 from jaxflow.demo import page
+from jaxflow.io import files
 from jaxflow.models.flow import pwcnet
 
 SIZE = (96, 128)
@@ -170,7 +171,7 @@ def run(
     pictures = [show_pair(title, pair, methods) for title, pair in shown]
     if frames:
         pictures.append(show_own(model, *frames))
-    result.path.write_text(report(result, model, pictures))
+    files.write_bytes(result.path, report(result, model, pictures).encode())
     return result
 
 

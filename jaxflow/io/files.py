@@ -1,6 +1,7 @@
 """The door to the disk: faults name the file, and a write is all or nothing."""
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -10,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 Path = str | os.PathLike[str]
+
+_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
 def fault(path: Path, what: str) -> ValueError:
@@ -35,7 +38,8 @@ def atomic_path(path: Path) -> Iterator[pathlib.Path]:
 
     Raises:
         ValueError: If something other than a regular file has that name.
-        OSError: If the folder is missing or may not be written to.
+        OSError: If the folder is missing or may not be written to, or the disk is full;
+            the message names `path`.
     """
     target = pathlib.Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
@@ -51,8 +55,30 @@ def atomic_path(path: Path) -> Iterator[pathlib.Path]:
             pass
         yield temporary
         os.replace(temporary, target)
+    except OSError as error:
+        if not _is_about(error, temporary):
+            raise
+        raise cannot_write(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def cannot_write(path: Path, error: OSError) -> OSError:
+    """Returns the one-line error for a file that the disk does not take."""
+    what = error.strerror or " ".join(str(error).split())
+    named = OSError(f"{os.fspath(path)}: cannot be written: {what}")
+    named.errno = error.errno
+    return named
+
+
+def _is_about(error: OSError, temporary: pathlib.Path) -> bool:
+    """Tells whether an error says that the disk took no more of a temporary file.
+
+    Some libraries do not name it, and whoever asked for `path` never heard of it.
+    """
+    if error.filename is None:
+        return error.errno in _FULL
+    return os.fspath(error.filename) == os.fspath(temporary)
 
 
 def write_bytes(path: Path, *parts: bytes | memoryview) -> None:
