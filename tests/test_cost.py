@@ -42,7 +42,26 @@ MULTIPLY_ADDS = {
     ("c3d", 112): 38.547,
     ("c3d_sports1m", 112): 38.549,
 }
+# One of each kind of network.
+QUICK = {
+    ("slowfast_4x16_r50", 224),
+    ("slow_r50", 224),
+    ("i3d_nln_r50", 256),
+    ("r3d_18", 112),
+    ("r2plus1d_18", 112),
+    ("i3d_inception_rgb", 224),
+    ("c3d", 112),
+}
 counted = functools.cache(cost.video_cost)
+
+
+def quick_or_slow(quick, cases):
+    """Returns parameters of a test: only those of `quick` run always."""
+    return [
+        pytest.param(*case, marks=() if case in quick else pytest.mark.slow)
+        for case in cases
+    ]
+
 
 # The same with other fields of the config.
 ABLATED = [
@@ -57,7 +76,7 @@ ABLATED = [
 ]
 
 
-@pytest.mark.parametrize(("name", "side"), MULTIPLY_ADDS)
+@pytest.mark.parametrize(("name", "side"), quick_or_slow(QUICK, MULTIPLY_ADDS))
 def test_counts_the_official_multiply_adds(name, side):
     config = models.find(name).VARIANTS[name]
     _, count = counted(name, crop_size=side, num_frames=config.num_frames)
@@ -65,7 +84,11 @@ def test_counts_the_official_multiply_adds(name, side):
     assert count / 1e9 == pytest.approx(MULTIPLY_ADDS[name, side], abs=6e-4)
 
 
-@pytest.mark.parametrize(("name", "overrides", "side", "expected"), ABLATED, ids=str)
+@pytest.mark.parametrize(
+    ("name", "overrides", "side", "expected"),
+    quick_or_slow([ABLATED[0], ABLATED[5]], ABLATED),
+    ids=str,
+)
 def test_counts_the_official_multiply_adds_of_other_configs(
     name, overrides, side, expected
 ):
@@ -83,6 +106,7 @@ def test_counts_the_convolutions_of_the_released_kinetics_network():
 
 
 # The paper's ablations at 224 pixels (Table 5), which no official code runs.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [

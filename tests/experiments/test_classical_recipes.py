@@ -27,6 +27,7 @@ def test_mosaic_is_true_to_half_a_pixel(run):
     assert numbers["psnr_db"] > 30
 
 
+@pytest.mark.slow
 def test_slow_motion_beats_the_blend_by_three_decibels(run):
     numbers = run("slow_motion", factors=(4,))
     assert numbers["x4_psnr_db"] > numbers["x4_blend_psnr_db"] + 3
@@ -44,12 +45,14 @@ def test_tracks_stay_on_their_points(run):
     assert numbers["error_px"] < 0.1 and numbers["kept"] > 0.5
 
 
+@pytest.mark.slow
 def test_warping_error_sees_flicker(run):
     numbers = run("temporal_consistency", length=3)
     assert numbers["flickering"] > 2 * numbers["steady"]
     assert numbers["plain_difference"] > numbers["flickering"]
 
 
+@pytest.mark.slow
 def test_hand_crafted_features_classify_motion_and_the_mean_frame_does_not(run):
     numbers = run("hand_crafted", train=400, test=200)
     assert numbers["trajectories"] >= 0.9

@@ -189,6 +189,7 @@ def test_every_recipe_is_started_at_its_published_batch():
     assert {name for name, *_ in STARTS} == set(RECIPES)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_device")
 def test_the_next_stage_in_the_same_folder_trains_on_from_the_one_before(
     load, tmp_path, capsys
@@ -381,6 +382,7 @@ def test_only_kernels_decay(load, tmp_path):
     np.testing.assert_array_equal(updates["bias"], 0)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_device")
 def test_spynet_trains_level_by_level_and_leaves_the_coarser_ones(load, tmp_path):
     module = load("spynet")
@@ -411,6 +413,7 @@ def test_spynet_counts_the_levels_of_the_network(load):
         assert module.count_levels(model.config, size) == len(found.predictions)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_device")
 def test_liteflownet_adds_a_level_and_leaves_those_to_come(load, tmp_path):
     module = load("liteflownet")
@@ -448,6 +451,7 @@ def save_flownet2_part(module, folder, name, seed):
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_device")
 def test_flownet2_trains_a_network_and_freezes_those_before(load, tmp_path):
     module = load("flownet2")
@@ -468,6 +472,7 @@ def test_flownet2_trains_a_network_and_freezes_those_before(load, tmp_path):
     assert logged_steps(tmp_path / "run" / "cs_chairs") == [1, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_device")
 def test_flownet2_fuses_what_was_trained_before(load, tmp_path):
     module = load("flownet2")
@@ -489,6 +494,7 @@ def test_flownet2_fuses_what_was_trained_before(load, tmp_path):
     assert same(joined, alone)
 
 
+@pytest.mark.slow
 def test_flownet2s_curriculum_leads_from_c_to_the_fusion(load, tmp_path, monkeypatch):
     module = load("flownet2")
     seen = []
@@ -678,6 +684,7 @@ def chairs(monkeypatch):
     return pairs
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_device")
 def test_a_recipe_trains_on_a_prepared_data_set(load, tmp_path, chairs):
     module = load("pwcnet")

@@ -85,6 +85,7 @@ def test_a_run_goes_on_where_it_was_and_tests_itself(recipe, tmp_path):
         np.testing.assert_array_equal(value, second[key], err_msg=key)
 
 
+@pytest.mark.slow
 def test_a_network_of_videos_starts_as_one_of_pictures(recipe, tmp_path, monkeypatch):
     numbers = {"steps": 0, "batch_size": 2, "clips": 2, "sampling_steps": 2}
     numbers |= {"pictures": 3, "save_every": 10, "rate": 1e-3}
@@ -102,6 +103,7 @@ def test_a_network_of_videos_starts_as_one_of_pictures(recipe, tmp_path, monkeyp
     np.testing.assert_allclose(together.reshape(alone.shape), alone, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_clips_and_frames_train_together(recipe, tmp_path):
     numbers = {"steps": 1, "batch_size": 2, "clips": 2, "sampling_steps": 2}
     recipe.main(recipe.Args(workdir=tmp_path, joint=0.5, **numbers))

@@ -25,9 +25,8 @@ def recipe():
         del sys.modules["rvd"]
 
 
-@pytest.mark.parametrize(
-    "target", ["residual", pytest.param("frame", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["residual", "frame"])
 def test_trains_and_tests_itself(recipe, tmp_path, monkeypatch, target):
     device = jax.devices()[:1]
     monkeypatch.setattr(jax, "devices", lambda *args: device)

@@ -88,8 +88,8 @@ RUNS = {
 }
 
 
-# They are run as the others are, and take longer.
-TWINS = ("c3d", "i3d", "mfnet", "r3d")
+# They are run as SlowFast is; R3D is also trained on files, below.
+TWINS = {*RUNS} - {"slowfast"}
 
 
 @pytest.fixture
@@ -144,18 +144,9 @@ BATCHES = {
 EIGHT = tuple(jax.devices()[:8])
 
 
-@pytest.mark.parametrize(
-    ("name", "devices"),
-    [
-        pytest.param(
-            name,
-            count,
-            marks=() if (name, count) == ("repflow", 8) else pytest.mark.slow,
-        )
-        for name in RUNS
-        for count in (1, 8)
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("devices", [1, 8])
 def test_a_recipe_takes_its_first_steps_with_its_published_batch(
     recipes, name, devices, tmp_path, monkeypatch, capsys
 ):
@@ -547,6 +538,7 @@ def test_the_teacher_sees_motion_at_half_the_size(recipes):
     np.testing.assert_allclose(np.median(flow, axis=(0, 1, 2, 3)), [1, 0], atol=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_compilation")
 def test_tvnet_learns_without_flow_and_resumes(recipes, tmp_path, capsys, monkeypatch):
     module = recipes["tvnet"]
@@ -564,6 +556,7 @@ def test_tvnet_learns_without_flow_and_resumes(recipes, tmp_path, capsys, monkey
     assert same(whole.params, module.main(args, config).params)
 
 
+@pytest.mark.slow
 def test_the_comparison_trains_and_draws_each_rival(recipes, tmp_path, monkeypatch):
     module = recipes["motion8"]
     tiny = dataclasses.replace(
