@@ -77,8 +77,9 @@ def test_the_newest_sound_step_is_taken_if_the_best_is_damaged(run, load, capsys
     with pytest.warns(UserWarning, match=r"step 2 of .* is damaged \(its contents"):
         states.assert_same(load(folder), saved[4])
     shutil.rmtree(folder / "checkpoints" / "4" / "meta")
-    with pytest.warns(UserWarning, match=r"step 4 of .* is damaged"):
+    with pytest.warns(UserWarning, match=r"step [24] of .* is damaged") as told:
         states.assert_same(load(folder), saved[3])
+    assert any("step 4 of" in str(warning.message) for warning in told)
     assert "took step 3, the newest sound one" in capsys.readouterr().err
     flip_bytes(folder / "checkpoints" / "3")
     with (
@@ -222,7 +223,8 @@ def test_a_pretrained_network_is_built_from_its_file(tmp_path, monkeypatch):
     }
     monkeypatch.setattr(weights, "published", lambda: known)
     name = "spynet/sintel-final"
-    model = jaxflow.load_pretrained(name, path=path)
+    with pytest.warns(UserWarning, match="is not verified"):
+        model = jaxflow.load_pretrained(name, path=path)
     np.testing.assert_array_equal(
         model.levels[0].convs[0].bias[...], state["moduleBasic.0.moduleBasic.0.bias"]
     )

@@ -51,7 +51,8 @@ def test_evaluate_all_compares_what_is_at_hand(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(weights, "published", lambda: known)
     out = tmp_path / "table.json"
     words = ["evaluate", "flow", "--all", "--limit", "1", "-o", str(out)]
-    assert cli.main(words) == 0
+    with pytest.warns(UserWarning, match="spynet/toy is not verified"):
+        assert cli.main(words) == 0
     rows = json.loads(out.read_text())["scenes"]
     assert list(rows) == ["zero", "affine", "lucas_kanade", "spynet/toy"]
     count = sum(x.size for x in jax.tree.leaves(nnx.state(model, nnx.Param)))

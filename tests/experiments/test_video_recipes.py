@@ -164,6 +164,8 @@ def test_a_recipe_takes_its_first_steps_with_its_published_batch(
     assert (idle in capsys.readouterr().err) == (used < devices)
 
 
+# The stages drop out at two rates.
+@pytest.mark.filterwarnings("ignore:.*were saved from a model with dropout_rate")
 def test_fine_tuning_keeps_all_but_the_classifier_of_the_stage_before(
     recipes, tmp_path, monkeypatch, capsys
 ):

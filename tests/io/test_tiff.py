@@ -98,6 +98,7 @@ def test_a_thumbnail_behind_the_picture_does_not_count(tmp_path):
     np.testing.assert_array_equal(io.read_image(tmp_path / "x.tif"), image)
 
 
+@pytest.mark.filterwarnings("ignore:Truncated File Read")
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_every_truncation_is_one_error_or_the_picture(tmp_path, rng, dtype):
     image = rng.integers(0, 250, (6, 5, 3), dtype=dtype)
