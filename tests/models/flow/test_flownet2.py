@@ -11,7 +11,14 @@ from jaxflow.models.flow import flownet2
 from tests import golden
 
 
-@pytest.mark.parametrize("name", ["flownet2cs", "flownet2css", "flownet2"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("flownet2cs", marks=pytest.mark.slow),
+        pytest.param("flownet2css", marks=pytest.mark.slow),
+        "flownet2",
+    ],
+)
 def test_equals_the_official_network(test_data, name):
     model, arrays = golden.filled(test_data / "golden" / "flow", name)
     flow = estimate.estimate_flow(model, arrays["image1"], arrays["image2"])
@@ -33,6 +40,7 @@ def test_has_the_published_number_of_weights(name, count):
     assert sum(int(np.prod(leaf.shape)) for leaf in leaves) == count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "frozen", [("flownetc",), ("flownetc", "flownets_1", "flownets_2", "flownets_d")]
 )

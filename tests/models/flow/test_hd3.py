@@ -13,7 +13,7 @@ from tests import golden
     [
         pytest.param("hd3_dlaup_hda", marks=pytest.mark.slow),
         "hd3c_dlaup_hda",
-        "hd3_vgg_resnet",
+        pytest.param("hd3_vgg_resnet", marks=pytest.mark.slow),
     ],
 )
 def test_equals_the_official_network(test_data, name):

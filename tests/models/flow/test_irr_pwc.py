@@ -4,6 +4,7 @@ import functools
 
 import jax
 import numpy as np
+import pytest
 from flax import nnx
 
 from jaxflow import estimate
@@ -22,6 +23,7 @@ def test_equals_the_official_network(test_data):
     assert difference.max() < 1.5
 
 
+@pytest.mark.slow
 def test_occlusion_is_the_probability_of_the_official_logits(test_data):
     model, arrays = golden.filled(test_data / "golden" / "flow", "irr_pwc")
     frames = (arrays[name][None] / np.float32(255) for name in ("image1", "image2"))
@@ -33,6 +35,7 @@ def test_occlusion_is_the_probability_of_the_official_logits(test_data):
     assert np.median(difference) < 1e-3 and difference.max() < 0.01
 
 
+@pytest.mark.slow
 def test_exchanging_the_frames_exchanges_the_directions():
     model = irr_pwc.Model(irr_pwc.TINY, rngs=nnx.Rngs(0))
     image1, image2 = jax.random.uniform(jax.random.key(0), (2, 1, 64, 72, 3))

@@ -1,6 +1,7 @@
 """Tests for jaxflow.models.flow.liteflownet."""
 
 import numpy as np
+import pytest
 
 from jaxflow import estimate
 from jaxflow.models.flow import liteflownet
@@ -14,6 +15,7 @@ def test_equals_the_official_network(test_data):
     np.testing.assert_allclose(flow, arrays["flow"], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_levels_equal_the_official_ones(test_data):
     model, arrays = golden.filled(test_data / "golden" / "flow", "liteflownet")
     images = (arrays[name][None] / np.float32(255) for name in ("image1", "image2"))

@@ -36,6 +36,7 @@ def test_equals_the_official_network(test_data, name, tolerance):
     np.testing.assert_allclose(flow, arrays["flow"], atol=tolerance)
 
 
+@pytest.mark.slow
 def test_flow_after_four_iterations_equals_the_official(test_data):
     model, arrays = golden.filled(test_data / "golden" / "flow", "raft_small")
     image1, image2 = (arrays[k][None] / np.float32(255) for k in ("image1", "image2"))
@@ -51,6 +52,7 @@ def test_correlation_on_demand_equals_the_volume(images):
     np.testing.assert_allclose(golden.run(lazy, *images).flow, expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_warm_start_continues_where_an_earlier_call_stopped(images):
     # Without its recurrent state a second call is no continuation; with a starting
     # flow it differs from a cold one, and zero is the cold start.
@@ -64,6 +66,7 @@ def test_a_warm_start_continues_where_an_earlier_call_stopped(images):
     assert float(jnp.mean(warm - once)) > 8.0
 
 
+@pytest.mark.slow
 def test_predictions_are_the_flows_of_fewer_iterations(images):
     model = tiny()
     found = golden.run(model, *images, iterations=3)

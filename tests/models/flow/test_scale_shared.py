@@ -77,7 +77,9 @@ def test_a_gradient_reaches_the_weights_of_the_refinement(rng):
     ("name", "bars"),
     [
         # The better of OpenCV's DIS (medium) and TV-L1 on each group.
-        ("jaxflow_accurate", (1.171, 0.157, 0.341, 0.319)),
+        pytest.param(
+            "jaxflow_accurate", (1.171, 0.157, 0.341, 0.319), marks=pytest.mark.slow
+        ),
         ("jaxflow_fast", (1.3, 0.35, 0.45, 0.45)),
     ],
 )

@@ -35,7 +35,15 @@ def build(numbers, **overrides):
 
 
 @pytest.mark.parametrize(
-    "name", ["s1w1i1", "s1w1i5", "s1w1i50", "s1w3i5", "s3w2i5", "s5w5i5"]
+    "name",
+    [
+        pytest.param("s1w1i1", marks=pytest.mark.slow),
+        "s1w1i5",
+        pytest.param("s1w1i50", marks=pytest.mark.slow),
+        pytest.param("s1w3i5", marks=pytest.mark.slow),
+        "s3w2i5",
+        pytest.param("s5w5i5", marks=pytest.mark.slow),
+    ],
 )
 def test_equals_the_authors_code(case, name):
     arrays, images, configs = case

@@ -16,7 +16,7 @@ from tests import golden
         pytest.param("vcn", 1.8e-3, marks=pytest.mark.slow),
         ("vcn_small", 1e-3),
         pytest.param("vcn_kitti", 9.4e-3, marks=pytest.mark.slow),
-        ("vcn_sintel", 8.8e-3),
+        pytest.param("vcn_sintel", 8.8e-3, marks=pytest.mark.slow),
     ],
 )
 def test_equals_the_official_network(test_data, name, tolerance):
@@ -27,6 +27,7 @@ def test_equals_the_official_network(test_data, name, tolerance):
     np.testing.assert_allclose(crop, arrays["flow_crop"], atol=tolerance)
 
 
+@pytest.mark.slow
 def test_confidence_is_one_minus_the_official_entropy(test_data):
     model, arrays = golden.filled(test_data / "golden" / "flow", "vcn_small")
     frames = (arrays[name][None] / np.float32(255) for name in ("image1", "image2"))

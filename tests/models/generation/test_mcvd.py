@@ -51,7 +51,13 @@ def whole_clip(config, current, conditioning):
 
 @pytest.mark.parametrize(
     "name",
-    ["mcvd_concat", "mcvd_spade", "mcvd_3d", "mcvd_pseudo3d", "mcvd_spade_pseudo3d"],
+    [
+        "mcvd_concat",
+        "mcvd_spade_pseudo3d",
+        pytest.param("mcvd_spade", marks=pytest.mark.slow),
+        pytest.param("mcvd_3d", marks=pytest.mark.slow),
+        pytest.param("mcvd_pseudo3d", marks=pytest.mark.slow),
+    ],
 )
 def test_equals_the_official_code(case, count, rng, name):
     model, arrays, info = case(name)
@@ -243,13 +249,16 @@ def test_equals_the_official_loss(chain):
     ("name", "update", "threshold"),
     [
         ("ddpm", samplers.ddpm, parameterisations.clip),
-        (
+        pytest.param(
             "ddpm_just_beta",
             functools.partial(samplers.ddpm, gamma=1.0),
             parameterisations.clip,
+            marks=pytest.mark.slow,
         ),
-        ("ddpm_no_clip", samplers.ddpm, None),
-        ("ddim", samplers.ddim, parameterisations.clip),
+        pytest.param("ddpm_no_clip", samplers.ddpm, None, marks=pytest.mark.slow),
+        pytest.param(
+            "ddim", samplers.ddim, parameterisations.clip, marks=pytest.mark.slow
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -21,7 +21,9 @@ def build(**overrides):
     return model
 
 
-@pytest.mark.parametrize("name", ["ramvid_unet", "ramvid_unet_b"])
+@pytest.mark.parametrize(
+    "name", ["ramvid_unet", pytest.param("ramvid_unet_b", marks=pytest.mark.slow)]
+)
 def test_equals_the_official_code(case, count, name):
     model, arrays, info = case(name)
     assert count(model) == info["parameter_count"]
@@ -128,6 +130,7 @@ def test_dropout_acts_in_training_alone(rng):
         run()
 
 
+@pytest.mark.slow
 def test_equals_the_official_sampling_chain(folder):
     """Clean frames pasted before every step, with the official draws."""
     info = json.loads((folder / "ramvid_diffusion.json").read_text())

@@ -107,6 +107,7 @@ def test_a_prediction_depends_on_its_frame_and_clean_ones_before(rng):
     np.testing.assert_array_equal(changed, [False, True, False, False])
 
 
+@pytest.mark.slow
 def test_frames_can_be_diffused_themselves(rng):
     model = build(target="frame")
     assert model.transform is None and model.predictor is None
@@ -125,6 +126,7 @@ def test_frames_can_be_diffused_themselves(rng):
     np.testing.assert_array_equal(first, run(state, jax.random.key(0), video))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["residual", "frame"])
 def test_trains_by_the_loss_of_all_networks(rng, target):
     model = build(target=target)

@@ -24,7 +24,9 @@ def inputs(rng, config, batch=2, frames=4, size=(8, 12)):
     return jnp.float32(noisy), jnp.arange(batch) * 400 + 3
 
 
-@pytest.mark.parametrize("name", ["lucid_unet3d", "lucid_unet3d_cond"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("lucid_unet3d", marks=pytest.mark.slow), "lucid_unet3d_cond"]
+)
 def test_equals_the_official_code(case, count, name):
     model, arrays, info = case(name)
     # The rotary frequencies are among the official parameters, though not trained.

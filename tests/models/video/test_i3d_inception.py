@@ -18,7 +18,13 @@ def test_has_the_published_number_of_parameters(name, parameters):
     assert sum(leaf.size for leaf in leaves) == parameters
 
 
-@pytest.mark.parametrize("name", ["i3d_inception_rgb", "i3d_inception_flow"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "i3d_inception_rgb",
+        pytest.param("i3d_inception_flow", marks=pytest.mark.slow),
+    ],
+)
 def test_equals_the_pytorch_port(golden, build, run, name):
     case = golden(name)
     model = build(name, case.state_dict())
@@ -33,6 +39,7 @@ def test_equals_the_pytorch_port(golden, build, run, name):
     np.testing.assert_allclose(mean, case.arrays["mean_logits"], atol=5e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1, 1, 20, 33, 3), (2, 9, 40, 37, 3)], ids=str)
 def test_takes_any_clip(run, shape):
     model = i3d_inception.Model(i3d_inception.TINY, rngs=nnx.Rngs(0))

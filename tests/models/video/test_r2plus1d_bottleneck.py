@@ -69,6 +69,7 @@ def test_a_block_is_its_four_convolutions(rng):
     np.testing.assert_allclose(block(x), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1, 1, 20, 33, 3), (2, 5, 40, 37, 3)], ids=str)
 def test_takes_any_clip(run, shape):
     model = r2plus1d_bottleneck.Model(r2plus1d_bottleneck.TINY, rngs=nnx.Rngs(0))

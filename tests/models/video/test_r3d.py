@@ -25,7 +25,9 @@ def test_has_the_published_number_of_parameters(name):
     assert sum(leaf.size for leaf in leaves) == PARAMETERS[name]
 
 
-@pytest.mark.parametrize("name", ["r3d_18", "r2plus1d_18"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("r3d_18", marks=pytest.mark.slow), "r2plus1d_18"]
+)
 def test_equals_torchvision(golden, build, run, name):
     case = golden(name)
     model = build(name, case.state_dict())
@@ -34,6 +36,7 @@ def test_equals_torchvision(golden, build, run, name):
     np.testing.assert_allclose(actual, case.arrays["logits"], atol=3e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kinds", [("3d", "2d"), ("2plus1d",) * 2], ids=str)
 def test_takes_any_clip(run, kinds):
     config = r3d.dataclasses.replace(r3d.TINY, kinds=kinds, head_mode="softmax_mean")

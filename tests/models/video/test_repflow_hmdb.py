@@ -7,7 +7,7 @@ from flax import nnx
 from jaxflow.models.video import repflow_hmdb
 
 
-@pytest.mark.parametrize("depth", [34, 50])
+@pytest.mark.parametrize("depth", [34, pytest.param(50, marks=pytest.mark.slow)])
 def test_equals_the_authors_code(golden, run, build, depth):
     case, name = golden(f"repflow_resnet{depth}_787564a"), f"repflow_hmdb_resnet{depth}"
     state = case.state_dict()
@@ -35,6 +35,7 @@ def test_equals_the_authors_code(golden, run, build, depth):
     np.testing.assert_allclose(actual, case.arrays["logits"], atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bottleneck", [False, True])
 def test_takes_clips_from_eleven_frames(run, bottleneck):
     config = repflow_hmdb.dataclasses.replace(repflow_hmdb.TINY, bottleneck=bottleneck)

@@ -22,6 +22,7 @@ def test_equals_the_authors_code(golden, run):
     np.testing.assert_allclose(actual, case.arrays["logits"], atol=2e-3)
 
 
+@pytest.mark.slow
 def test_takes_clips_from_eleven_frames(run):
     model = repflow_kinetics.Model(repflow_kinetics.TINY, rngs=nnx.Rngs(0))
     model.eval()

@@ -41,10 +41,10 @@ def both_heads(model, clip):
 @pytest.mark.parametrize(
     ("name", "logits"),
     [
-        ("slow_r50_ptv", "ptv_logits"),
+        pytest.param("slow_r50_ptv", "ptv_logits", marks=pytest.mark.slow),
         pytest.param("slow_r50_pyslowfast", "ptv_logits", marks=pytest.mark.slow),
         pytest.param("i3d_r50_ptv", "ptv_logits", marks=pytest.mark.slow),
-        ("i3d_r50_pyslowfast", "ptv_logits"),
+        pytest.param("i3d_r50_pyslowfast", "ptv_logits", marks=pytest.mark.slow),
         ("i3d_nln_r50_pyslowfast", "mean_logits"),
     ],
 )
@@ -109,6 +109,7 @@ def test_caffe2_names_mean_what_pyslowfast_says(test_data, read_names, name):
     assert caffe2 == {blob: pyslowfast[key] for blob, key in official.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1, 1, 20, 33, 3), (2, 5, 40, 37, 3)], ids=str)
 def test_takes_any_clip(run, shape):
     model = resnet3d.Model(resnet3d.TINY, rngs=nnx.Rngs(0))

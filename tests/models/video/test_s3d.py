@@ -50,6 +50,7 @@ def test_a_gate_scales_channels_by_their_mean(rng):
     np.testing.assert_allclose(gate(jnp.asarray(x)), expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_takes_clips_from_five_frames_of_17_pixels(run):
     model = s3d.Model(s3d.TINY, rngs=nnx.Rngs(0))
     model.eval()

@@ -57,8 +57,12 @@ def both_heads(model, clip):
             "slowfast_4x16_r50_pyslowfast", "ptv_logits", marks=pytest.mark.slow
         ),
         pytest.param("slowfast_8x8_r50_ptv", "ptv_logits", marks=pytest.mark.slow),
-        ("slowfast_8x8_r50_pyslowfast", "ptv_logits"),
-        ("slowfast_nln_4x16_r50_pyslowfast", "mean_logits"),
+        pytest.param(
+            "slowfast_8x8_r50_pyslowfast", "ptv_logits", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            "slowfast_nln_4x16_r50_pyslowfast", "mean_logits", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_equals_the_official_code(golden, build, run, name, logits):
