@@ -176,6 +176,7 @@ def test_only_keywords_have_defaults(name):
             assert parameter.kind == parameter.KEYWORD_ONLY, parameter.name
 
 
+@pytest.mark.slow
 @rows()
 def test_compiled_equals_eager(name, rng):
     call, arrays = ROWS[name][0], examples(name, rng)

@@ -42,6 +42,7 @@ def test_pool5_decides_what_the_dense_layers_see():
         assert model.fc6.kernel.shape[0] == size
 
 
+@pytest.mark.slow
 def test_bgr_is_rgb_backwards(run):
     clip = jax.random.uniform(jax.random.key(0), (1, 16, 32, 32, 3))
     rgb, bgr = tiny(), tiny(colour="bgr")

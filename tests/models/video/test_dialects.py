@@ -233,6 +233,7 @@ def test_pytorchvideo(read_names, name):
     check(read_names, name, dialect, pytorchvideo(name), prefix="model.")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SLOWFAST + ONE_PATHWAY + POOLED + NON_LOCAL)
 def test_caffe2(read_names, name):
     if name == "fast_r50":
