@@ -4,25 +4,29 @@ BIN := .venv/bin
 # Colab has Python 3.12 or 3.13, and older versions of everything.
 PYTHON_COLAB ?= python3.12
 COLAB := .venv-colab
-PYTEST := python -m pytest -n auto --dist worksteal
+# The tests import what a wheel holds, and not the folder that is beside them.
+WHEEL := $(CURDIR)/build/wheel
+PACKAGED := pyproject.toml README.md LICENSE $(shell find jaxflow -type f ! -name '*.pyc')
+PYTEST := -m pytest -n auto --dist worksteal
+TEST := JAXFLOW_WHEEL="$(WHEEL)" PYTHONPATH="$(WHEEL):$(CURDIR)" $(BIN)/python -P $(PYTEST)
 
 .PHONY: demo test test-slow test-all test-colab accelerator lint clean
 
 demo: .venv/demo.stamp
 	$(BIN)/jaxflow demo
 
-test: .venv/test.stamp
-	$(BIN)/$(PYTEST) --durations=40
+test: build/wheel.stamp
+	$(TEST) --durations=40
 
 # What `make test-all` holds beyond `make test`.
-test-slow: .venv/test.stamp
-	$(BIN)/$(PYTEST) -m slow
+test-slow: build/wheel.stamp
+	$(TEST) -m slow
 
-test-all: .venv/test.stamp
-	$(BIN)/$(PYTEST) -m ""
+test-all: build/wheel.stamp
+	$(TEST) -m ""
 
 test-colab: $(COLAB)/test.stamp
-	$(COLAB)/bin/$(PYTEST)
+	$(COLAB)/bin/python $(PYTEST)
 
 # Checks and times the device that JAX sees, in eight minutes; OPTIONS=--small tries it.
 accelerator: .venv/test.stamp
@@ -34,12 +38,17 @@ lint: .venv/dev.stamp
 	$(BIN)/pyright
 
 clean:
-	rm -rf .venv $(COLAB) .jax_cache .pytest_cache .ruff_cache
+	rm -rf .venv $(COLAB) build .jax_cache .pytest_cache .ruff_cache
 
 .venv/%.stamp: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q --upgrade pip
 	$(BIN)/python -m pip install -q -e '.[$*]'
+	touch $@
+
+build/wheel.stamp: .venv/test.stamp $(PACKAGED)
+	rm -rf $(WHEEL)
+	$(BIN)/python -m pip install -q --no-deps --no-build-isolation --target $(WHEEL) .
 	touch $@
 
 $(COLAB)/test.stamp: pyproject.toml tests/constraints-colab.txt

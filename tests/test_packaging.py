@@ -1,16 +1,19 @@
 """The package's name on PyPI, and the versions that it asks for."""
 
+import importlib.metadata
 import importlib.resources
+import os
 import pathlib
 import re
 import subprocess
+import sys
 import tomllib
-import zipfile
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import jaxflow
 from jaxflow import _checks
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -97,13 +100,28 @@ def test_the_constraints_hold_what_the_package_is_made_of(project):
     assert required - {"pooch", "safetensors", "tqdm"} <= set(constraints())
 
 
-def test_the_wheel_tells_type_checkers_that_it_is_typed(tmp_path):
-    if not (ROOT / "pyproject.toml").exists():
-        pytest.skip("installed without its repository")
-    wheels = pytest.importorskip("hatchling.builders.wheel")
-    (path,) = wheels.WheelBuilder(str(ROOT)).build(directory=str(tmp_path))
-    with zipfile.ZipFile(path) as wheel:
-        assert "jaxflow/py.typed" in wheel.namelist()
+def test_the_wheel_is_what_is_tested(project, tmp_path):
+    if "JAXFLOW_WHEEL" not in os.environ:
+        pytest.skip("only make builds a wheel")
+    wheel = pathlib.Path(os.environ["JAXFLOW_WHEEL"])
+    assert pathlib.Path(jaxflow.__file__).parent == wheel / "jaxflow"
+    # Programs that tests start, too.
+    command = [sys.executable, "-c", "import jaxflow; print(jaxflow.__file__)"]
+    found = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == jaxflow.__file__
+    version = importlib.metadata.version(project["name"])
+    assert version == jaxflow.__version__
+    held, folder = (
+        {
+            path.relative_to(root): path.read_bytes()
+            for path in (root / "jaxflow").rglob("*")
+            if path.is_file() and path.suffix != ".pyc"
+        }
+        for root in (wheel, ROOT)
+    )
+    assert held == folder, "make builds the wheel again"
 
 
 def test_the_package_is_marked_as_typed():
