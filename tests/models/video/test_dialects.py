@@ -218,14 +218,26 @@ ONE_PATHWAY = ["slow_r50", "slow_16x8_r101_50_50", "fast_r50", "c2d_nopool_r50"]
 POOLED = ["c2d_r50", "i3d_r50"]
 NON_LOCAL = ["i3d_nln_r50", "slow_nln_r50", "slowfast_nln_8x8_r50"]
 NON_LOCAL += ["slowfast_nln_16x8_r101_50_50"]
+# One of each kind of network.
+QUICK = {"slowfast_4x16_r50", "slow_r50", "fast_r50", "i3d_r50", "slowfast_nln_8x8_r50"}
 
 
-@pytest.mark.parametrize("name", SLOWFAST + ONE_PATHWAY + POOLED + NON_LOCAL)
+def quick_or_slow(names):
+    """Returns the parameters of a test: only those of `QUICK` run always."""
+    marks = (() if name in QUICK else pytest.mark.slow for name in names)
+    return [
+        pytest.param(name, marks=mark) for name, mark in zip(names, marks, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    "name", quick_or_slow(SLOWFAST + ONE_PATHWAY + POOLED + NON_LOCAL)
+)
 def test_pyslowfast(read_names, name):
     check(read_names, name, "pyslowfast", pyslowfast(name))
 
 
-@pytest.mark.parametrize("name", SLOWFAST + ONE_PATHWAY + POOLED)
+@pytest.mark.parametrize("name", quick_or_slow(SLOWFAST + ONE_PATHWAY + POOLED))
 def test_pytorchvideo(read_names, name):
     dialect = "pytorchvideo_pool" if name in POOLED else "pytorchvideo"
     check(read_names, name, dialect, pytorchvideo(name))
