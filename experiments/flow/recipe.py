@@ -341,6 +341,7 @@ def data_of(options: Options, stage: Stage, items: Sequence[str]) -> core.Data:
         seed=options.seed,
         shard=(jax.process_index(), jax.process_count()),
         workers=options.workers,
+        uint8=True,
     )
     change = functools.partial(
         augment.augment_batch, recipe=stage.augmentation, size=stage.size

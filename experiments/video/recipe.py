@@ -27,7 +27,7 @@ import optax
 from flax import nnx
 
 from jaxflow import checkpoint, class_metrics, classify, convert, train
-from jaxflow.data import motion_classes
+from jaxflow.data import motion_classes, photometric
 
 sys.path.append(str(pathlib.Path(__file__).parents[1]))
 import core
@@ -194,8 +194,14 @@ def prepare(
         seed=args.seed,
         shard=(jax.process_index(), jax.process_count()),
         workers=args.workers,
+        uint8=True,
     )
-    return config, stage, core.Data(batches=iter(loader))
+    return config, stage, core.Data(batches=iter(loader), augment=as_float)
+
+
+def as_float(key: jax.Array, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    """Turns clips of 8 bits to floats, on the device."""
+    return {**batch, "clip": photometric.as_float(batch["clip"])}
 
 
 def inflate(

@@ -8,6 +8,7 @@ import importlib
 
 _SUBMODULES = (
     "augment",
+    "augment_clips",
     "ava",
     "builders",
     "clips",
@@ -20,6 +21,7 @@ _SUBMODULES = (
     "moving_shapes",
     "official_lists",
     "photometric",
+    "rand_augment",
     "submissions",
     "synthetic",
 )

@@ -10,7 +10,7 @@ carries to T1 x + F(T1 x), the new flow is
 (Ilg et al., "FlowNet 2.0", 2017). Everything works on one sample, a dict of arrays;
 `augment_batch` maps it over a batch.
 
-    image1, image2                  (H, W, 3) RGB in [0, 1]
+    image1, image2                  (H, W, 3) RGB in [0, 1], or uint8
     flow, flow_backward             (H, W, 2) pixels; the second is optional
     valid                           (H, W) bool, where flow is known; optional
     occlusion, occlusion_backward   (H, W) bool, optional
@@ -30,7 +30,7 @@ from jaxflow import _checks, _shapes, ops
 from jaxflow.data import draws, photometric
 
 Sample = Mapping[str, jax.Array]
-Lookup = Literal["nearest", "bilinear"]
+Lookup = Literal["nearest", "bilinear", "sparse"]
 _ATTEMPTS = 50
 
 
@@ -89,7 +89,9 @@ class Recipe:
         noise: Largest standard deviation of the noise that is added.
         erase: Probability that one or two boxes of frame 2 are painted over.
         lookup: How flow is read between pixels: "nearest" never mixes two motions;
-            "bilinear" is exact for a motion that is affine in the position.
+            "bilinear" is exact for a motion that is affine in the position; "sparse"
+            carries every known pixel of a laser scanner to the one nearest to where it
+            goes, and no other pixel knows its flow.
     """
 
     geometry: Affine | ScaleAndCrop
@@ -99,6 +101,9 @@ class Recipe:
     lookup: Lookup = "nearest"
 
 
+_SPARSE_COLOUR = photometric.Jitter(
+    brightness=0.3, contrast=0.3, saturation=0.3, hue=0.3 / math.pi, asymmetric=0.0
+)
 RECIPES = {
     "flownet": Recipe(geometry=Affine(), colour=photometric.Chroma(), noise=0.06),
     "raft_chairs": Recipe(
@@ -110,14 +115,32 @@ RECIPES = {
     "raft_sintel": Recipe(
         geometry=ScaleAndCrop(scale=(-0.2, 0.6)), colour=photometric.Jitter(), erase=0.5
     ),
+    # Sparse flow: no stretching, no asymmetric colours. Alone, KITTI is not mirrored.
     "raft_kitti": Recipe(
-        geometry=ScaleAndCrop(scale=(-0.2, 0.4), stretch=0.0, flip_vertical=0.0),
-        colour=photometric.Jitter(
-            brightness=0.3, contrast=0.3, saturation=0.3, hue=0.3 / math.pi
+        geometry=ScaleAndCrop(
+            scale=(-0.2, 0.4), stretch=0.0, flip_horizontal=0.0, flip_vertical=0.0
         ),
+        colour=_SPARSE_COLOUR,
         erase=0.5,
+        lookup="sparse",
+    ),
+    "raft_sintel_kitti": Recipe(
+        geometry=ScaleAndCrop(scale=(-0.3, 0.5), stretch=0.0, flip_vertical=0.0),
+        colour=_SPARSE_COLOUR,
+        erase=0.5,
+        lookup="sparse",
+    ),
+    "raft_sintel_hd1k": Recipe(
+        geometry=ScaleAndCrop(scale=(-0.5, 0.2), stretch=0.0, flip_vertical=0.0),
+        colour=_SPARSE_COLOUR,
+        erase=0.5,
+        lookup="sparse",
     ),
 }
+"""The published sets of augmentations, by name.
+
+The last two are those of the sparse sets that RAFT mixes with Sintel.
+"""
 
 
 def augment_batch(
@@ -203,35 +226,39 @@ def apply_maps(
 
     Frames are bilinear between pixels and repeat their border outside. A point is
     occluded if it was, or if it now goes outside the new frame. Its flow is valid if
-    the point, and the pixel that its flow is read from, were.
+    the point, and the pixel that its flow is read from, were. With "sparse" every
+    known flow goes to one pixel, or to none outside; where two meet, the one further
+    down and right stays (as by RAFT's ``resize_sparse_flow_map``).
 
     Args:
         sample: See the module.
         map1: From pixels (x, y, 1) of new frame 1 to those of the old: (3, 3).
         map2: Likewise, of frame 2.
         size: Height and width of the new frames.
-        lookup: How flow is read between pixels: "nearest" or "bilinear".
+        lookup: How flow is read between pixels: "nearest", "bilinear" or "sparse",
+            which is for ``flow``: the backward flow is then read as by "nearest".
 
     Returns:
         The entries of `sample` that the module lists, and ``valid``.
 
     Raises:
-        ValueError: If `lookup` is neither.
+        ValueError: If `lookup` is none of them.
         ValueError: If arrays differ in size.
     """
-    _checks.one_of("lookup", lookup, ("nearest", "bilinear"))
+    _checks.one_of("lookup", lookup, ("nearest", "bilinear", "sparse"))
     old = _size(sample)
     for name in ("image1", "image2"):
         _shapes.check(f'sample["{name}"]', sample[name], (*old, 3))
     for name, matrix in (("map1", map1), ("map2", map2)):
         _shapes.check(name, matrix, (3, 3))
+    images = [photometric.as_float(sample[f"image{number}"]) for number in (1, 2)]
     # Homogeneous coordinates are near 1000, where bfloat16 steps by 4.
     inverse1, inverse2 = _invert(map1), _invert(map2)
     grid = ops.pixel_grid(*size)
     points1, points2 = _map_points(map1, grid), _map_points(map2, grid)
     result = {
-        "image1": ops.bilinear_sample(sample["image1"], points1, padding="border"),
-        "image2": ops.bilinear_sample(sample["image2"], points2, padding="border"),
+        "image1": ops.bilinear_sample(images[0], points1, padding="border"),
+        "image2": ops.bilinear_sample(images[1], points2, padding="border"),
     }
     for points, other, suffix in (
         (points1, inverse2, ""),
@@ -247,7 +274,11 @@ def apply_maps(
             hidden = _read(sample["occlusion" + suffix], points, "nearest")
             result["occlusion" + suffix] = hidden | ~_inside(target, size)
     known = sample.get("valid", jnp.ones(old, bool)).astype(bool)
-    result["valid"] = _read(known, points1, "nearest") & _inside(points1, old)
+    if lookup == "sparse" and "flow" in sample:
+        maps = inverse1, inverse2
+        result["flow"], result["valid"] = _scatter(sample["flow"], known, maps, size)
+    else:
+        result["valid"] = _read(known, points1, "nearest") & _inside(points1, old)
     return result
 
 
@@ -437,6 +468,34 @@ def _inside(points: jax.Array, size: tuple[int, int]) -> jax.Array:
     slack = 1e-3
     inside_x = (x >= -slack) & (x <= size[1] - 1 + slack)
     return inside_x & (y >= -slack) & (y <= size[0] - 1 + slack)
+
+
+def _scatter(flow, known, maps, size) -> tuple[jax.Array, jax.Array]:
+    """Carries the flow of every known pixel to the nearest pixel of the new frame.
+
+    Args:
+        flow: (H, W, 2).
+        known: Where it counts, (H, W) bool.
+        maps: Of either frame, from old pixels to new ones.
+        size: Height and width of the new frames.
+
+    Returns:
+        The new flow, 0 where there is none, and where it is known.
+    """
+    height, width = size
+    grid = ops.pixel_grid(*known.shape)
+    here = _map_points(maps[0], grid)
+    moved = _map_points(maps[1], grid + flow) - here
+    column, row = jnp.round(here[..., 0]), jnp.round(here[..., 1])
+    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height) & known
+    place = row.astype(jnp.int32) * width + column.astype(jnp.int32)
+    place = jnp.where(inside, place, height * width).ravel()
+    # The last of several is the one of the highest number, in whatever order they come.
+    number = jnp.arange(place.size, dtype=jnp.int32)
+    last = jnp.full(height * width + 1, -1, jnp.int32).at[place].max(number)[:-1]
+    found = moved.reshape(-1, 2)[jnp.maximum(last, 0)]
+    valid = (last >= 0).reshape(size)
+    return jnp.where(valid[..., None], found.reshape(*size, 2), 0), valid
 
 
 def _read(field: jax.Array, points: jax.Array, lookup: Lookup) -> jax.Array:

@@ -67,6 +67,7 @@ def clip_loader(
     shard: tuple[int, int] = (0, 1),
     workers: int = 0,
     damaged: Literal["replace", "raise"] = "replace",
+    uint8: bool = False,
 ):
     """Makes a loader of random clips for training, which can be resumed.
 
@@ -95,10 +96,13 @@ def clip_loader(
         workers: Processes that decode; 0 decodes in this one.
         damaged: What happens at a video that cannot be decoded: "replace" takes another
             one, ten times in a row at most; "raise" stops.
+        uint8: Whether clips are rounded to uint8, a quarter of the bytes on the way to
+            the device, as `augment_clips.augment_batch` takes them.
 
     Returns:
         A `grain.IterDataset` of dicts: ``clip`` (B, T, size, size, 3) float32 in
-        [0, 1], and ``label`` (B,) int32; or, of elements with ``labels``, those.
+        [0, 1], or uint8, and ``label`` (B,) int32; or, of elements with ``labels``,
+        those.
 
     Raises:
         ValueError: If a number is out of range, or the shard has fewer videos than a
@@ -126,7 +130,8 @@ def clip_loader(
         clip = resized_crop(frames, side, size, rng=rng)
         if flip and rng.random() < 0.5:
             clip = clip[:, :, ::-1]
-        return {"clip": np.ascontiguousarray(clip), **shown}
+        clip = loaders.to_uint8(clip) if uint8 else np.ascontiguousarray(clip)
+        return {"clip": clip, **shown}
 
     return loaders.batches(
         source,

@@ -23,6 +23,7 @@ def flow_loader(
     shard: tuple[int, int] = (0, 1),
     workers: int = 0,
     keep_rest: bool = False,
+    uint8: bool = False,
 ):
     """Makes a loader of pairs with flow.
 
@@ -44,6 +45,8 @@ def flow_loader(
         workers: Processes that read; 0 reads in this one.
         keep_rest: Whether what does not fill the last batch makes a smaller one, as an
             evaluation of every pair needs, or is dropped, as training needs.
+        uint8: Whether images are uint8, a quarter of the bytes on the way to the
+            device, for `augment.augment_batch`. Others are rounded to 8 bits.
 
     Returns:
         A `grain.IterDataset` of dicts: images (B, h, w, 3) float32 in [0, 1], flow
@@ -56,7 +59,7 @@ def flow_loader(
     """
     return batches(
         source,
-        lambda element, rng: _prepare(element, rng, crop),
+        lambda element, rng: _prepare(element, rng, crop, uint8),
         batch_size=batch_size,
         seed=seed,
         shuffle=shuffle,
@@ -154,12 +157,20 @@ def random_crop(
     }
 
 
-def _prepare(element, rng, crop):
-    """Crops an element and turns its images to floats."""
+def _prepare(element, rng, crop, uint8):
+    """Crops an element and turns its images to floats, or to 8 bits."""
     element = dict(element) if crop is None else random_crop(element, crop, rng)
     for name in ("image1", "image2"):
-        element[name] = io.as_float(element[name], name=name)
+        if not (uint8 and element[name].dtype == np.uint8):
+            element[name] = io.as_float(element[name], name=name)
+            if uint8:
+                element[name] = to_uint8(element[name])
     return element
+
+
+def to_uint8(image: np.ndarray) -> np.ndarray:
+    """Rounds values in [0, 1] to 8 bits; what lies outside is clipped."""
+    return np.rint(255 * np.clip(image, 0, 1)).astype(np.uint8)
 
 
 def _import_grain():

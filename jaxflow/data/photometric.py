@@ -54,6 +54,20 @@ class Jitter:
     asymmetric: float = 0.2
 
 
+def as_float(image: jax.Array) -> jax.Array:
+    """Returns frames in [0, 1]: uint8 by 255 in float32, and floats as they are.
+
+    Raises:
+        ValueError: If they are of another type.
+    """
+    image = jnp.asarray(image)
+    if image.dtype == jnp.uint8:
+        return image.astype(jnp.float32) / 255
+    if not jnp.issubdtype(image.dtype, jnp.floating):
+        raise ValueError(f"frames must be uint8 or float; got {image.dtype}")
+    return image
+
+
 def change_chroma(
     key: jax.Array,
     image1: jax.Array,
@@ -126,9 +140,8 @@ def jitter_colours(
     mean1, mean2 = (jnp.mean(_grey(image)) for image in (image1, image2))
     both = (mean1 + mean2) / 2
     mean1, mean2 = jnp.where(apart, mean1, both), jnp.where(apart, mean2, both)
-    return _apply_jitter(image1, factors[0], mean1), _apply_jitter(
-        image2, second, mean2
-    )
+    first = apply_jitter(image1, factors[0], mean=mean1)
+    return first, apply_jitter(image2, second, mean=mean2)
 
 
 def add_noise(
@@ -183,6 +196,31 @@ def erase_boxes(
     return jnp.where(covered, jnp.mean(image, axis=(0, 1)), image)
 
 
+def apply_jitter(
+    image: jax.Array, factors: jax.Array, *, mean: jax.Array | float | None = None
+) -> jax.Array:
+    """Changes brightness, contrast, saturation and hue by given amounts, in this order.
+
+    Args:
+        image: (..., H, W, 3) RGB in [0, 1].
+        factors: Of brightness, of the distance from the mean grey, and of the distance
+            from the pixel's grey; and a shift of the hue, in turns.
+        mean: The mean grey of `image`; None computes that of each frame.
+
+    Returns:
+        The frames, in [0, 1].
+    """
+    brightness, contrast, saturation, hue = factors
+    if mean is None:
+        mean = jnp.mean(_grey(image), (-3, -2, -1), keepdims=True)
+    middle = brightness * jnp.asarray(mean)
+    image = jnp.clip(image * brightness, 0.0, 1.0)
+    image = jnp.clip(middle + contrast * (image - middle), 0.0, 1.0)
+    grey = _grey(image)
+    image = jnp.clip(grey + saturation * (image - grey), 0.0, 1.0)
+    return shift_hue(image, hue)
+
+
 def shift_hue(image: jax.Array, turns: float | jax.Array) -> jax.Array:
     """Turns the hue of an image, keeping its value and saturation in HSV.
 
@@ -222,14 +260,3 @@ def _grey(image):
     """Returns the luma of ITU-R 601, (H, W, 1)."""
     weights = jnp.array([0.299, 0.587, 0.114], image.dtype)
     return jnp.sum(image * weights, axis=-1, keepdims=True)
-
-
-def _apply_jitter(image, factors, mean):
-    """Brightness, contrast, saturation, hue; `mean` is the mean grey before."""
-    brightness, contrast, saturation, hue = factors
-    image = jnp.clip(image * brightness, 0.0, 1.0)
-    mean = brightness * mean
-    image = jnp.clip(mean + contrast * (image - mean), 0.0, 1.0)
-    grey = _grey(image)
-    image = jnp.clip(grey + saturation * (image - grey), 0.0, 1.0)
-    return shift_hue(image, hue)

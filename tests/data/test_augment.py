@@ -258,3 +258,87 @@ def test_rejects_what_it_cannot_do():
         augment.apply_maps(
             sample | {"flow": jnp.zeros((3, 3, 2))}, jnp.eye(3), jnp.eye(3), size=OLD
         )
+
+
+def resize_sparse(flow, valid, scale):
+    """Sparse flow after scaling: the definition, pixel by pixel."""
+    height, width = (round(side * scale) for side in valid.shape)
+    new_flow = np.zeros((height, width, 2), np.float32)
+    new_valid = np.zeros((height, width), bool)
+    for y, x in np.argwhere(valid):
+        # Pixel centres: the corner of the frame stays, as when frames are resized.
+        row = int(np.rint((y + 0.5) * scale - 0.5))
+        column = int(np.rint((x + 0.5) * scale - 0.5))
+        if 0 <= row < height and 0 <= column < width:
+            new_flow[row, column] = scale * flow[y, x]
+            new_valid[row, column] = True
+    return new_flow, new_valid
+
+
+@pytest.mark.parametrize("scale", [0.55, 1.0, 1.75])
+def test_sparse_flow_is_carried_and_never_spread(rng, scale):
+    sample = affine_sample(MOTION)
+    sample["flow"] = jnp.asarray(rng.normal(size=(*OLD, 2)), jnp.float32)
+    sample["valid"] = jnp.asarray(rng.uniform(size=OLD) < 0.3)
+    size = tuple(round(side * scale) for side in OLD)
+    start = 0.5 / scale - 0.5
+    matrix = jnp.array([[1 / scale, 0, start], [0, 1 / scale, start], [0, 0, 1]])
+    result = augment.apply_maps(sample, matrix, matrix, size=size, lookup="sparse")
+    flow, valid = resize_sparse(
+        *map(np.asarray, (sample["flow"], sample["valid"])), scale
+    )
+    np.testing.assert_array_equal(result["valid"], valid)
+    np.testing.assert_allclose(result["flow"], flow, atol=1e-4)
+    if scale >= 1:
+        assert valid.sum() == np.sum(sample["valid"])
+
+
+def test_warping_by_sparse_flow_gives_frame_1_where_it_is_known():
+    draw = functools.partial(
+        augment.augment,
+        recipe=augment.Recipe(
+            geometry=augment.ScaleAndCrop(), colour=None, lookup="sparse"
+        ),
+        size=NEW,
+    )
+    translation = np.array([[1.0, 0.0, 2.5], [0.0, 1.0, -1.25]])
+    sample = affine_sample(translation)
+    sample["valid"] = (jnp.arange(OLD[0] * OLD[1]) % 3 == 0).reshape(OLD)
+    keys = jax.random.split(jax.random.key(0), 8)
+    result = jax.jit(jax.vmap(lambda key: draw(key, sample)))(keys)
+    warped = np.asarray(ops.backward_warp(result["image2"], result["flow"]))
+    target = np.asarray(ops.pixel_grid(*NEW)) + np.asarray(result["flow"])
+    seen = ((target > 3) & (target < np.array(NEW[::-1]) - 4)).all(-1)
+    seen &= np.asarray(result["valid"])
+    inside = (np.abs(np.asarray(result["image1"])[..., :2] - 0.2) < 0.12).all(-1)
+    seen &= inside
+    assert 0.002 < seen.mean() < 0.34
+    # A translation is the same at every pixel, so that rounding places is without
+    # effect.
+    np.testing.assert_allclose(
+        warped[seen], np.asarray(result["image1"])[seen], atol=1e-4
+    )
+
+
+def test_frames_of_8_bits_are_augmented_as_floats():
+    sample = affine_sample(MOTION)
+    bits = {
+        n: jnp.round(255 * sample[n]).astype(jnp.uint8) for n in ("image1", "image2")
+    }
+    floats = {name: value.astype(jnp.float32) / 255 for name, value in bits.items()}
+    run = functools.partial(augment.augment, jax.random.key(0), size=NEW)
+    one = run(sample | bits, recipe=RECIPES["raft_chairs"])
+    two = run(sample | floats, recipe=RECIPES["raft_chairs"])
+    np.testing.assert_array_equal(one["image2"], two["image2"])
+    assert one["image1"].dtype == np.float32
+
+
+def test_colours_of_sparse_recipes_are_never_asymmetric():
+    for name, recipe in augment.RECIPES.items():
+        sparse = "kitti" in name or "hd1k" in name
+        assert (recipe.lookup == "sparse") == sparse
+        if sparse:
+            assert recipe.colour.asymmetric == recipe.geometry.stretch == 0
+            assert recipe.geometry.flip_vertical == 0
+        elif name != "flownet":
+            assert recipe.colour.asymmetric == 0.2

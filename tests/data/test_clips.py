@@ -211,3 +211,11 @@ def test_a_source_takes_the_vocabulary_of_training(folder):
     source = clips.Videos(folder, names=("a", "clap", "wave"))
     assert source.names == ("a", "clap", "wave")
     assert [int(source[i]["label"]) for i in range(len(source))] == [1, 1, 1, 2, 2]
+
+
+def test_clips_may_be_rounded_to_8_bits(folder):
+    pytest.importorskip("grain")
+    source = clips.Videos(folder)
+    floats, bits = (next(iter(loader(source, uint8=kind))) for kind in (False, True))
+    assert bits["clip"].dtype == np.uint8
+    np.testing.assert_array_equal(bits["clip"], np.rint(255 * floats["clip"]))

@@ -153,3 +153,21 @@ def test_without_grain_one_line_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "grain", None)
     with pytest.raises(ImportError, match=r"^this needs Grain \(.*\): run `pip .*`$"):
         loaders.flow_loader(Pairs(4), batch_size=2)
+
+
+def test_images_may_stay_in_8_bits():
+    rng = np.random.default_rng(0)
+    elements = [
+        {
+            "image1": rng.integers(0, 256, (6, 8, 3), np.uint8),
+            "image2": rng.integers(0, 2**16, (6, 8, 3), np.uint16),
+            "flow": np.zeros((6, 8, 2), np.float32),
+        }
+    ]
+    options = {"batch_size": 1, "epochs": 1, "shuffle": False}
+    (batch,) = loaders.flow_loader(elements, uint8=True, **options)
+    assert batch["image1"].dtype == batch["image2"].dtype == np.uint8
+    np.testing.assert_array_equal(batch["image1"][0], elements[0]["image1"])
+    expected = np.rint(elements[0]["image2"] / 257)
+    np.testing.assert_array_equal(batch["image2"][0], expected)
+    assert batch["flow"].dtype == np.float32

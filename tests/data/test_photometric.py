@@ -120,3 +120,11 @@ def test_erased_boxes_have_the_mean_colour_and_the_size_asked():
     np.testing.assert_array_equal(
         erased[~changed], np.broadcast_to(picture, erased.shape)[~changed]
     )
+
+
+def test_frames_of_8_bits_become_floats_and_floats_stay():
+    whole = photometric.as_float(np.array([[[0, 51, 255]]], np.uint8))
+    np.testing.assert_allclose(whole, [[[0, 0.2, 1]]], atol=1e-7)
+    assert photometric.as_float(whole.astype(np.float16)).dtype == np.float16
+    with pytest.raises(ValueError, match="must be uint8 or float; got uint16"):
+        photometric.as_float(np.zeros((2, 2, 3), np.uint16))
