@@ -19,16 +19,13 @@ from jaxflow import checkpoint, spec
 from jaxflow.data import folders
 from jaxflow.models.flow import (
     flownet2,
-    flownetc,
     flownets,
     flownetsd,
-    hd3,
     irr_pwc,
     liteflownet,
     pwcnet,
     raft,
     spynet,
-    tvnet,
     vcn,
 )
 from tests import golden
@@ -38,12 +35,6 @@ RECIPES = (
     *("flownet", "flownet2", "hd3", "irr_pwc", "liteflownet", "pwcnet", "raft"),
     *("spynet", "unsupervised", "vcn"),
 )
-
-# Less to compile than TINY.
-HD3 = hd3.Config(
-    encoder="vgg", planes=(4, 4, 4, 4, 8, 8), decoder="resnet", hidden=8, radius=1
-)
-VCN = dataclasses.replace(vcn.TINY, levels=(3,), hypotheses=(4,))
 
 
 @pytest.fixture
@@ -122,71 +113,6 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(load, tmp_path):
 
 
 SPYNET = spynet.Config(networks=2, max_levels=2, features=(4, 4), kernel_size=3)
-# Recipe, tiny network, options, and the published batch of the stage that they run.
-STARTS = [
-    ("flownet", flownetc.TINY, {"variant": "flownetc", "stage": "fine"}, 4),
-    ("flownet", flownets.TINY, {}, 8),
-    ("pwcnet", pwcnet.TINY, {"stage": "chairs"}, 8),
-    ("pwcnet", pwcnet.TINY, {"stage": "kitti1"}, 4),
-    ("raft", raft.TINY, {"stage": "chairs", "size": (128, 128)}, 10),
-    ("raft", raft.TINY, {"stage": "things", "size": (128, 128)}, 6),
-    ("irr_pwc", irr_pwc.TINY, {"stage": "chairs"}, 4),
-    ("hd3", HD3, {"variant": "hd3_vgg_resnet", "stage": "chairs"}, 32),
-    ("vcn", VCN, {"stage": "things"}, 16),
-    ("unsupervised", SPYNET, {"variant": "spynet", "stage": "masked"}, 1),
-    ("unsupervised", tvnet.TINY, {"variant": "tvnet", "stage": "plain"}, 1),
-    ("liteflownet", liteflownet.TINY, {"stage": "joint"}, 8),
-    ("liteflownet", liteflownet.TINY, {"stage": "things"}, 4),
-    ("flownet2", flownet2.TINY, {"stage": "c_things"}, 4),
-    ("spynet", SPYNET, {"stage": "level0"}, 32),
-]
-# Run in the quick suite, on 8 devices.
-QUICK = (0,)
-
-
-@pytest.mark.parametrize(
-    ("devices", "number"),
-    [
-        pytest.param(
-            count, i, marks=() if count == 8 and i in QUICK else pytest.mark.slow
-        )
-        for i in range(len(STARTS))
-        for count in (1, 8)
-    ],
-)
-def test_a_recipe_takes_its_first_steps_with_its_published_batch(
-    load, tmp_path, monkeypatch, capsys, devices, number
-):
-    name, config, changes, batch_size = STARTS[number]
-    chosen = jax.devices()[:devices]
-    monkeypatch.setattr(jax, "devices", lambda *args: chosen)
-    module = load(name)
-    changes = {"batch_size": None, "steps": 2} | changes
-    options = tiny_options(module, tmp_path, **changes)
-    if name == "flownet2":
-        save_flownet2_part(module, tmp_path, "c_chairs", seed=7)
-    sizes = []
-    draw = module.recipe.draw
-    monkeypatch.setattr(
-        module.recipe,
-        "draw",
-        lambda key, *, stage: sizes.append(stage.batch_size) or draw(key, stage=stage),
-    )
-    state = module.main(options, config)
-    assert set(sizes) == {batch_size}
-    stage = next(x.name for x in tmp_path.iterdir() if (x / "metrics.jsonl").exists())
-    rows = [json.loads(row) for row in (tmp_path / stage / "metrics.jsonl").open()]
-    assert [row["step"] for row in rows] == [1, 2]
-    assert all(np.isfinite(row["loss"]) and row["grad_norm"] > 0 for row in rows)
-    used = max(n for n in range(1, devices + 1) if batch_size % n == 0)
-    idle = f"runs on {used} of {devices} devices; idle: "
-    assert (idle in capsys.readouterr().err) == (used < devices)
-    again = module.main(options, config)  # nothing is left to do
-    assert same(again.params, state.params) and int(again.step) == 2
-
-
-def test_every_recipe_is_started_at_its_published_batch():
-    assert {name for name, *_ in STARTS} == set(RECIPES)
 
 
 @pytest.mark.slow

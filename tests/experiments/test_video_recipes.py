@@ -132,38 +132,6 @@ def test_a_recipe_goes_on_where_it_was_stopped(recipes, name, tmp_path, monkeypa
     assert (folder / "model").is_dir()
 
 
-BATCHES = {
-    "slowfast": 64,
-    "repflow": 32,
-    "c3d": 30,
-    "r3d": 24,
-    "i3d": 384,
-    "mfnet": 128,
-    "actionflownet": 32,
-}
-EIGHT = tuple(jax.devices()[:8])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", RUNS)
-@pytest.mark.parametrize("devices", [1, 8])
-def test_a_recipe_takes_its_first_steps_with_its_published_batch(
-    recipes, name, devices, tmp_path, monkeypatch, capsys
-):
-    monkeypatch.setattr(jax, "devices", lambda *args: list(EIGHT[:devices]))
-    module, (config, options) = recipes[name], RUNS[name]
-    monkeypatch.setattr(module.recipe, "test", lambda *args, **options: {})
-    arguments = getattr(module, "Args", module.recipe.Args)
-    args = arguments(workdir=tmp_path, steps=2, save_every=1, held_out=0, **options)
-    state = module.main(args, config)
-    stages = module.STAGES
-    assert stages[STAGE[name]].batch_size == BATCHES[name]
-    assert int(state.step) == 2 and logged_steps(tmp_path / STAGE[name]) == [1, 2]
-    used = max(n for n in range(1, devices + 1) if BATCHES[name] % n == 0)
-    idle = f"runs on {used} of {devices} devices; idle: "
-    assert (idle in capsys.readouterr().err) == (used < devices)
-
-
 # The stages drop out at two rates.
 @pytest.mark.filterwarnings("ignore:.*were saved from a model with dropout_rate")
 def test_fine_tuning_keeps_all_but_the_classifier_of_the_stage_before(
