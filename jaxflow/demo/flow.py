@@ -78,7 +78,6 @@ PEAK_RATE = 2e-3
 HELD_OUT = 1_000_000
 OURS, ZERO = "PWC-Net, trained here", "zero flow"
 
-Pair = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 Estimator = Callable[[np.ndarray, np.ndarray], Any]
 
 
@@ -196,7 +195,7 @@ def build(seed: int) -> pwcnet.Model:
 def teach(
     model: nnx.Module,
     folder: pathlib.Path,
-    scenes: list[Pair],
+    scenes: list[evaluate.Pair],
     deadline: float,
     *,
     steps: int | None,
@@ -303,7 +302,7 @@ def loss(model: Any, batch: dict[str, jax.Array]) -> jax.Array:
     return losses.multi_scale(flows, batch["flow"], weights=WEIGHTS)
 
 
-def held_out_scenes(count: int, seed: int) -> list[Pair]:
+def held_out_scenes(count: int, seed: int) -> list[evaluate.Pair]:
     """Draws scenes that training never sees; frames are uint8, as files have them.
 
     Returns:
@@ -319,7 +318,7 @@ def held_out_scenes(count: int, seed: int) -> list[Pair]:
     return list(zip(*frames, batch["flow"], ~batch["occlusion"], strict=True))
 
 
-def moved_photograph() -> Pair | None:
+def moved_photograph() -> evaluate.Pair | None:
     """Returns a photograph, the same moved by a homography, and the exact flow.
 
     It is scikit-image's portrait of the astronaut Eileen Collins (NASA, public domain).
@@ -392,7 +391,7 @@ def estimate_by_tiles(
     return estimate.estimate_flow(model, first, second, tile=SIZE, overlap=SIZE[0] // 3)
 
 
-def measure(method: Estimator, pairs: list[Pair]) -> dict[str, float]:
+def measure(method: Estimator, pairs: list[evaluate.Pair]) -> dict[str, float]:
     """Returns the metrics of a method; "visible" is the error where nothing hides."""
     flows: list[np.ndarray] = []
 
@@ -407,7 +406,9 @@ def measure(method: Estimator, pairs: list[Pair]) -> dict[str, float]:
     return {**row, "visible": visible["epe"]}
 
 
-def relative_error(model: nnx.Module, scenes: list[Pair]) -> Callable[[Any], float]:
+def relative_error(
+    model: nnx.Module, scenes: list[evaluate.Pair]
+) -> Callable[[Any], float]:
     """Returns a function: parameters -> error over that of zero flow."""
     first, second, flow, _ = (np.stack(part) for part in zip(*scenes, strict=True))
     rebuild = train.separate(model)
@@ -422,7 +423,7 @@ def relative_error(model: nnx.Module, scenes: list[Pair]) -> Callable[[Any], flo
     return lambda params: float(error(params, first, second, flow)) / zero
 
 
-def show_pair(title: str, pair: Pair, methods: dict[str, Estimator]) -> str:
+def show_pair(title: str, pair: evaluate.Pair, methods: dict[str, Estimator]) -> str:
     """Returns two rows of pictures: frames and truth; each method and its error."""
     first, second, target, _ = pair
     # The fastest hundredth may be dark, so that the rest is not pale.

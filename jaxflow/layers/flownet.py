@@ -180,7 +180,7 @@ class Decoder(nnx.Module):
         return flows
 
 
-def normalise(
+def centre(
     image1: jax.Array,
     image2: jax.Array,
     mean: tuple[float, float, float] | None = None,

@@ -79,7 +79,7 @@ def tvl1(
     )
 
 
-def normalise(
+def stretch(
     x: jax.Array,
     *,
     over: Literal["tensor", "sample"] = "tensor",
@@ -227,7 +227,7 @@ class RepresentationFlow(nnx.Module):
         iterations: Number of iterations.
         learn: See `FlowLayer`.
         variant: See `FlowLayer`.
-        normalise_over: See `normalise`.
+        normalise_over: See `stretch`.
         out_features: Channels of the output, if not C.
         rngs: Source of the initial weights.
     """
@@ -273,7 +273,7 @@ class RepresentationFlow(nnx.Module):
                 f"flow needs at least 2 frames; this layer got {x.shape[1]}: "
                 "feed a longer clip"
             )
-        reduced = normalise(self.reduce(x), over=self.normalise_over, sign=-1)
+        reduced = stretch(self.reduce(x), over=self.normalise_over, sign=-1)
         u, v = self.flow(reduced[:, :-1], reduced[:, 1:])
         return jnp.concatenate([u, v], axis=-1).astype(x.dtype)
 
@@ -292,7 +292,7 @@ class FlowConvFlow(nnx.Module):
         learn: See `FlowLayer`.
         variant: "paper", or "hmdb_release": then the result is batch-normalised from
             scale 0, and the mean of each three frames of the input is added, ReLU.
-        normalise_over: See `normalise`.
+        normalise_over: See `stretch`.
         convolve: Whether there is a convolution between the two.
         rngs: Source of the initial weights.
     """

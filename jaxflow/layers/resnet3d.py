@@ -24,7 +24,7 @@ HeadMode = Literal["logit_mean", "softmax_mean", "sigmoid_mean"]
 Size = int | tuple[int, int, int]
 
 
-def normalise(clip: jax.Array) -> jax.Array:
+def standardise(clip: jax.Array) -> jax.Array:
     """Brings a clip in [0, 1] to the range that the Kinetics networks of FAIR see."""
     return (clip - 0.45) / 0.225
 

@@ -11,7 +11,7 @@ from jaxflow.layers import flownet
 def test_normalise_takes_one_mean_a_pair_and_channel(rng):
     image1, image2 = rng.uniform(size=(2, 2, 4, 5, 3)).astype(np.float32)
     mean = np.concatenate([image1, image2], axis=1).mean(axis=(1, 2), keepdims=True)
-    centred = flownet.normalise(jnp.asarray(image1), jnp.asarray(image2))
+    centred = flownet.centre(jnp.asarray(image1), jnp.asarray(image2))
     np.testing.assert_allclose(centred[0], image1 - mean, atol=1e-6)
     np.testing.assert_allclose(centred[1], image2 - mean, atol=1e-6)
 

@@ -62,7 +62,7 @@ def test_equals_the_hmdb_release_with_all_its_gradients(layer_golden, iterations
 
 
 def test_normalises_as_the_authors_code(layer_golden):
-    actual = representation_flow.normalise(last(layer_golden["x"]), sign=-1)
+    actual = representation_flow.stretch(last(layer_golden["x"]), sign=-1)
     expected = np.moveaxis(layer_golden["norm_img_x"], 1, -1)
     # Float32, of values up to 255.
     np.testing.assert_allclose(actual, expected, atol=1e-4)
@@ -151,21 +151,21 @@ def test_follows_the_published_pattern():
 @pytest.mark.parametrize("sign", [1, -1])
 def test_flow_does_not_depend_on_the_sign_of_the_features(rng, sign):
     features = jnp.asarray(rng.normal(size=(2, 6, 7, 3)), jnp.float32)
-    stretched = representation_flow.normalise(features, sign=sign)
+    stretched = representation_flow.stretch(features, sign=sign)
     u, v = representation_flow.tvl1(*stretched)
-    reference = representation_flow.tvl1(*representation_flow.normalise(features))
+    reference = representation_flow.tvl1(*representation_flow.stretch(features))
     np.testing.assert_allclose(u, reference[0], atol=1e-5)
     np.testing.assert_allclose(v, reference[1], atol=1e-5)
 
 
 def test_normalising_a_sample_keeps_examples_apart(rng):
     x = jnp.asarray(rng.normal(size=(2, 3, 4, 5, 2)), jnp.float32)
-    apart = representation_flow.normalise(x, over="sample")
+    apart = representation_flow.stretch(x, over="sample")
     np.testing.assert_allclose(apart.min(axis=(1, 2, 3, 4)), 0)
     np.testing.assert_allclose(apart.max(axis=(1, 2, 3, 4)), 255)
-    whole = representation_flow.normalise(x, sign=-1)
+    whole = representation_flow.stretch(x, sign=-1)
     np.testing.assert_allclose([whole.min(), whole.max()], [-255, 0], atol=1e-4)
-    constant = representation_flow.normalise(jnp.ones((1, 2)))
+    constant = representation_flow.stretch(jnp.ones((1, 2)))
     np.testing.assert_array_equal(constant, 0)
 
 
@@ -271,7 +271,7 @@ def test_rejects_single_frames_and_unknown_choices():
     with pytest.raises(ValueError, match="variant"):
         representation_flow.FlowLayer(3, variant="best")
     with pytest.raises(ValueError, match="over"):
-        representation_flow.normalise(jnp.ones(3), over="batch")
+        representation_flow.stretch(jnp.ones(3), over="batch")
 
 
 def test_labels_tell_the_flow_parameters_from_the_rest():

@@ -88,7 +88,7 @@ class Model(nnx.Module):
         """Estimates flow from `image1` to `image2`, both (B, H, W, 3) in [0, 1]."""
         image1, image2 = spec.check_pair(image1, image2, self.frames)
         height, width = image1.shape[-3:-1]
-        x1, x2 = flownet.normalise(image1, image2, self.config.mean)
+        x1, x2 = flownet.centre(image1, image2, self.config.mean)
         flows = self._run_stack(x1, x2)
         if self.config.fusion:
             fused = self._fuse(x1, x2, flows[-1])

@@ -88,7 +88,7 @@ class Model(nnx.Module):
     def __call__(self, image1: jax.Array, image2: jax.Array) -> spec.Flow:
         """Fuses zero flow with itself for frames (B, H, W, 3) in [0, 1]."""
         image1, image2 = spec.check_pair(image1, image2, self.frames)
-        image1, image2 = flownet.normalise(image1, image2)
+        image1, image2 = flownet.centre(image1, image2)
         zero = jnp.zeros((*image1.shape[:-1], 2), image1.dtype)
         flows = self.fuse(image1, image2, zero, zero)
         return spec.Flow(flows[-1], tuple(flows))

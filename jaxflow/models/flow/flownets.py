@@ -110,7 +110,7 @@ class Model(nnx.Module):
         """Estimates flow from `image1` to `image2`, both (B, H, W, 3) in [0, 1]."""
         image1, image2 = spec.check_pair(image1, image2, self.frames)
         height, width = image1.shape[-3:-1]
-        frames = flownet.normalise(image1, image2, self.config.mean)
+        frames = flownet.centre(image1, image2, self.config.mean)
         flows = self.flows(jnp.concatenate(frames, axis=-1))
         return spec.Flow(
             flownet.upsample(flownet.DIV_FLOW * flows[-1]),

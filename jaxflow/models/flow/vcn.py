@@ -458,7 +458,7 @@ class Model(nnx.Module):
         flow = flows = entropies = None
         for level in self.config.levels:
             context = pyramid[level][:batch]
-            f1, f2 = jnp.split(_normalise(pyramid[level]), 2)
+            f1, f2 = jnp.split(_unit(pyramid[level]), 2)
             size = f1.shape[-3:-1]
             start = jnp.zeros((*f1.shape[:-1], 2), jnp.float32)
             radius = self.config.radius if level == 6 else (4, 4)
@@ -506,7 +506,7 @@ class Model(nnx.Module):
         return getattr(self, f"p{level}")(filters(volume))
 
 
-def _normalise(features: jax.Array) -> jax.Array:
+def _unit(features: jax.Array) -> jax.Array:
     """Divides each pixel's features by their norm."""
     return features / (flownet.channel_norm(features) + 1e-9)
 

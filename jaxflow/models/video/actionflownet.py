@@ -167,7 +167,7 @@ class Model(nnx.Module):
     def features(self, clip: jax.Array) -> list[jax.Array]:
         """Returns the maps of the stages, fine to coarse."""
         clip = spec.check_clip(clip)
-        x = self.stem(resnet3d.normalise(clip).astype(self.dtype))
+        x = self.stem(resnet3d.standardise(clip).astype(self.dtype))
         maps = []
         for stage in self.stages:
             for block in stage:

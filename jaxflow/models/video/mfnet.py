@@ -180,7 +180,7 @@ class Model(nnx.Module):
     def features(self, clip: jax.Array) -> jax.Array:
         """Returns the last map, (B, T, H / 32, W / 32, C)."""
         clip = spec.check_clip(clip)
-        x = self.trunk.start(resnet3d.normalise(clip).astype(self.dtype))
+        x = self.trunk.start(resnet3d.standardise(clip).astype(self.dtype))
         for index, motion in enumerate(self.motion):
             x = motion(self.trunk.stage(index + 2, x))
         return x

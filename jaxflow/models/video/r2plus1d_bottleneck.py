@@ -151,7 +151,7 @@ class Model(nnx.Module):
     def features(self, clip: jax.Array) -> jax.Array:
         """Returns the last map, (B, T / 4, H / 32, W / 32, C), sizes rounded up."""
         clip = spec.check_clip(clip)
-        x = self.stem(resnet3d.normalise(clip).astype(self.dtype))
+        x = self.stem(resnet3d.standardise(clip).astype(self.dtype))
         for stage in self.stages:
             for block in stage:
                 x = block(x)

@@ -125,7 +125,7 @@ class Model(nnx.Module):
     def features(self, clip: jax.Array) -> jax.Array:
         """Returns the last stage's map, (B, T / 8, H / 16, W / 16, C)."""
         clip = spec.check_clip(clip)
-        x = self.stem(resnet3d.normalise(clip).astype(self.dtype))
+        x = self.stem(resnet3d.standardise(clip).astype(self.dtype))
         for stage in self.stages:
             for block in stage:
                 x = block(x)

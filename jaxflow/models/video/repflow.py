@@ -72,7 +72,7 @@ class Config:
         inner_features: Channels that flow is computed of.
         iterations: Of each flow layer.
         learn: What of it learns; see `representation_flow.FlowLayer`.
-        normalise_over: "tensor" or "sample"; see `representation_flow.normalise`.
+        normalise_over: "tensor" or "sample"; see `representation_flow.stretch`.
         dropout_rate: Before the classifier.
         mean: Subtracted from RGB in [0, 1].
         std: Divided by.

@@ -49,7 +49,7 @@ class Config:
         inner_features: Channels that flow is computed of.
         iterations: Of each flow layer.
         learn: What of the flow layers learns; see `representation_flow.FlowLayer`.
-        normalise_over: "tensor" or "sample"; see `representation_flow.normalise`.
+        normalise_over: "tensor" or "sample"; see `representation_flow.stretch`.
         dropout_rate: Before the classifier.
         zero_init: Whether the flow's normalisation starts at scale 0.
     """

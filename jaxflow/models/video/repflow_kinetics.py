@@ -46,7 +46,7 @@ class Config:
         inner_features: Channels that flow is computed of.
         iterations: Of the flow layer.
         learn: What of the flow layer learns; see `representation_flow.FlowLayer`.
-        normalise_over: "tensor" or "sample"; see `representation_flow.normalise`.
+        normalise_over: "tensor" or "sample"; see `representation_flow.stretch`.
         dropout_rate: Before the classifier.
     """
 

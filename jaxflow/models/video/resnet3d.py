@@ -135,7 +135,7 @@ class Model(nnx.Module):
     def features(self, clip: jax.Array) -> jax.Array:
         """Returns the last stage's map, (B, T', H', W', C)."""
         clip = spec.check_clip(clip)
-        x = self.slow.start(resnet3d.normalise(clip).astype(self.dtype))
+        x = self.slow.start(resnet3d.standardise(clip).astype(self.dtype))
         x = self.slow.stage(2, x)
         if self.config.temporal_pool and x.shape[1] > 1:
             x = ops.max_pool(x, (2, 1, 1))

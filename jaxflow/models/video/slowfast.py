@@ -146,14 +146,14 @@ def fast_input(clip: jax.Array, kind: str) -> jax.Array:
     """
     _checks.one_of("fast_input", kind, FAST_CHANNELS)
     if kind == "rgb":
-        return resnet3d.normalise(clip)
+        return resnet3d.standardise(clip)
     if kind == "half_size":
         height, width = clip.shape[-3:-1]
         size = (-(-height // 2), -(-width // 2))
-        return resnet3d.normalise(ops.resize(clip, size))
+        return resnet3d.standardise(ops.resize(clip, size))
     luma = clip @ jnp.array([[0.299], [0.587], [0.114]], clip.dtype)
     if kind == "gray":
-        return resnet3d.normalise(luma)
+        return resnet3d.standardise(luma)
     if kind == "time_difference":
         step = jnp.diff(luma, axis=1, prepend=luma[:, :1])
         return step / jnp.asarray(0.225, clip.dtype)
@@ -259,7 +259,7 @@ class Model(nnx.Module):
         """Returns the last maps of the slow and the fast pathway."""
         clip = spec.check_clip(clip)
         frames = slow_frames(clip.shape[1], self.config.alpha, self.config.sampling)
-        slow = resnet3d.normalise(clip[:, frames])
+        slow = resnet3d.standardise(clip[:, frames])
         slow = self.slow.start(slow.astype(self.dtype))
         if fast is None:
             fast = fast_input(clip, self.config.fast_input)
