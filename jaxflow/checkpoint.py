@@ -273,7 +273,14 @@ def restore(directory: PathLike, model: nnx.Module) -> None:
 
 
 def weights_of(model: nnx.Module) -> dict[str, dict]:
-    """Returns a model's arrays as {"params": nested dict, "stats": nested dict}."""
+    """Returns a model's arrays as {"params": nested dict, "stats": nested dict}.
+
+    Examples:
+        >>> model = jaxflow.create_model("jaxflow_fast")
+        >>> weights = jaxflow.checkpoint.weights_of(model)
+        >>> sorted(weights), sorted(weights["params"])
+        (['params', 'stats'], ['decoder', 'encoder'])
+    """
     _, params, stats, _ = nnx.split(model, nnx.Param, nnx.BatchStat, ...)
     return {"params": nnx.to_pure_dict(params), "stats": nnx.to_pure_dict(stats)}
 

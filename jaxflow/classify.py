@@ -1,4 +1,4 @@
-"""Any video to scores: decode, sample views, run a recognition network, average.
+"""Scores the classes of any video: it is decoded and seen in several views.
 
     video -> views (`jaxflow.views`) -> network -> mean or maximum over the views
 
@@ -132,6 +132,11 @@ def top_k(
 
     Raises:
         ValueError: If there are not as many labels as scores.
+
+    Examples:
+        >>> scores = np.array([0.1, 0.7, 0.2])
+        >>> jaxflow.classify.top_k(scores, 2, labels=("run", "jump", "rest"))
+        [('jump', 0.7), ('rest', 0.2)]
     """
     if labels is not None and len(labels) != len(scores):
         raise ValueError(

@@ -96,6 +96,15 @@ def estimate_flow(
     Raises:
         ValueError: If the frames are not such pictures or differ in size, if they
             contain NaN, or if `model` is not what it should be.
+
+    Examples:
+        >>> y, x = np.mgrid[:64, :96]
+        >>> frame = 0.5 + 0.2 * np.sin(x / 3) + 0.2 * np.cos(y / 4)
+        >>> frame1 = np.repeat(frame[..., None], 3, axis=-1)
+        >>> frame2 = np.roll(frame1, 1, axis=1)  # one pixel to the right
+        >>> flow = jaxflow.estimate_flow("lucas_kanade", frame1, frame2)
+        >>> flow.shape, np.median(flow, axis=(0, 1)).round(1).tolist()
+        ((64, 96, 2), [1.0, 0.0])
     """
     one, two = pictures.check_frames(frame1, frame2)
     precisions.of_products(precision)
@@ -165,6 +174,11 @@ def estimate_clip(
     Raises:
         ValueError: As `stream_flow`, or if there are fewer than two frames.
         TypeError: If `estimate_flow` has no such keyword.
+
+    Examples:
+        >>> clip = np.zeros((3, 32, 48, 3), np.uint8)
+        >>> jaxflow.estimate_clip("lucas_kanade", clip).shape
+        (2, 32, 48, 2)
     """
     flows = list(
         stream_flow(
@@ -232,9 +246,9 @@ def memory_of_flow(
     *,
     options: Mapping[str, Any] | None = None,
 ) -> int:
-    """Counts what a call of `estimate_flow` needs on the device, whole frames at once.
+    """Counts the memory that `estimate_flow` needs on the device for whole frames.
 
-    It compiles the call for that, and does not run it.
+    The call is compiled for this, but it is not run.
 
     Args:
         model: A flow network with its weights, or the name of a classical method.

@@ -3,8 +3,8 @@
 Flow is (*B, H, W, 2): (u, v) in pixels. `valid` is (*B, H, W) and says which pixels
 count; None counts all of them. Every mean is over the counted pixels of one example:
 the result is float32 with the batch axes of `flow`, and NaN for an example without a
-counted pixel. What stands at a pixel that does not count, NaN included, is without
-effect. At one that counts, an estimate that is NaN is wrong: it is an outlier, it is
+counted pixel. The value at a pixel that does not count has no effect, even if it is
+NaN. At one that counts, an estimate that is NaN is wrong: it is an outlier, it is
 within no threshold, it scores nothing in an area under a curve, and a mean of errors
 over it is NaN. bfloat16 and float16 are computed in float32. Arrays of other shapes are
 a ValueError.
@@ -29,6 +29,11 @@ def epe_map(flow: jax.Array, target: jax.Array) -> jax.Array:
 
     Returns:
         (*B, H, W) float32.
+
+    Examples:
+        >>> truth = jnp.zeros((1, 2, 2))
+        >>> jaxflow.metrics.epe_map(truth + jnp.array([3.0, 4.0]), truth).tolist()
+        [[5.0, 5.0]]
     """
     _check_flows(flow, target)
     difference = jnp.asarray(flow, jnp.float32) - jnp.asarray(target, jnp.float32)
@@ -44,6 +49,11 @@ def masked_mean(values: jax.Array, valid: jax.Array | None = None) -> jax.Array:
 
     Returns:
         (*B,) float32; NaN where no pixel counts.
+
+    Examples:
+        >>> values, valid = jnp.array([[1.0, 9.0]]), jnp.array([[True, False]])
+        >>> jaxflow.metrics.masked_mean(values, valid).item()
+        1.0
     """
     values = jnp.asarray(values, jnp.float32)
     if valid is None:
@@ -70,6 +80,11 @@ def epe(
 
     Returns:
         (*B,), in pixels.
+
+    Examples:
+        >>> truth = jnp.zeros((5, 4, 4, 2))  # five examples
+        >>> jaxflow.metrics.epe(truth + jnp.array([3.0, 4.0]), truth).tolist()
+        [5.0, 5.0, 5.0, 5.0, 5.0]
     """
     return masked_mean(epe_map(flow, target), valid)
 
@@ -83,7 +98,7 @@ def within(
 ) -> jax.Array:
     """Returns the fraction of pixels whose endpoint error is below a threshold.
 
-    The usual "1px", "3px" and "5px".
+    With thresholds of 1, 3 and 5 pixels these are the usual "1px", "3px" and "5px".
 
     Args:
         flow: Estimate, (*B, H, W, 2).
@@ -96,6 +111,12 @@ def within(
 
     Raises:
         ValueError: If `threshold` is not positive.
+
+    Examples:
+        >>> truth = jnp.zeros((1, 4, 2))
+        >>> flow = truth.at[0, :, 0].set(jnp.array([0.2, 0.9, 2.0, 5.0]))
+        >>> jaxflow.metrics.within(flow, truth).item()
+        0.5
     """
     _checks.positive("threshold", threshold)
     return masked_mean(epe_map(flow, target) < threshold, valid)
@@ -119,6 +140,13 @@ def outliers(
 
     Returns:
         (*B, H, W) bool; True where the estimate is NaN.
+
+    Examples:
+        >>> truth = jnp.full((1, 2, 2), 100.0)  # 4 pixels are less than 5 % of it
+        >>> jaxflow.metrics.outliers(truth + jnp.array([4.0, 0.0]), truth).tolist()
+        [[False, False]]
+        >>> jaxflow.metrics.outliers(truth + jnp.array([8.0, 0.0]), truth).tolist()
+        [[True, True]]
     """
     error = epe_map(flow, target)
     length = _length(target)
@@ -131,7 +159,8 @@ def fl_all(
 ) -> jax.Array:
     """Returns the percentage of outliers, KITTI's Fl (Menze and Geiger, 2015).
 
-    Fl-bg and Fl-fg are the same, with `valid` cut to the background or foreground.
+    KITTI's Fl-bg and Fl-fg are the same, with `valid` restricted to the background or
+    the foreground.
 
     Args:
         flow: Estimate, (*B, H, W, 2).
@@ -140,6 +169,12 @@ def fl_all(
 
     Returns:
         (*B,), in percent.
+
+    Examples:
+        >>> truth = jnp.zeros((1, 4, 2))
+        >>> flow = truth.at[0, :, 0].set(jnp.array([0.2, 0.9, 2.0, 5.0]))
+        >>> jaxflow.metrics.fl_all(flow, truth).item()
+        25.0
     """
     return 100 * masked_mean(outliers(flow, target), valid)
 
@@ -160,6 +195,11 @@ def wauc(
 
     Returns:
         (*B,), from 0 to 100, which is perfect.
+
+    Examples:
+        >>> truth = jnp.zeros((4, 4, 2))
+        >>> [jaxflow.metrics.wauc(x, truth).item() for x in (truth, truth + 9)]
+        [100.0, 0.0]
     """
     error = epe_map(flow, target)
     steps = jnp.arange(1, 101, dtype=jnp.float32)
@@ -183,6 +223,11 @@ def angular_error(
 
     Returns:
         (*B,), in degrees.
+
+    Examples:
+        >>> still, right = jnp.zeros((1, 1, 2)), jnp.array([[[1.0, 0.0]]])
+        >>> round(jaxflow.metrics.angular_error(still, right).item(), 3)
+        45.0
     """
     _check_flows(flow, target)
     flow, target = jnp.asarray(flow, jnp.float32), jnp.asarray(target, jnp.float32)
@@ -214,6 +259,11 @@ def epe_by_speed(
 
     Raises:
         ValueError: If `edges` do not rise from above 0.
+
+    Examples:
+        >>> truth = jnp.array([[[1.0, 0.0], [20.0, 0.0]]])
+        >>> jaxflow.metrics.epe_by_speed(truth * 1.5, truth).tolist()
+        [0.5, 10.0, nan]
     """
     if not all(low < high for low, high in itertools.pairwise((0.0, *edges))):
         raise ValueError(f"`edges` must be positive and rise; got {edges}")
@@ -245,6 +295,13 @@ def epe_by_occlusion(
     Returns:
         The means over visible ("matched", "noc") and over occluded ("unmatched")
         pixels, (*B,) each, in pixels.
+
+    Examples:
+        >>> truth = jnp.zeros((1, 2, 2))
+        >>> flow, hidden = truth.at[0, 1, 0].set(6.0), jnp.array([[False, True]])
+        >>> seen, unseen = jaxflow.metrics.epe_by_occlusion(flow, truth, hidden)
+        >>> seen.item(), unseen.item()
+        (0.0, 6.0)
     """
     error, hidden = epe_map(flow, target), jnp.asarray(occluded, bool)
     counted = jnp.ones_like(hidden) if valid is None else jnp.asarray(valid, bool)
@@ -273,6 +330,12 @@ def summary(
         pixels. With `occluded` also "matched" and "unmatched", of
         `epe_by_occlusion`, and "fl_noc", KITTI's outliers among visible pixels. Each
         is (*B,).
+
+    Examples:
+        >>> truth = jnp.zeros((2, 2, 2))
+        >>> row = jaxflow.metrics.summary(truth + 2, truth)
+        >>> {name: round(row[name].item(), 2) for name in ("epe", "1px", "3px")}
+        {'epe': 2.83, '1px': 0.0, '3px': 1.0}
     """
     slow, middle, fast = jnp.moveaxis(epe_by_speed(flow, target, valid=valid), -1, 0)
     hidden: dict[str, jax.Array] = {}

@@ -32,6 +32,11 @@ def psnr(video: npt.ArrayLike, target: npt.ArrayLike, *, peak: float = 1.0) -> N
 
     Raises:
         ValueError: If the shapes differ, or `peak` is not positive.
+
+    Examples:
+        >>> video = jnp.full((2, 8, 8, 3), 0.5)
+        >>> print(jaxflow.quality.psnr(video, video + 0.1).round(2))
+        [20. 20.]
     """
     video, target = _pair(video, target, peak)
     error = ((video - target) ** 2).mean((-3, -2, -1))

@@ -202,8 +202,9 @@ def interpolate(
     """Renders the frame at a time between two.
 
     Baker et al., "A Database and Evaluation Methodology for Optical Flow" (2011), Sec.
-    3.3: both flows are carried to the new time, holes filled from around, both frames
-    pulled back along them, and blended; what only one frame sees comes from that one.
+    3.3: both flows are carried to the new time and their holes are filled from around.
+    Both frames are pulled back along the flows and blended; what only one frame shows
+    is taken from that frame.
 
     Args:
         frame1: At time 0, (*B, H, W, C), floating.

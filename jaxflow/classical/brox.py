@@ -35,17 +35,17 @@ def brox(
 ) -> jax.Array:
     """Estimates flow under robust brightness and gradient constancy, coarse to fine.
 
-    Minimises, with psi(s^2) = sqrt(s^2 + 1e-6) and I in [0, 255],
+    The flow minimises, with psi(s^2) = sqrt(s^2 + 1e-6) and I in [0, 255],
 
         E(w) = sum delta psi(n |I2(x + w) - I1(x)|^2)
                  + gamma psi(n' |grad I2(x + w) - grad I1(x)|^2)
                  + alpha psi(|grad u|^2 + |grad v|^2)
 
-    where n, n' divide each linearised constraint by its squared gradient. Gradient
-    constancy survives a change of brightness.
+    where n and n' divide each linearised constraint by its squared gradient. The
+    gradient stays the same when the brightness changes.
 
-    Differentiable; a warp is recomputed in the backward pass. A NaN pixel spoils what
-    the iterations reach.
+    The flow is differentiable; each warp is computed again in the backward pass. A NaN
+    pixel makes the flow NaN wherever the iterations carry it.
 
     Args:
         frame1: (*B, H, W, 3 or 1), floating, in [0, 1].
@@ -104,9 +104,9 @@ def variational_refinement(
 ) -> jax.Array:
     """Improves a flow, of a network say, by descent on the energy of `brox`.
 
-    One linearisation at full resolution, with the defaults of
-    ``cv2.VariationalRefinement``: it sharpens what is right to a pixel or so, and
-    cannot repair more. Where a frame is flat the flow stays what it is.
+    The energy is linearised once, at full resolution, with the defaults of
+    ``cv2.VariationalRefinement``. This sharpens a flow that is right to about a pixel;
+    it cannot repair larger errors. Where a frame is flat the flow stays what it is.
 
     Args:
         frame1: (*B, H, W, 3 or 1), floating, in [0, 1].

@@ -12,8 +12,9 @@ import numpy as np
 def rank_pooling_coefficients(length: int, *, averaged: bool = True) -> np.ndarray:
     """Computes the weight of each frame in approximate rank pooling.
 
-    The direction that ranks the frames by time after one step of RankSVM, for frames
-    averaged from the first on (Eq. 4; H are the harmonic numbers, H_0 = 0):
+    The weights are the direction that ranks the frames by time after one step of
+    RankSVM. For frames that are averaged from the first on, it is (Eq. 4; H are the
+    harmonic numbers, H_0 = 0)
 
         a_t = 2 (T - t + 1) - (T + 1) (H_T - H_{t-1}),   t = 1 ... T
 
@@ -28,6 +29,11 @@ def rank_pooling_coefficients(length: int, *, averaged: bool = True) -> np.ndarr
 
     Raises:
         ValueError: If `length` is not positive.
+
+    Examples:
+        >>> found = jaxflow.classical.dynamic_image.rank_pooling_coefficients(4)
+        >>> np.round(found, 2).tolist()
+        [-2.42, 0.58, 1.08, 0.75]
     """
     if length < 1:
         raise ValueError(f"`length` must be positive; got {length}")
@@ -51,6 +57,11 @@ def dynamic_image(clip: jax.Array, *, averaged: bool = True) -> jax.Array:
 
     Raises:
         ValueError: If the clip has no frames.
+
+    Examples:
+        >>> clip = jnp.ones((8, 4, 4, 3))  # nothing changes
+        >>> abs(jaxflow.classical.dynamic_image.dynamic_image(clip)).max().item() < 1e-5
+        True
     """
     weights = rank_pooling_coefficients(clip.shape[-4], averaged=averaged)
     return jnp.einsum("...thwc,t->...hwc", clip, jnp.asarray(weights, clip.dtype))

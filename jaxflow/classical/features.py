@@ -72,9 +72,9 @@ def detect_corners(
 ) -> tuple[jax.Array, jax.Array]:
     """Finds the strongest corners, none too close to a stronger one.
 
-    As ``cv2.goodFeaturesToTrack``: local maxima of 3 x 3 pixels, not on the border, at
-    least `quality` times the best, taken in order of strength. Of the candidates the
-    16 `count` strongest are considered.
+    As in ``cv2.goodFeaturesToTrack``, a corner is the largest response of 3 x 3 pixels,
+    is not on the border, and is at least `quality` times the best. Corners are taken in
+    order of strength, from the 16 `count` strongest candidates.
 
     Args:
         image: (H, W, 3 or 1), floating, in [0, 1].
@@ -135,8 +135,9 @@ def track_pair(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Finds where points of frame 1 lie in frame 2, by pyramidal Lucas-Kanade.
 
-    Each window moves rigidly with its centre; its gradient and second moments come from
-    frame 1 and are computed once a level. Differentiable in the frames and the points.
+    Each window moves as a whole with its centre. Its gradient and second moments are
+    those of frame 1, and are computed once for each level. The result is differentiable
+    in the frames and the points.
 
     Args:
         frame1: (H, W, 3 or 1), floating, in [0, 1].

@@ -28,14 +28,15 @@ def horn_schunck(
 ) -> jax.Array:
     """Estimates flow under a quadratic data term and a quadratic prior.
 
-    Minimises, coarse to fine and relinearised at every warp,
+    The flow minimises, from coarse to fine and linearised again at every warp,
 
         E(u) = sum (I2(x + u) - I1(x))^2 + alpha^2 (|grad u|^2 + |grad v|^2)
 
-    with I in [0, 255]. Motion boundaries come out blurred, and outliers weigh by their
-    square; `tvl1` and `brox` do better on both. Where a frame is flat the flow stays 0,
-    or what it started from. Differentiable; a warp is recomputed in the backward pass.
-    A NaN pixel spoils what the iterations reach.
+    with I in [0, 255]. Boundaries of motion become blurred, and an outlier counts by
+    its square; `tvl1` and `brox` are better at both. Where a frame is flat, the flow
+    stays 0, or stays what it started from. The flow is differentiable; each warp is
+    computed again in the backward pass. A NaN pixel makes the flow NaN wherever the
+    iterations carry it.
 
     Args:
         frame1: (*B, H, W, 3 or 1), floating, in [0, 1].

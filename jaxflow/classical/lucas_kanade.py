@@ -48,11 +48,11 @@ def local_motion(
 
         d = -pinv(A'A) A' It,   A one row (Ix, Iy) a pixel and channel of the window
 
-    One linear step: right for motions of a pixel or less; see `lucas_kanade` for more.
-    Every channel is a constraint of its own, so colour frames give 75 equations in a
-    5 x 5 window. Where the window has texture in one direction only, the solution of
-    least norm is returned: the normal flow. Where a whole frame is flat, it is 0, and
-    so is the rank.
+    This is one linear step, which is right for motions of a pixel or less;
+    `lucas_kanade` finds larger ones. Every channel is a constraint of its own, so
+    colour frames give 75 equations in a 5 x 5 window. Where the window has texture in
+    one direction only, the solution of least norm is returned: the normal flow. Where a
+    whole frame is flat, it is 0, and so is the rank.
 
     Args:
         frame1: (*B, H, W, C), floating. Any number of channels.
@@ -107,10 +107,10 @@ def lucas_kanade(
     The first term re-centres the constraints of neighbours that were warped by flows of
     their own; without it the iteration improves at first and then diverges.
 
-    Directions that a window does not determine keep the flow of the coarser level, and
-    all of them do where a whole frame is flat.
-    Differentiable; an iteration is recomputed in the backward pass. A NaN pixel spoils
-    what its windows reach.
+    In a direction that a window does not determine, the flow stays that of the coarser
+    level; where a whole frame is flat, this holds for all directions. The flow is
+    differentiable; each iteration is computed again in the backward pass. A NaN pixel
+    makes the flow NaN wherever its windows carry it.
 
     Args:
         frame1: (*B, H, W, C), floating; gray, RGB or any channels.

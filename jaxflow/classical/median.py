@@ -24,6 +24,11 @@ def median_filter(image: jax.Array, *, size: int = 5) -> jax.Array:
 
     Raises:
         ValueError: If `size` is even or not positive.
+
+    Examples:
+        >>> image = jnp.zeros((5, 5, 1)).at[2, 2].set(9.0)
+        >>> jaxflow.classical.median.median_filter(image, size=3).max().item()
+        0.0
     """
     if size < 1 or size % 2 == 0:
         raise ValueError(f"`size` must be odd and positive; got {size}")

@@ -64,9 +64,9 @@ def register(
         homography   eight: a plane under perspective, or a camera that turns
         rotation     three: K R K^-1, a camera of known focal length that turns
 
-    Positions are centred and scaled inside, which keeps the normal equations well
-    conditioned in float32. Differentiable; an iteration is recomputed in the backward
-    pass. A NaN pixel spoils the result.
+    Positions are centred and scaled inside, so that the normal equations can be solved
+    in float32. The result is differentiable; each iteration is computed again in the
+    backward pass. A NaN pixel makes the result NaN.
 
     Args:
         frame1: (*B, H, W, 3 or 1), floating, in [0, 1].
@@ -133,6 +133,11 @@ def matrix_flow(matrix: jax.Array, size: tuple[int, ...]) -> jax.Array:
 
     Returns:
         Flow, (*B, H, W, 2), in pixels.
+
+    Examples:
+        >>> shift = jnp.array([[1.0, 0.0, 3.0], [0.0, 1.0, -2.0], [0.0, 0.0, 1.0]])
+        >>> jaxflow.classical.registration.matrix_flow(shift, (4, 5))[0, 0].tolist()
+        [3.0, -2.0]
     """
     grid = ops.pixel_grid(*size).astype(matrix.dtype)
     return apply(matrix, grid) - grid

@@ -62,6 +62,11 @@ def harris(tensor: jax.Array, *, k: float = 0.04) -> jax.Array:
 
     Returns:
         (*B, H, W): positive at corners, negative on edges, about 0 where flat.
+
+    Examples:
+        >>> corner = jnp.array([[[2.0, 0.0, 3.0]]])  # (Mxx, Mxy, Myy)
+        >>> round(jaxflow.classical.structure.harris(corner).item(), 2)  # 6 - 0.04 * 25
+        5.0
     """
     xx, xy, yy = _entries(tensor)
     return xx * yy - xy**2 - k * (xx + yy) ** 2
@@ -75,6 +80,11 @@ def shi_tomasi(tensor: jax.Array) -> jax.Array:
 
     Returns:
         (*B, H, W), in units of `tensor`.
+
+    Examples:
+        >>> corner = jnp.array([[[2.0, 0.0, 3.0]]])  # (Mxx, Mxy, Myy)
+        >>> jaxflow.classical.structure.shi_tomasi(corner).item()
+        2.0
     """
     return eigenvalues(tensor)[..., 1]
 

@@ -24,11 +24,11 @@ def match_template(
 
         R(x, y) = sum T P / sqrt(sum T^2  sum P^2),   P the patch with corner (x, y)
 
-    over window and channels; with `zero_mean`, of T and P less their mean in each
-    channel. Plain scores do not change when the image is multiplied by a gain, but do
-    under a bias; zero-mean scores under neither. Equal to ``cv2.matchTemplate`` with
-    TM_CCORR_NORMED and TM_CCOEFF_NORMED, but for constant patches and templates, which
-    score 0.
+    over window and channels; with `zero_mean`, the mean of each channel is first taken
+    from T and P. Plain scores do not change when the image is multiplied by a gain, but
+    they change under a bias; zero-mean scores change under neither. The scores are
+    those of ``cv2.matchTemplate`` with TM_CCORR_NORMED and TM_CCOEFF_NORMED, except
+    that constant patches and templates score 0.
 
     Args:
         image: (H, W, C), floating.
@@ -40,6 +40,12 @@ def match_template(
 
     Raises:
         ValueError: If the template is larger than the image.
+
+    Examples:
+        >>> image = jax.random.uniform(jax.random.key(0), (8, 8, 1))
+        >>> scores = jaxflow.classical.template.match_template(image, image[2:5, 3:6])
+        >>> scores.shape, divmod(scores.argmax().item(), 6)  # (y, x)
+        ((6, 6), (2, 3))
     """
     for name, array in (("image", image), ("template", template)):
         _shapes.check(name, array, ("H", "W", "C"))
@@ -77,8 +83,9 @@ def phase_correlation(
     """Finds the one shift between two frames from the phases of their spectra.
 
     Kuglin and Hines (1975); the peak is refined to the centroid of 5 x 5 values, as by
-    ``cv2.phaseCorrelate``. Good for shifts up to a quarter of the frame, whatever gain
-    or bias; it is the start of a search, accurate to about 0.1 pixel.
+    ``cv2.phaseCorrelate``. Shifts up to a quarter of the frame are found, whatever the
+    gain and bias. The result is accurate to about 0.1 pixel, and is meant as the start
+    of a search.
 
     Args:
         frame1: (H, W, 3 or 1), floating, in [0, 1].
@@ -146,12 +153,11 @@ def block_matching(
 ) -> jax.Array:
     """Searches for each pixel's window among all displacements of frame 2.
 
-    Exhaustive, so that it has no local minima but those of the image: a flat window
-    takes the shortest of equally good displacements, and a flat frame, to or from which
-    nothing can be matched, gives 0. A parabola through the costs of the best and its
-    neighbours gives the fraction of a pixel, unless the match is perfect or a neighbour
-    is as good; the whole part has no gradient. A NaN pixel gives NaN wherever it is
-    compared.
+    Every displacement is tried, so that no better match is missed. A flat window takes
+    the shortest of equally good displacements. A flat frame cannot be matched, and
+    gives 0. A parabola through the costs of the best and its neighbours gives the
+    fraction of a pixel, unless the match is perfect or a neighbour is as good; the
+    whole part has no gradient. A NaN pixel gives NaN wherever it is compared.
 
     Args:
         frame1: (*B, H, W, C), floating.

@@ -72,7 +72,7 @@ def tvl1(
 ) -> jax.Array:
     """Estimates flow with a total-variation prior and an absolute-difference data term.
 
-    Minimises, coarse to fine and relinearised at every warp,
+    The flow minimises, from coarse to fine and linearised again at every warp,
 
         E(u) = sum |grad u1| + |grad u2| + weight |I2(x + u) - I1(x)|,   I in [0, 255]
 
@@ -80,14 +80,14 @@ def tvl1(
     things differ from OpenCV: positions are not rounded to 1/32 pixel, and the stopping
     rule is looked at after every ten iterations, not after each one.
 
-    Where a frame is flat the flow stays 0, or what it started from; in flat parts of a
-    frame the prior alone decides. A displacement
-    longer than about four pixels of the coarsest level is not found: the defaults
-    shrink by 0.8^4 only, the preset "wide" by 0.8^8.
+    Where a frame is flat, the flow stays 0, or stays what it started from; in flat
+    parts of a frame the prior alone decides. A displacement longer than about four
+    pixels of the coarsest level is not found. The defaults shrink the frames by 0.8^4
+    only; the preset "wide" shrinks them by 0.8^8.
 
-    Differentiable in the frames, `initial_flow`, `weight` and `theta`; each block of
-    inner iterations is recomputed in the backward pass. A NaN pixel spoils the whole
-    flow.
+    The flow is differentiable in the frames, `initial_flow`, `weight` and `theta`; each
+    block of inner iterations is computed again in the backward pass. A NaN pixel makes
+    the whole flow NaN.
 
     Args:
         frame1: (*B, H, W, 3 or 1), floating, in [0, 1].

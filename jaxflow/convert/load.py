@@ -90,6 +90,13 @@ def load_weights(
     Raises:
         ValueError: If it is no checkpoint, is damaged, or does not fit the model.
         OSError: If it is not there or cannot be read.
+
+    Examples:
+        >>> path = folder / "mine.safetensors"
+        >>> jaxflow.save_weights(jaxflow.create_model("jaxflow_fast"), path)
+        >>> model = jaxflow.create_model("jaxflow_fast", seed=1)
+        >>> jaxflow.load_weights(model, path) is model
+        True
     """
     found = weights.read(path)
     try:
@@ -204,6 +211,10 @@ def save_weights(model: nnx.Module, path: files.Path) -> None:
 
     Raises:
         OSError: If the file cannot be written.
+
+    Examples:
+        >>> model = jaxflow.create_model("jaxflow_fast")
+        >>> jaxflow.save_weights(model, folder / "mine.safetensors")
     """
     arrays = {
         path: np.array(jax.device_get(slot.variable[...]), order="C")

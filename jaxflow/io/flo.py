@@ -32,6 +32,12 @@ def read_flo(path: files.Path) -> tuple[np.ndarray, np.ndarray]:
         ValueError: If the file is truncated, too long or no `.flo` file. The sizes
             are compared before memory is allocated for what the header claims.
         OSError: If the file cannot be opened.
+
+    Examples:
+        >>> jaxflow.io.write_flo(folder / "flow.flo", np.ones((2, 3, 2), np.float32))
+        >>> flow, valid = jaxflow.io.read_flo(folder / "flow.flo")
+        >>> flow.shape, valid.all().item()
+        ((2, 3, 2), True)
     """
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
@@ -73,6 +79,12 @@ def write_flo(
     Raises:
         ValueError: If the shapes are wrong.
         OSError: If the file cannot be written.
+
+    Examples:
+        >>> path = folder / "flow.flo"
+        >>> jaxflow.io.write_flo(path, np.ones((2, 3, 2), np.float32))
+        >>> path.stat().st_size  # 12 bytes, and 8 a pixel
+        60
     """
     flow, valid = join_unknown(flow, valid)
     height, width = valid.shape

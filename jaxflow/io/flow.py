@@ -43,6 +43,12 @@ def read_flow(path: files.Path) -> tuple[np.ndarray, np.ndarray]:
             these. The message names the file and the fault.
         OSError: If the file cannot be opened.
         ImportError: If it is a `.flo5` file and h5py is not installed.
+
+    Examples:
+        >>> jaxflow.io.write_flow(folder / "flow.png", np.full((2, 3, 2), 1.5))
+        >>> flow, valid = jaxflow.io.read_flow(folder / "flow.png")
+        >>> flow[0, 0].tolist()
+        [1.5, 1.5]
     """
     return _pick(_READERS, path)(path)
 
@@ -63,6 +69,11 @@ def write_flow(
     Raises:
         ValueError: If the shapes or the extension are wrong.
         OSError: If the file cannot be written.
+
+    Examples:
+        >>> flow = np.full((2, 3, 2), 1.5)
+        >>> jaxflow.io.write_flow(folder / "flow.png", flow)  # as KITTI does
+        >>> jaxflow.io.write_flow(folder / "flow.flo", flow)  # as Middlebury does
     """
     _pick(_WRITERS, path)(path, flow, valid=valid)
 

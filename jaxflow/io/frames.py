@@ -32,6 +32,13 @@ def list_frames(path: files.Path) -> list[pathlib.Path]:
     Raises:
         ValueError: If there are none, or they are no one clip: series that are named
             differently, such as img_1 and flow_x_1, or a frame in two formats.
+
+    Examples:
+        >>> black = np.zeros((2, 3, 3), np.uint8)
+        >>> for number in (10, 9):
+        ...     jaxflow.io.write_image(folder / f"{number}.png", black)
+        >>> [path.name for path in jaxflow.io.list_frames(folder)]
+        ['9.png', '10.png']
     """
     found = _found(path, image.READABLE, "pictures")
     _check_names(path, found)
@@ -91,6 +98,13 @@ def read_frames(
             is damaged behind its header: at the frame in question.
         OSError: If a file cannot be opened.
         ImportError: If it is a video and PyAV is not installed.
+
+    Examples:
+        >>> black = np.zeros((2, 3, 3), np.uint8)
+        >>> for number in (1, 2, 3):
+        ...     jaxflow.io.write_image(folder / f"{number}.png", black)
+        >>> len(list(jaxflow.io.read_frames(folder, start=1)))
+        2
     """
     video.check_range(start, stop, stride)
     if is_sequence(path):

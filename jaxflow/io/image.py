@@ -44,6 +44,11 @@ def read_image(path: files.Path) -> np.ndarray:
             holds several pictures (an animation, the pages of a TIFF), or numbers
             that are signed or floating-point.
         OSError: If the file cannot be opened.
+
+    Examples:
+        >>> jaxflow.io.write_image(folder / "gray.png", np.zeros((2, 3), np.uint8))
+        >>> jaxflow.io.read_image(folder / "gray.png").shape
+        (2, 3, 3)
     """
     with open(path, "rb") as file:
         data = file.read()
@@ -79,6 +84,11 @@ def write_image(path: files.Path, image: np.ndarray, *, quality: int = 95) -> No
     Raises:
         ValueError: If the shape, the type or the extension is wrong, or a value NaN.
         OSError: If the file cannot be written.
+
+    Examples:
+        >>> jaxflow.io.write_image(folder / "white.png", np.ones((2, 3, 3)))
+        >>> jaxflow.io.read_image(folder / "white.png").max().item()
+        255
     """
     suffix, image = files.suffix(path), as_uint(image)
     if suffix not in SUFFIXES:
@@ -112,6 +122,10 @@ def as_float(image: np.ndarray, *, name: str = "image") -> np.ndarray:
 
     Raises:
         ValueError: If the type is another, or a floating value is not in [0, 1].
+
+    Examples:
+        >>> print(jaxflow.io.as_float(np.array([[[0, 51, 255]]], np.uint8)))
+        [[[0.  0.2 1. ]]]
     """
     image = np.asarray(image)
     if image.dtype in (np.uint8, np.uint16):

@@ -25,6 +25,12 @@ def read_kitti(path: files.Path) -> tuple[np.ndarray, np.ndarray]:
         ValueError: If the file is damaged, or no RGB PNG of 16 bits a sample; or
             if its third channel is no mask, as of a picture that is no flow.
         OSError: If the file cannot be opened.
+
+    Examples:
+        >>> jaxflow.io.write_kitti(folder / "flow.png", np.ones((2, 3, 2)))
+        >>> flow, valid = jaxflow.io.read_kitti(folder / "flow.png")
+        >>> flow.shape, valid.dtype
+        ((2, 3, 2), dtype('bool'))
     """
     with open(path, "rb") as file:
         image = png.decode16(path, file.read())
@@ -59,6 +65,13 @@ def write_kitti(
     Raises:
         ValueError: If the shapes are wrong.
         OSError: If the file cannot be written.
+
+    Examples:
+        >>> flow = np.full((2, 3, 2), 0.51)
+        >>> jaxflow.io.write_kitti(folder / "flow.png", flow)
+        >>> found, valid = jaxflow.io.read_kitti(folder / "flow.png")
+        >>> found[0, 0].tolist()  # to 1/64 pixel
+        [0.515625, 0.515625]
     """
     flow, valid = flo.join_unknown(flow, valid)
     coded = np.clip(np.round(flow * 64 + 2**15), 0, 2**16 - 1)

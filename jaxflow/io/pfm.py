@@ -33,6 +33,11 @@ def read_pfm(path: files.Path) -> np.ndarray:
         ValueError: If the file is truncated, too long or no PFM file. The sizes are
             compared before memory is allocated for what the header claims.
         OSError: If the file cannot be opened.
+
+    Examples:
+        >>> jaxflow.io.write_pfm(folder / "depth.pfm", np.ones((2, 3), np.float32))
+        >>> jaxflow.io.read_pfm(folder / "depth.pfm").shape
+        (2, 3, 1)
     """
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
@@ -73,6 +78,9 @@ def write_pfm(path: files.Path, values: np.ndarray) -> None:
     Raises:
         ValueError: If `values` has another shape.
         OSError: If the file cannot be written.
+
+    Examples:
+        >>> jaxflow.io.write_pfm(folder / "depth.pfm", np.ones((2, 3), np.float32))
     """
     values = np.asarray(values)
     if values.ndim == 2:

@@ -92,6 +92,12 @@ def read_png16(path: files.Path) -> np.ndarray:
     Raises:
         ValueError: If the file is damaged, or has not 16 bits a sample.
         OSError: If the file cannot be opened.
+
+    Examples:
+        >>> deep = np.full((2, 3, 3), 40000, np.uint16)
+        >>> jaxflow.io.write_png16(folder / "deep.png", deep)
+        >>> jaxflow.io.read_png16(folder / "deep.png").max().item()
+        40000
     """
     with open(path, "rb") as file:
         return decode16(path, file.read())
@@ -156,6 +162,10 @@ def write_png16(path: files.Path, image: np.ndarray) -> None:
     Raises:
         ValueError: If `image` has another shape or type.
         OSError: If the file cannot be written.
+
+    Examples:
+        >>> deep = np.full((2, 3, 3), 40000, np.uint16)
+        >>> jaxflow.io.write_png16(folder / "deep.png", deep)
     """
     image = np.asarray(image)
     colours = {1: 0, 3: 2, 2: 4, 4: 6}

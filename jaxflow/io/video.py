@@ -69,6 +69,13 @@ def video_info(path: files.Path, *, lenient: bool = False) -> VideoInfo:
             its frame.
         OSError: If the file cannot be opened.
         ImportError: If PyAV is not installed.
+
+    Examples:
+        >>> clip = np.zeros((5, 32, 48, 3), np.uint8)
+        >>> jaxflow.io.write_video(folder / "black.mp4", clip, fps=10)
+        >>> info = jaxflow.io.video_info(folder / "black.mp4")
+        >>> info.length, info.size
+        (5, (32, 48))
     """
     index = video_index.index_of(path, lenient=lenient)
     height, width = map(int, index.size)
@@ -109,6 +116,13 @@ def read_video(
             range.
         OSError: If the file cannot be opened.
         ImportError: If PyAV is not installed.
+
+    Examples:
+        >>> clip = np.zeros((5, 32, 48, 3), np.uint8)
+        >>> jaxflow.io.write_video(folder / "black.mp4", clip)
+        >>> frames = jaxflow.io.read_video(folder / "black.mp4", start=3)
+        >>> [frame.shape for frame in frames]
+        [(32, 48, 3), (32, 48, 3)]
     """
     check_range(start, stop, stride)
     index = video_index.kept_index(path, lenient=lenient)
@@ -164,6 +178,12 @@ def write_video(
             extension, `fps` or `times` is wrong.
         OSError: If the file cannot be written.
         ImportError: If PyAV is not installed.
+
+    Examples:
+        >>> clip = np.zeros((5, 32, 48, 3), np.uint8)
+        >>> jaxflow.io.write_video(folder / "black.mp4", clip, fps=10)
+        >>> jaxflow.io.video_info(folder / "black.mp4").fps
+        10.0
     """
     av = video_stream.import_av()
     suffix = files.suffix(path)

@@ -16,6 +16,10 @@ def norm(error: jax.Array) -> jax.Array:
 
     Returns:
         Lengths, (...), float32. The gradient at a zero vector is 0.
+
+    Examples:
+        >>> jaxflow.losses.norm(jnp.array([3.0, -4.0])).item()
+        5.0
     """
     squared = jnp.sum(jnp.square(error.astype(jnp.float32)), axis=-1)
     positive = squared > 0
@@ -36,6 +40,11 @@ def robust(
 
     Returns:
         Penalties, (...), float32.
+
+    Examples:
+        >>> errors = jnp.array([[1.0, 0.0], [100.0, 0.0]])
+        >>> print(jaxflow.losses.robust(errors).round(1))  # a hundred times the error
+        [1.  6.3]
     """
     total = jnp.sum(jnp.abs(error.astype(jnp.float32)), axis=-1)
     return (total + epsilon) ** exponent
@@ -56,6 +65,10 @@ def charbonnier(
 
     Returns:
         Penalties, (...), float32.
+
+    Examples:
+        >>> round(jaxflow.losses.charbonnier(jnp.array([3.0, -4.0])).item(), 3)
+        7.0
     """
     squared = jnp.square(error.astype(jnp.float32))
     return jnp.sum((squared + epsilon**2) ** exponent, axis=-1)

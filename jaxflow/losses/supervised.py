@@ -32,6 +32,11 @@ def end_point(
 
     Returns:
         The mean, a scalar; 0 where nothing counts.
+
+    Examples:
+        >>> truth = jnp.zeros((1, 4, 4, 2))
+        >>> jaxflow.losses.end_point(truth + jnp.array([3.0, 4.0]), truth).item()
+        5.0
     """
     check_flow(target, mask)
     _shapes.check_equal(prediction=prediction, target=target)
@@ -71,6 +76,14 @@ def multi_scale(
 
     Raises:
         ValueError: If there is not one weight a prediction.
+
+    Examples:
+        >>> truth = jnp.full((1, 16, 16, 2), 4.0)
+        >>> right = jnp.full((1, 8, 8, 2), 2.0)  # in pixels of its own grid
+        >>> still = jnp.zeros((1, 4, 4, 2))
+        >>> loss = jaxflow.losses.multi_scale([still, right], truth, weights=(0.5, 1.0))
+        >>> round(loss.item(), 3)  # 16 cells, each wrong by a length of 4 sqrt(2) / 20
+        2.263
     """
     _check_weights(weights, predictions)
     check_flow(target, mask)
@@ -111,6 +124,11 @@ def sequence(
 
     Returns:
         The loss, a scalar.
+
+    Examples:
+        >>> truth = jnp.ones((1, 4, 4, 2))
+        >>> round(jaxflow.losses.sequence([truth + 1, truth], truth).item(), 3)
+        0.8
     """
     check_flow(target, mask)
     target, mask = masked(target, mask)
@@ -148,6 +166,12 @@ def upsampled(
 
     Raises:
         ValueError: If there is not one weight a prediction.
+
+    Examples:
+        >>> truth = jnp.full((1, 8, 8, 2), 4.0)
+        >>> half = jnp.full((1, 4, 4, 2), 2.0)  # the same motion, in its own pixels
+        >>> jaxflow.losses.upsampled([half, truth], truth, weights=(0.5, 1.0)).item()
+        0.0
     """
     _check_weights(weights, predictions)
     check_flow(target, mask)
@@ -174,7 +198,7 @@ def density(
 
     Yin et al., "HD3" (2019), Sec. 3.2. The truth d_l of a level is the true flow there
     less where the level starts, shared out bilinearly among the four displacements
-    around it; one beyond the range is moved to its border.
+    around it; a displacement beyond the range is moved to its border.
 
     Args:
         logits: Log-densities, coarse to fine, each (B, h, w, D^2), dy slow, dx fast.
@@ -185,6 +209,12 @@ def density(
 
     Returns:
         The loss, a scalar.
+
+    Examples:
+        >>> level, still = jnp.zeros((1, 4, 4, 9)), jnp.zeros((1, 4, 4, 2))
+        >>> truth = jnp.zeros((1, 8, 8, 2))  # one of nine displacements: log 9
+        >>> round(jaxflow.losses.density([level], [still], truth).item(), 3)
+        2.197
     """
     check_flow(target, mask)
     height, width = target.shape[1:3]
@@ -220,6 +250,12 @@ def occlusion(logits: jax.Array, target: jax.Array) -> jax.Array:
 
     Returns:
         The loss, a scalar.
+
+    Examples:
+        >>> hidden = jnp.zeros((1, 4, 4, 1)).at[0, 0].set(1.0)
+        >>> sure = 20 * (2 * hidden - 1)
+        >>> round(jaxflow.losses.occlusion(sure, hidden).item(), 4)
+        0.0
     """
     _shapes.check("logits", logits, ("B", "H", "W", 1))
     _shapes.check_equal(logits=logits, target=target)
@@ -246,6 +282,10 @@ def balanced(first: jax.Array, second: jax.Array) -> jax.Array:
 
     Returns:
         Twice the larger in value; its gradient is that of the weighted sum.
+
+    Examples:
+        >>> jaxflow.losses.balanced(jnp.float32(2), jnp.float32(0.5)).item()
+        4.0
     """
     one, two = lax.stop_gradient(first), lax.stop_gradient(second)
     larger = jnp.maximum(one, two)
@@ -270,6 +310,13 @@ def area_average(
     Returns:
         The coarse field (B, h, w, C), 0 in a cell without a known pixel, and the
         coarse mask (B, h, w), 1 where at least half of the cell's area is known.
+
+    Examples:
+        >>> field = jnp.arange(4.0).reshape(1, 2, 2, 1)
+        >>> mask = jnp.array([[[1, 1], [1, 0]]])
+        >>> coarse, known = jaxflow.losses.area_average(field, mask, (1, 1))
+        >>> coarse.item(), known.item()
+        (1.0, 1.0)
     """
     _shapes.check("flow", flow, ("B", "H", "W", "C"))
     _shapes.check("mask", mask, flow.shape[:-1])

@@ -34,6 +34,10 @@ def list_models(task: str | None = None) -> list[str]:
 
     Raises:
         ValueError: If there is no such task.
+
+    Examples:
+        >>> [name for name in jaxflow.list_models("flow") if name.startswith("raft")]
+        ['raft_large', 'raft_small']
     """
     if task is not None and task not in TASKS:
         raise ValueError(f"`task` must be one of {TASKS}; got {task!r}")
@@ -89,6 +93,11 @@ def create_model(
     Raises:
         ValueError: If no model has that name, its config has no such field, or there is
             no such `dtype`.
+
+    Examples:
+        >>> model = jaxflow.create_model("jaxflow_fast")
+        >>> type(model).__module__
+        'jaxflow.models.flow.scale_shared'
     """
     rngs = nnx.Rngs(jax.random.key(seed, impl="rbg"))
     return create(name, dtype=dtype, rngs=rngs, **overrides)

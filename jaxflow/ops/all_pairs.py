@@ -30,6 +30,14 @@ def all_pairs_correlation(features1: jax.Array, features2: jax.Array) -> jax.Arr
 
     Raises:
         ValueError: If batch axes or channels differ.
+
+    Examples:
+        >>> features = jnp.eye(4).reshape(2, 2, 4)
+        >>> volume = jaxflow.ops.all_pairs_correlation(features, features)
+        >>> volume.shape
+        (2, 2, 2, 2)
+        >>> volume[0, 1].tolist()  # it meets itself, and nothing else
+        [[0.0, 0.5], [0.0, 0.0]]
     """
     _shapes.check("features1", features1, (..., "H", "W", "C"))
     *batch, height, width, features = features1.shape
@@ -59,6 +67,11 @@ def correlation_pyramid(volume: jax.Array, levels: int) -> list[jax.Array]:
 
     Raises:
         ValueError: If the target is too small for that many levels.
+
+    Examples:
+        >>> volume = jnp.ones((2, 2, 4, 6))
+        >>> [level.shape for level in jaxflow.ops.correlation_pyramid(volume, 3)]
+        [(2, 2, 4, 6), (2, 2, 2, 3), (2, 2, 1, 1)]
     """
     _shapes.check("volume", volume, (..., "H1", "W1", "H2", "W2"))
     _shapes.check_floats(volume=volume)
@@ -81,10 +94,10 @@ def lookup(
 ) -> jax.Array:
     """Reads each pixel's correlations around the point where it is thought to be.
 
-    Teed and Deng, "RAFT" (2020), Sec. 3.2. Bilinear, with zeros outside the target.
-    Channel k = level (2 r + 1)^2 + i (2 r + 1) + j holds the displacement
-    (i - r, j - r) in pixels of the level: x is the slow one, as in the released
-    weights. Differentiable in both arguments.
+    Teed and Deng, "RAFT" (2020), Sec. 3.2. The volume is read bilinearly, with zeros
+    outside the target. Channel k = level (2 r + 1)^2 + i (2 r + 1) + j holds the
+    displacement (i - r, j - r) in pixels of the level: x is the slow one, as in the
+    released weights. The result is differentiable in both arguments.
 
     Args:
         pyramid: From `correlation_pyramid`, each (*B, H, W, H_l, W_l).
@@ -97,6 +110,14 @@ def lookup(
 
     Raises:
         ValueError: If the shapes do not fit.
+
+    Examples:
+        >>> volume = jnp.arange(12.0).reshape(1, 1, 3, 4)
+        >>> point = jnp.array([[[2.0, 1.0]]])
+        >>> jaxflow.ops.lookup([volume], point, radius=0).item()
+        6.0
+        >>> jaxflow.ops.lookup([volume], point + 0.5, radius=0).item()
+        8.5
     """
     for level, volume in enumerate(pyramid):
         _shapes.check(f"pyramid[{level}]", volume, (..., "H", "W", "H2", "W2"))
@@ -120,8 +141,8 @@ def lookup_on_demand(
 ) -> jax.Array:
     """Computes what `lookup` would read, without ever holding the volume.
 
-    Memory grows with the number of pixels, not with its square, at the price of
-    computing the correlations again at each call. Level l of the pyramid is map 2
+    The memory grows with the number of pixels and not with its square. In return the
+    correlations are computed again at each call. Level l of the pyramid is map 2
     averaged over 2^l x 2^l pixels: the mean commutes with the product.
 
     Args:
@@ -136,6 +157,13 @@ def lookup_on_demand(
 
     Raises:
         ValueError: If the shapes do not fit.
+
+    Examples:
+        >>> features = jnp.eye(4).reshape(2, 2, 4)
+        >>> still = jaxflow.ops.pixel_grid(2, 2)
+        >>> found = jaxflow.ops.lookup_on_demand(features, [features], still, radius=0)
+        >>> found[..., 0].tolist()
+        [[0.5, 0.5], [0.5, 0.5]]
     """
     _shapes.check("features1", features1, (..., "H", "W", "C"))
     _shapes.check("points", points, (*features1.shape[:-1], 2))

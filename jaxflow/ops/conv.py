@@ -64,6 +64,12 @@ def conv(
     Raises:
         ValueError: If an axis is given too few or too many numbers, or the shapes of
             `x` and `kernel` do not fit.
+
+    Examples:
+        >>> image = jnp.ones((4, 4, 3))
+        >>> kernel = jnp.ones((3, 3, 3, 2))
+        >>> jaxflow.ops.conv(image, kernel, padding=1)[:2, :, 0].tolist()
+        [[12.0, 18.0, 18.0, 12.0], [18.0, 27.0, 27.0, 18.0]]
     """
     _shapes.check("kernel", kernel, ("h", "w", "C_in", "C_out"))
     _shapes.check("x", x, (..., "H", "W", kernel.shape[2] * groups))
@@ -97,6 +103,11 @@ def conv_transpose(
     Raises:
         ValueError: If an axis is given too few or too many numbers, or the shapes of
             `x` and `kernel` do not fit.
+
+    Examples:
+        >>> image, kernel = jnp.ones((4, 4, 3)), jnp.ones((4, 4, 3, 2))
+        >>> jaxflow.ops.conv_transpose(image, kernel, padding=1).shape
+        (8, 8, 2)
     """
     _shapes.check("kernel", kernel, ("h", "w", "C_in", "C_out"))
     _shapes.check("x", x, (..., "H", "W", kernel.shape[2]))
@@ -145,6 +156,11 @@ def conv3d(
     Raises:
         ValueError: If an axis is given too few or too many numbers, or the shapes of
             `x` and `kernel` do not fit.
+
+    Examples:
+        >>> clip, kernel = jnp.ones((8, 16, 16, 3)), jnp.ones((3, 7, 7, 3, 4))
+        >>> jaxflow.ops.conv3d(clip, kernel, strides=(1, 2, 2), padding=(1, 3, 3)).shape
+        (8, 8, 8, 4)
     """
     _shapes.check("kernel", kernel, ("t", "h", "w", "C_in", "C_out"))
     _shapes.check("x", x, (..., "T", "H", "W", kernel.shape[3] * groups))

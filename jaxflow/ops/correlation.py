@@ -49,6 +49,13 @@ def local_correlation(
 
     Raises:
         ValueError: If the maps differ in shape.
+
+    Examples:
+        >>> features = jnp.zeros((3, 3, 1)).at[1, 1].set(1.0)
+        >>> moved = jnp.roll(features, 1, axis=1)  # one pixel to the right
+        >>> scores = jaxflow.ops.local_correlation(features, moved, radius=1)
+        >>> scores[1, 1].reshape(3, 3).tolist()
+        [[0.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]]
     """
     _shapes.check("features1", features1, (..., "H", "W", "C"))
     _shapes.check_equal(features1=features1, features2=features2)
@@ -88,6 +95,11 @@ def correlation_volume(
 
     Raises:
         ValueError: If the maps differ in shape.
+
+    Examples:
+        >>> features = jnp.ones((4, 5, 2))
+        >>> jaxflow.ops.correlation_volume(features, features, radius=(1, 2)).shape
+        (5, 3, 4, 5, 2)
     """
     _shapes.check("features1", features1, (..., "H", "W", "C"))
     _shapes.check_equal(features1=features1, features2=features2)

@@ -29,6 +29,12 @@ def compose(
 
     Raises:
         ValueError: If `padding` is neither "zeros" nor "border".
+
+    Examples:
+        >>> right = jnp.zeros((4, 4, 2)).at[..., 0].set(1.0)
+        >>> down = jnp.zeros((4, 4, 2)).at[..., 1].set(1.0)
+        >>> jaxflow.ops.compose(right, down)[0, 0].tolist()
+        [1.0, 1.0]
     """
     _shapes.check("first", first, (..., "H", "W", 2))
     _shapes.check_equal(first=first, second=second)
@@ -45,10 +51,11 @@ def invert(
 ) -> tuple[jax.Array, jax.Array]:
     """Turns a flow from frame a to b into the one from b to a.
 
-    "splat" throws -flow along the flow and averages what lands on each pixel: holes are
-    found, colliding motions mix. "fixed_point" iterates g(x) = -flow(x + g(x)) from 0
-    (Chen et al., 2008), which converges to the inverse where the flow changes by less
-    than a pixel per pixel, and is differentiable through the iterations.
+    "splat" moves the value -flow along the flow and averages what lands on each pixel.
+    Holes are found, and where several motions meet, their mean is taken. "fixed_point"
+    iterates g(x) = -flow(x + g(x)) from 0 (Chen et al., 2008), which converges to the
+    inverse where the flow changes by less than a pixel per pixel, and is differentiable
+    through the iterations.
 
     Args:
         flow: (*B, H, W, 2).
@@ -63,6 +70,12 @@ def invert(
 
     Raises:
         ValueError: If `method` is unknown.
+
+    Examples:
+        >>> flow = jnp.broadcast_to(jnp.array([1.0, 0.0]), (4, 4, 2))
+        >>> inverse, known = jaxflow.ops.invert(flow)
+        >>> inverse[0, 3].tolist(), known[0].tolist()
+        ([-1.0, 0.0], [False, True, True, True])
     """
     _checks.one_of("method", method, ("splat", "fixed_point"))
     _shapes.check("flow", flow, (..., "H", "W", 2))
@@ -96,7 +109,7 @@ def forward_backward_occlusion(
         |f + b|^2 > alpha (|f|^2 + |b|^2) + beta
 
     (Sundaram et al., 2010; Meister et al., "UnFlow", 2018, Eq. 1), and where x + f is
-    outside the image. Has no gradient.
+    outside the image. The result has no gradient.
 
     Args:
         flow_forward: f, from frame 1 to frame 2, (*B, H, W, 2).
@@ -106,6 +119,11 @@ def forward_backward_occlusion(
 
     Returns:
         True where occluded, (*B, H, W); also where a flow is NaN.
+
+    Examples:
+        >>> there = jnp.broadcast_to(jnp.array([2.0, 0.0]), (1, 3, 2))
+        >>> jaxflow.ops.forward_backward_occlusion(there, -there)[0].tolist()
+        [False, True, True]
     """
     _shapes.check("flow_forward", flow_forward, (..., "H", "W", 2))
     _shapes.check_equal(flow_forward=flow_forward, flow_backward=flow_backward)
@@ -135,6 +153,11 @@ def forward_interpolate(flow: jax.Array) -> jax.Array:
 
     Returns:
         (*B, H, W, 2); 0 where no pixel stays inside.
+
+    Examples:
+        >>> flow = jnp.zeros((3, 4, 2)).at[:, :2, 0].set(0.75)
+        >>> jaxflow.ops.forward_interpolate(flow)[1, :, 0].tolist()
+        [0.75, 0.75, 0.0, 0.0]
     """
     _shapes.check("flow", flow, (..., "H", "W", 2))
     _shapes.check_floats(flow=flow)

@@ -29,8 +29,9 @@ def max_pool(
 ) -> jax.Array:
     """Takes the largest value of each window and channel.
 
-    Padding never wins: it counts as minus infinity. A NaN does. The gradient goes to
-    the first of equals, in the order of memory.
+    The padding is never the largest, for it counts as minus infinity; a NaN always is.
+    Where several values are the largest, the gradient goes to the first of them in
+    memory.
 
     Args:
         x: (*B, H, W, C), or (*B, T, H, W, C) for a window of three numbers.
@@ -45,6 +46,11 @@ def max_pool(
 
     Raises:
         ValueError: If an axis is given too few or too many numbers.
+
+    Examples:
+        >>> image = jnp.arange(16.0).reshape(4, 4, 1)
+        >>> jaxflow.ops.max_pool(image, 2)[..., 0].tolist()
+        [[5.0, 7.0], [13.0, 15.0]]
     """
     window, strides, sides = _pooling(x, window, strides, padding, ceil_mode)
     if jnp.issubdtype(x.dtype, jnp.floating):
@@ -79,6 +85,11 @@ def avg_pool(
 
     Raises:
         ValueError: If an axis is given too few or too many numbers.
+
+    Examples:
+        >>> image = jnp.arange(16.0).reshape(4, 4, 1)
+        >>> jaxflow.ops.avg_pool(image, 2)[..., 0].tolist()
+        [[2.5, 4.5], [10.5, 12.5]]
     """
     margins = per_side(padding, 2 if isinstance(window, int) else len(window))
     window, strides, sides = _pooling(x, window, strides, padding, ceil_mode)

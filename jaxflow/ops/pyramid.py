@@ -26,8 +26,9 @@ def gaussian_blur(
 ) -> jax.Array:
     """Smooths with a sampled Gaussian, normalised to sum 1.
 
-    Equal to ``scipy.ndimage.gaussian_filter`` over height and width, and to
-    ``cv2.GaussianBlur`` with ksize = 2 radius + 1. A NaN spoils its window.
+    The result is that of ``scipy.ndimage.gaussian_filter`` over height and width, and
+    that of ``cv2.GaussianBlur`` with ksize = 2 radius + 1. A NaN makes its whole window
+    NaN.
 
     Args:
         image: (*B, H, W, C), floating.
@@ -42,6 +43,11 @@ def gaussian_blur(
 
     Raises:
         ValueError: If `sigma` is negative, or `border` unknown.
+
+    Examples:
+        >>> point = jnp.zeros((1, 3, 1)).at[0, 1].set(1.0)
+        >>> print(np.asarray(jaxflow.ops.gaussian_blur(point, 0.5))[0, :, 0].round(3))
+        [0.106 0.787 0.106]
     """
     _shapes.check("image", image, (..., "H", "W", "C"))
     _shapes.check_floats(image=image)
@@ -58,8 +64,8 @@ def gaussian_blur(
 def pyramid_down(image: jax.Array, *, border: Border = "reflect") -> jax.Array:
     """Smooths by [1 4 6 4 1] / 16 along both axes and keeps the even pixels.
 
-    Burt and Adelson, "The Laplacian Pyramid as a Compact Image Code" (1983); equal to
-    ``cv2.pyrDown``. Pixel i of the result lies at pixel 2 i of `image`.
+    Burt and Adelson, "The Laplacian Pyramid as a Compact Image Code" (1983). The result
+    is that of ``cv2.pyrDown``. Pixel i of the result lies at pixel 2 i of `image`.
 
     Args:
         image: (*B, H, W, C), floating.
@@ -70,6 +76,10 @@ def pyramid_down(image: jax.Array, *, border: Border = "reflect") -> jax.Array:
 
     Raises:
         ValueError: If `border` is unknown.
+
+    Examples:
+        >>> jaxflow.ops.pyramid_down(jnp.ones((5, 7, 3))).shape
+        (3, 4, 3)
     """
     smooth = stencil.separable_filter(
         image, _BURT_ADELSON, _BURT_ADELSON, border=border
@@ -103,6 +113,11 @@ def gaussian_pyramid(
     Raises:
         ValueError: If `levels` or `scale` is out of range, or `sigma` is given without
             `scale`.
+
+    Examples:
+        >>> levels = jaxflow.ops.gaussian_pyramid(jnp.ones((32, 48, 3)), 3)
+        >>> [level.shape for level in levels]
+        [(32, 48, 3), (16, 24, 3), (8, 12, 3)]
     """
     _checks.positive("levels", levels)
     _shapes.check("image", image, (..., "H", "W", "C"))

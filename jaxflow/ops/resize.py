@@ -30,13 +30,13 @@ def resize(
     """Resizes height and width as ``torch.nn.functional.interpolate`` does.
 
     Output pixel i samples the input at (i + 1/2) in/out - 1/2, or, with
-    `align_corners`, at i (in - 1)/(out - 1). "nearest" takes floor(i in/out). Pixels
-    beyond the edge repeat it. "bicubic" is Keys' kernel with a = -0.75 (-0.5 with
-    `antialias`, as in Pillow) and overshoots. `antialias` widens the kernel by in/out
-    when shrinking and normalises it at the edge.
+    `align_corners`, at i (in - 1)/(out - 1). "nearest" takes floor(i in/out). Beyond
+    the edge, the edge pixel is repeated. "bicubic" is Keys' kernel with a = -0.75 (-0.5
+    with `antialias`, as in Pillow) and overshoots. `antialias` widens the kernel by
+    in/out when shrinking and normalises it at the edge.
 
-    Linear in `image`, with a transpose as cheap as itself. A NaN pixel spoils the
-    outputs that read it.
+    The function is linear in `image`, and its gradient costs as much as itself. A NaN
+    pixel makes every output NaN that reads it.
 
     Args:
         image: (*B, H, W, C), floating; any dtype for "nearest".
@@ -52,6 +52,13 @@ def resize(
     Raises:
         ValueError: If `method` is unknown, `size` not positive, or an option does not
             apply.
+
+    Examples:
+        >>> row = jnp.array([[0.0, 1.0]])[..., None]
+        >>> jaxflow.ops.resize(row, (1, 4))[0, :, 0].tolist()
+        [0.0, 0.25, 0.75, 1.0]
+        >>> jaxflow.ops.resize(row, (1, 3), align_corners=True)[0, :, 0].tolist()
+        [0.0, 0.5, 1.0]
     """
     _checks.one_of("method", method, ("bilinear", "nearest", "bicubic"))
     for extent in size:
@@ -84,9 +91,10 @@ def resize_opencv_uint8(image: jax.Array, size: tuple[int, int]) -> jax.Array:
         (((b0 (top >> 4)) >> 16) + ((b1 (bottom >> 4)) >> 16) + 2) >> 2
 
     At the left and right edge the weight goes to the edge pixel; at the top and bottom
-    the row is repeated and both parts are rounded. Halving both sides is the mean of
-    2 x 2 pixels instead, rounded half up for 1, 3 and 4 channels and half to even
-    otherwise. Equal to OpenCV 5.0.0 built for x86-64 at every size tried.
+    the row is repeated and both parts are rounded. Halving both sides is the mean of 2
+    x 2 pixels instead, rounded half up for 1, 3 and 4 channels and half to even
+    otherwise. The result was equal to that of OpenCV 5.0.0, built for x86-64, at every
+    size tried.
 
     Args:
         image: (*B, H, W, C), uint8.
@@ -98,6 +106,11 @@ def resize_opencv_uint8(image: jax.Array, size: tuple[int, int]) -> jax.Array:
     Raises:
         TypeError: If `image` is not uint8.
         ValueError: If `size` is not positive.
+
+    Examples:
+        >>> row = jnp.array([[0, 255]], jnp.uint8)[..., None]
+        >>> jaxflow.ops.resize_opencv_uint8(row, (1, 4))[0, :, 0].tolist()
+        [0, 64, 191, 255]
     """
     _shapes.check("image", image, (..., "H", "W", "C"))
     if image.dtype != jnp.uint8:
@@ -132,8 +145,8 @@ def resize_flow(
     """Resizes a flow field, and its values with it: u by W'/W and v by H'/H.
 
     The factors are those of the sizes even with `align_corners`, as in the published
-    networks (RAFT-small's x8 upsampling is `align_corners=True`). A NaN spoils the
-    outputs that read it, in its component.
+    networks (RAFT-small's x8 upsampling is `align_corners=True`). A NaN makes the
+    outputs NaN that read it, in its component only.
 
     Args:
         flow: (*B, H, W, 2): (u, v) in pixels.
@@ -147,6 +160,11 @@ def resize_flow(
 
     Raises:
         ValueError: As `resize`.
+
+    Examples:
+        >>> flow = jnp.ones((4, 4, 2))  # one pixel to the right and down
+        >>> jaxflow.ops.resize_flow(flow, (8, 16))[0, 0].tolist()
+        [4.0, 2.0]
     """
     _shapes.check("flow", flow, (..., "H", "W", 2))
     _shapes.check_floats(flow=flow)
@@ -181,6 +199,11 @@ def pad_to_multiple(
 
     Raises:
         ValueError: If `where` or `mode` is unknown, or `multiple` not positive.
+
+    Examples:
+        >>> padded, pads = jaxflow.ops.pad_to_multiple(jnp.ones((5, 7, 3)), 8)
+        >>> padded.shape, pads
+        ((8, 8, 3), ((1, 2), (0, 1)))
     """
     _checks.one_of("where", where, ("both", "bottom", "bottom_right"))
     _checks.one_of("mode", mode, ("edge", "constant"))
@@ -206,6 +229,11 @@ def unpad(x: jax.Array, pads: Pads) -> jax.Array:
 
     Returns:
         (*B, H - top - bottom, W - left - right, C).
+
+    Examples:
+        >>> padded, pads = jaxflow.ops.pad_to_multiple(jnp.ones((5, 7, 3)), 8)
+        >>> jaxflow.ops.unpad(padded, pads).shape
+        (5, 7, 3)
     """
     _shapes.check("x", x, (..., "H", "W", "C"))
     (top, bottom), (left, right) = pads
@@ -216,9 +244,9 @@ def unpad(x: jax.Array, pads: Pads) -> jax.Array:
 def convex_upsample(flow: jax.Array, mask: jax.Array, *, factor: int = 8) -> jax.Array:
     """Upsamples flow by learned convex combinations (Teed and Deng, "RAFT", 2020).
 
-    Each fine pixel is a mixture of the 3 x 3 coarse pixels around its own, whose
-    weights are a softmax, times `factor`. Beyond the edge the flow is 0. A NaN pixel
-    spoils the 3 x 3 blocks around it.
+    Each fine pixel is a mixture of the 3 x 3 coarse pixels around its own, multiplied
+    by `factor`. The weights of the mixture are a softmax of `mask`. Beyond the edge the
+    flow is 0. A NaN pixel makes the 3 x 3 blocks around it NaN.
 
     Args:
         flow: (*B, H, W, 2): (u, v) in coarse pixels. Any other number of channels is
@@ -229,6 +257,11 @@ def convex_upsample(flow: jax.Array, mask: jax.Array, *, factor: int = 8) -> jax
 
     Returns:
         (*B, factor H, factor W, 2) in fine pixels, in the dtype of `flow`.
+
+    Examples:
+        >>> flow, mask = jnp.ones((2, 3, 2)), jnp.zeros((2, 3, 9 * 8 * 8))
+        >>> jaxflow.ops.convex_upsample(flow, mask).shape
+        (16, 24, 2)
     """
     _shapes.check("flow", flow, (..., "H", "W", "C"))
     _shapes.check_floats(flow=flow, mask=mask)

@@ -19,8 +19,9 @@ def roi_align(
 ) -> jax.Array:
     """Averages bilinear samples in each cell of a grid laid over each box.
 
-    He et al., "Mask R-CNN" (2017), Sec. 3. A sample more than one pixel outside the map
-    counts as 0, a nearer one reads the border. Differentiable in `features` only.
+    He et al., "Mask R-CNN" (2017), Sec. 3. A sample that lies more than one pixel
+    outside the map counts as 0; a nearer one reads the border. The result is
+    differentiable in `features` only.
 
     Pad the boxes to one number, so that a program compiles once: a row whose owner is
     not from 0 to B - 1, such as -1, gives 0. With `sampling_ratio` 0 so does an aligned
@@ -45,6 +46,12 @@ def roi_align(
 
     Raises:
         ValueError: If the shapes do not fit.
+
+    Examples:
+        >>> features = jnp.arange(16.0).reshape(1, 4, 4, 1)
+        >>> boxes, owners = jnp.array([[0.0, 0.0, 4.0, 4.0]]), jnp.array([0])
+        >>> jaxflow.ops.roi_align(features, boxes, owners, size=(1, 1)).item()
+        7.5
     """
     _shapes.check("features", features, ("B", "H", "W", "C"))
     _shapes.check("boxes", boxes, ("K", 4))

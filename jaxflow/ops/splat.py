@@ -21,9 +21,9 @@ def forward_splat(
         sum[j, i] = sum_yx w[y, x] values[y, x] k(x + u - i) k(y + v - j)
         weight[j, i] = sum_yx w[y, x] k(x + u - i) k(y + v - j),  k(d) = max(0, 1 - |d|)
 
-    What lands outside is lost, and a pixel with a NaN flow lands nowhere; a NaN value
-    spoils the four pixels it lands on. The sum is the adjoint of `backward_warp` with
-    zeros outside. Differentiable in all three arguments.
+    What lands outside the image is lost, and a pixel with a NaN flow lands nowhere. A
+    NaN value makes the four pixels NaN that it lands on. The sum is the adjoint of
+    `backward_warp` with zeros outside. It is differentiable in all three arguments.
 
     Args:
         values: (*B, H, W, C), floating.
@@ -34,6 +34,12 @@ def forward_splat(
     Returns:
         The sum, (*B, H, W, C), added up in at least float32, in the dtype of `values`;
         and the weight, (*B, H, W), in at least float32.
+
+    Examples:
+        >>> values = jnp.array([[1.0, 2.0, 3.0]])[..., None]
+        >>> flow = jnp.zeros((1, 3, 2)).at[..., 0].set(1.0)
+        >>> jaxflow.ops.forward_splat(values, flow)[0][0, :, 0].tolist()
+        [0.0, 1.0, 2.0]
     """
     _shapes.check("values", values, (..., "H", "W", "C"))
     _shapes.check_floats(values=values, flow=flow)
@@ -66,6 +72,12 @@ def average_splat(
     Returns:
         The average, (*B, H, W, C), 0 where nothing lands; and where something does,
         booleans (*B, H, W).
+
+    Examples:
+        >>> values = jnp.array([[1.0, 2.0, 3.0]])[..., None]
+        >>> meet = jnp.zeros((1, 3, 2)).at[0, 0, 0].set(1.0)  # pixel 0 moves onto 1
+        >>> jaxflow.ops.average_splat(values, meet)[0][0, :, 0].tolist()
+        [0.0, 1.5, 3.0]
     """
     _shapes.check("values", values, (..., "H", "W", "C"))
     _shapes.check_floats(values=values)
@@ -94,6 +106,13 @@ def softmax_splat(
 
     Returns:
         As `average_splat`.
+
+    Examples:
+        >>> values = jnp.array([[1.0, 2.0, 3.0]])[..., None]
+        >>> meet = jnp.zeros((1, 3, 2)).at[0, 0, 0].set(1.0)  # pixel 0 moves onto 1
+        >>> front = jnp.array([[50.0, 0.0, 0.0]])  # and hides it
+        >>> jaxflow.ops.softmax_splat(values, meet, front)[0][0, :, 0].tolist()
+        [0.0, 1.0, 3.0]
     """
     _shapes.check("values", values, (..., "H", "W", "C"))
     _shapes.check("importance", importance, values.shape[:-1])

@@ -50,7 +50,7 @@ def separable_filter(
 ) -> jax.Array:
     """Correlates each channel with the outer product of two kernels (no flip).
 
-    A NaN spoils the pixels that weigh it by other than 0.
+    A NaN makes every result NaN whose weight for it is not 0.
 
     Args:
         image: (*B, H, W, C), floating.
@@ -63,6 +63,11 @@ def separable_filter(
 
     Raises:
         ValueError: If `border` is unknown or a kernel has no middle.
+
+    Examples:
+        >>> image = jnp.arange(9.0).reshape(3, 3, 1)
+        >>> jaxflow.ops.separable_filter(image, [1.0], [0.5, 0.0, 0.5])[..., 0].tolist()
+        [[0.5, 1.0, 1.5], [3.5, 4.0, 4.5], [6.5, 7.0, 7.5]]
     """
     _checks.one_of("border", border, _PAD_MODES)
     _shapes.check("image", image, (..., "H", "W", "C"))
@@ -100,6 +105,12 @@ def spatial_gradient(
 
     Raises:
         ValueError: If `kernel` or `border` is unknown.
+
+    Examples:
+        >>> ramp = jnp.arange(4.0)[None, :, None]
+        >>> along_x, along_y = jaxflow.ops.spatial_gradient(ramp)
+        >>> along_x[0, :, 0].tolist()
+        [0.5, 1.0, 1.0, 0.5]
     """
     _checks.one_of("kernel", kernel, _DERIVATIVES)
     difference, smoothing = _DERIVATIVES[kernel]
@@ -123,6 +134,11 @@ def divergence(field_x: jax.Array, field_y: jax.Array) -> jax.Array:
 
     Returns:
         (*B, H, W, C).
+
+    Examples:
+        >>> zero, ramp = jnp.zeros((3, 3, 1)), jnp.arange(9.0).reshape(3, 3, 1)
+        >>> jaxflow.ops.divergence(ramp, zero)[1, 1].item()
+        1.0
     """
     _shapes.check("field_x", field_x, (..., "H", "W", "C"))
     _shapes.check_floats(field_x=field_x, field_y=field_y)
@@ -151,6 +167,11 @@ def laplacian(
 
     Raises:
         ValueError: If `kernel` or `border` is unknown.
+
+    Examples:
+        >>> point = jnp.zeros((3, 3, 1)).at[1, 1].set(1.0)
+        >>> jaxflow.ops.laplacian(point)[..., 0].tolist()
+        [[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]]
     """
     _checks.one_of("kernel", kernel, ("cross", "horn_schunck"))
     second, one = [1.0, -2.0, 1.0], [1.0]
@@ -188,6 +209,12 @@ def structure_tensor(
 
     Raises:
         ValueError: If `kernel` or `border` is unknown, or `sigma` not positive.
+
+    Examples:
+        >>> stripes = jnp.tile(jnp.sin(jnp.arange(9.0))[:, None], (9, 1, 1))
+        >>> tensor = jaxflow.ops.structure_tensor(stripes)
+        >>> tensor.shape, tensor[4, 4, 1:].tolist()  # nothing varies along y
+        ((9, 9, 3), [0.0, 0.0])
     """
     # Else the derivatives would be computed again for each product and channel.
     ix, iy = lax.optimization_barrier(
@@ -216,6 +243,10 @@ def gaussian_kernel(sigma: float | jax.Array, *, radius: int) -> np.ndarray | ja
 
     Returns:
         The 2 radius + 1 weights; float64 NumPy unless `sigma` is a JAX array.
+
+    Examples:
+        >>> print(jaxflow.ops.gaussian_kernel(1.0, radius=1).round(3))
+        [0.274 0.452 0.274]
     """
     offsets = np.arange(-radius, radius + 1)
     if isinstance(sigma, jax.Array):

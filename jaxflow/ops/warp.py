@@ -19,7 +19,12 @@ Mask = float | Literal["strict", "inside"] | None
 
 
 def pixel_grid(height: int, width: int) -> jax.Array:
-    """Returns the (x, y) position of every pixel centre, in pixels: (H, W, 2)."""
+    """Returns the (x, y) position of every pixel centre, in pixels: (H, W, 2).
+
+    Examples:
+        >>> jaxflow.ops.pixel_grid(1, 3).tolist()
+        [[[0.0, 0.0], [1.0, 0.0], [2.0, 0.0]]]
+    """
     x = jnp.arange(width, dtype=jnp.float32)
     y = jnp.arange(height, dtype=jnp.float32)
     return jnp.stack(jnp.meshgrid(x, y), axis=-1)
@@ -34,10 +39,11 @@ def bilinear_sample(
 
         out(x, y) = sum_ij image[j, i] max(0, 1 - |x - i|) max(0, 1 - |y - j|)
 
-    Differentiable in both arguments. The slope in `points` is that of the cell to the
-    right and below where a point falls on a pixel centre, and 0 outside the image
-    under "border". A NaN point gives NaN and spoils no other, nor the gradient
-    of `image`; a NaN pixel spoils the samples of the four cells around it.
+    The result is differentiable in both arguments. Where a point falls on a pixel
+    centre, the slope in `points` is that of the cell to the right and below; outside
+    the image it is 0 under "border". A NaN point gives a NaN sample, and changes
+    neither the other samples nor the gradient of `image`. A NaN pixel gives NaN for
+    every sample in the four cells around it.
 
     Args:
         image: Values to sample, (*B, H, W, C), floating.
@@ -52,6 +58,14 @@ def bilinear_sample(
 
     Raises:
         ValueError: If `padding` is neither "zeros" nor "border".
+
+    Examples:
+        >>> image = jnp.array([[10.0, 20.0]])[..., None]
+        >>> points = jnp.array([[0.5, 0.0], [5.0, 0.0]])  # (x, y)
+        >>> jaxflow.ops.bilinear_sample(image, points)[:, 0].tolist()
+        [15.0, 0.0]
+        >>> jaxflow.ops.bilinear_sample(image, points, padding="border")[:, 0].tolist()
+        [15.0, 20.0]
     """
     _checks.one_of("padding", padding, ("zeros", "border"))
     image, points, shape = _flatten(image, points)
@@ -78,8 +92,8 @@ def backward_warp(
         VCN                            padding="zeros", mask="strict"
         Caffe FlowWarp                 padding="zeros", mask="inside"
 
-    Gradients and NaN are as in `bilinear_sample`; the mask has no gradient, and a
-    NaN flow gives NaN whatever the mask.
+    Gradients and NaN are as in `bilinear_sample`. The mask has no gradient. Where the
+    flow is NaN the result is NaN, whatever the mask says.
 
     Args:
         image: Frame 2, (*B, H, W, C), floating.
@@ -92,6 +106,12 @@ def backward_warp(
 
     Raises:
         ValueError: If `padding` or `mask` is none of the above.
+
+    Examples:
+        >>> frame2 = jnp.array([[0.0, 1.0, 2.0]])[..., None]
+        >>> flow = jnp.zeros((1, 3, 2)).at[..., 0].set(1.0)
+        >>> jaxflow.ops.backward_warp(frame2, flow)[0, :, 0].tolist()
+        [1.0, 2.0, 0.0]
     """
     _shapes.check("image", image, (..., "H", "W", "C"))
     _shapes.check("flow", flow, (*image.shape[:-1], 2))
@@ -126,6 +146,11 @@ def sampling_mask(
 
     Raises:
         ValueError: If `mask` is not one of these.
+
+    Examples:
+        >>> points = jnp.array([[0.0, 0.0], [2.5, 0.0]])
+        >>> jaxflow.ops.sampling_mask(points, (1, 3)).tolist()
+        [True, False]
     """
     _shapes.check("points", points, (..., 2))
     if mask is None:
@@ -160,12 +185,14 @@ def bicubic_sample(
         k(d) = (a+2)|d|^3 - (a+3)|d|^2 + 1          for |d| <= 1
         k(d) = a|d|^3 - 5a|d|^2 + 8a|d| - 4a        for 1 < |d| < 2
 
-    `a` = -0.75 is OpenCV's and torch's choice; -0.5 is Keys' own, third-order accurate,
-    and that of Pillow and of the TV-L1 code at IPOL. Unlike ``cv2.remap``, positions
-    are not rounded to 1/32 pixel. Results overshoot the range of the image.
+    OpenCV and torch take `a` = -0.75. Keys himself, Pillow and the TV-L1 code at IPOL
+    take -0.5, which is accurate to third order. Unlike ``cv2.remap``, this function
+    does not round positions to 1/32 pixel. Results may lie outside the range of the
+    image.
 
-    Differentiable, with a continuous slope in `points` ("border": as the image
-    continued by its edge). NaN: as in `bilinear_sample`, over the 4 x 4 pixels.
+    The result is differentiable, and its slope in `points` is continuous; under
+    "border" the slope is that of the image continued by its edge. NaN spreads as in
+    `bilinear_sample`, but over 4 x 4 pixels.
 
     Args:
         image: Values to sample, (*B, H, W, C), floating.
@@ -179,6 +206,11 @@ def bicubic_sample(
 
     Raises:
         ValueError: If `padding` is neither "zeros" nor "border".
+
+    Examples:
+        >>> ramp = jnp.arange(8.0)[None, :, None]
+        >>> jaxflow.ops.bicubic_sample(ramp, jnp.array([[3.5, 0.0]])).item()
+        3.5
     """
     _checks.one_of("padding", padding, ("zeros", "border"))
     image, points, shape = _flatten(image, points)

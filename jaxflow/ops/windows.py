@@ -25,6 +25,11 @@ def extract_windows(
 
     Raises:
         ValueError: If `size` is even or not positive, or `padding` is unknown.
+
+    Examples:
+        >>> image = jnp.arange(9.0).reshape(3, 3, 1)
+        >>> jaxflow.ops.extract_windows(image, 3)[1, 1, :, 0].tolist()
+        [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]
     """
     _checks.one_of("padding", padding, ("zeros", "border"))
     if size < 1 or size % 2 == 0:

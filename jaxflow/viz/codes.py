@@ -16,6 +16,10 @@ def quantize_flow(flow: npt.ArrayLike, *, bound: float = 20.0) -> np.ndarray:
 
     Returns:
         (*B, H, W, 2) uint8.
+
+    Examples:
+        >>> jaxflow.viz.quantize_flow([[[-20.0, 0.0], [5.0, 99.0]]]).tolist()
+        [[[0, 128], [159, 255]]]
     """
     flow = np.nan_to_num(np.asarray(flow, np.float32), posinf=np.inf, neginf=-np.inf)
     coded = (np.clip(flow, -bound, bound) + bound) * (255 / (2 * bound))
@@ -32,6 +36,11 @@ def dequantize_flow(coded: npt.ArrayLike, *, bound: float = 20.0) -> np.ndarray:
 
     Returns:
         (*B, H, W, 2) float32, in pixels. 128 is read as 0.
+
+    Examples:
+        >>> coded = jaxflow.viz.quantize_flow([[[5.0, 0.0]]])
+        >>> print(jaxflow.viz.dequantize_flow(coded).round(2))
+        [[[4.94 0.  ]]]
     """
     coded = np.asarray(coded, np.float32)
     flow = coded * np.float32(2 * bound / 255) - np.float32(bound)
@@ -47,6 +56,10 @@ def clip_length(flow: npt.ArrayLike, *, bound: float = 20.0) -> np.ndarray:
 
     Returns:
         (*B, H, W, 2) float32.
+
+    Examples:
+        >>> jaxflow.viz.clip_length([[[30.0, 40.0]]], bound=5.0).tolist()
+        [[[3.0, 4.0]]]
     """
     flow = np.asarray(flow, np.float32)
     length = np.hypot(flow[..., :1], flow[..., 1:])

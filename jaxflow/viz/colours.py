@@ -24,6 +24,10 @@ def color_wheel() -> np.ndarray:
     Red, yellow, green, cyan, blue, magenta and back; the lengths of the ramps follow
     how well the eye tells hues apart (Baker et al., "A Database and Evaluation
     Methodology for Optical Flow", 2011).
+
+    Examples:
+        >>> jaxflow.viz.color_wheel()[[0, 15, 21]].tolist()  # red, yellow, green
+        [[255, 0, 0], [255, 255, 0], [0, 255, 0]]
     """
     rows = []
     for start, end, steps in _RAMPS:
@@ -56,6 +60,11 @@ def flow_to_image(
 
     Raises:
         ValueError: If a shape is wrong or `max_flow` is not positive.
+
+    Examples:
+        >>> flow = np.array([[[2.0, 0.0], [0.0, 0.0], [np.nan, 0.0]]])
+        >>> jaxflow.viz.flow_to_image(flow)[0].tolist()  # right, at rest, unknown
+        [[255, 0, 0], [255, 255, 255], [0, 0, 0]]
     """
     flow, valid = split_known(flow, valid)
     radius = np.hypot(flow[..., 0], flow[..., 1])
@@ -77,6 +86,10 @@ def max_speed(flow: npt.ArrayLike, *, valid: npt.ArrayLike | None = None) -> flo
     Args:
         flow: (*B, H, W, 2), in pixels.
         valid: Where the flow is known, (*B, H, W); None takes all of it.
+
+    Examples:
+        >>> jaxflow.viz.max_speed(np.array([[[3.0, 4.0], [np.nan, 0.0]]]))
+        5.0
     """
     flow, _ = split_known(flow, valid)
     return float(np.hypot(flow[..., 0], flow[..., 1]).max(initial=0.0))
@@ -96,6 +109,10 @@ def clip_scale(speeds: npt.ArrayLike) -> float:
 
     Returns:
         `max_flow` for `flow_to_image`, in pixels; 1 if nothing moves.
+
+    Examples:
+        >>> jaxflow.viz.clip_scale([2.0, 3.0, 90.0, 2.5])  # 90 pixels are a cut
+        3.0
     """
     speeds = np.asarray(speeds, np.float64).ravel()
     speeds = np.sort(speeds[np.isfinite(speeds)])
@@ -118,6 +135,10 @@ def legend(*, max_flow: float = 1.0, size: int = 151) -> np.ndarray:
 
     Raises:
         ValueError: If `size` is below 16 or `max_flow` is not positive.
+
+    Examples:
+        >>> jaxflow.viz.legend(max_flow=20.0, size=101).shape
+        (119, 101, 3)
     """
     if size < 16:
         raise ValueError(f"`size` must be at least 16; got {size}")

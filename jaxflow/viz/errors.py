@@ -38,6 +38,12 @@ def error_map(
 
     Raises:
         ValueError: If a shape is wrong or `max_error` is not positive.
+
+    Examples:
+        >>> truth = np.zeros((1, 3, 2))
+        >>> flow = truth + np.array([[[0.0, 0], [1, 0], [2, 0]]])
+        >>> jaxflow.viz.error_map(flow, truth)[0, :, 0].tolist()
+        [0, 128, 255]
     """
     error, _, valid = _errors(flow, target, valid)
     if max_error is None:
@@ -73,6 +79,12 @@ def kitti_error_map(
 
     Raises:
         ValueError: If a shape is wrong.
+
+    Examples:
+        >>> truth = np.full((1, 2, 2), 10.0)
+        >>> flow = truth + np.array([[[0.1, 0], [99.0, 0]]])
+        >>> jaxflow.viz.kitti_error_map(flow, truth)[0].tolist()  # blue, red
+        [[49, 54, 149], [165, 0, 38]]
     """
     error, target, valid = _errors(flow, target, valid)
     length = np.hypot(target[..., 0], target[..., 1])

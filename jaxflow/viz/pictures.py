@@ -38,6 +38,12 @@ def draw_arrows(
 
     Raises:
         ValueError: If a shape is wrong or `stride` is below 1.
+
+    Examples:
+        >>> frame, flow = np.zeros((32, 48, 3), np.uint8), np.full((32, 48, 2), 5.0)
+        >>> picture = jaxflow.viz.draw_arrows(frame, flow)
+        >>> picture.shape, picture[8, 8].tolist()
+        ((32, 48, 3), [255, 255, 0])
     """
     picture = _rgb("image", image)
     flow, valid = split_known(flow, valid)
@@ -78,6 +84,12 @@ def draw_boxes(
 
     Raises:
         ValueError: If a shape is wrong, or there are not as many labels as boxes.
+
+    Examples:
+        >>> frame = np.zeros((32, 48, 3), np.uint8)
+        >>> picture = jaxflow.viz.draw_boxes(frame, [[8, 4, 40, 28]])
+        >>> picture[4, 20].tolist(), picture[16, 20].tolist()  # edge, inside
+        ([255, 128, 0], [0, 0, 0])
     """
     canvas = Image.fromarray(_rgb("image", image))
     corners = np.asarray(boxes, np.float64)
@@ -120,6 +132,11 @@ def overlay(
 
     Raises:
         ValueError: If a shape is wrong.
+
+    Examples:
+        >>> frame, hidden = np.full((1, 2, 3), 0.4), np.array([[False, True]])
+        >>> jaxflow.viz.overlay(frame, hidden)[0].tolist()
+        [[102, 102, 102], [178, 51, 51]]
     """
     picture = _rgb("image", image)
     share = np.asarray(mask, np.float32)
@@ -154,6 +171,11 @@ def panel(
 
     Raises:
         ValueError: If there are no pictures, or not as many labels.
+
+    Examples:
+        >>> frames = [np.zeros((20, 30, 3), np.uint8)] * 2
+        >>> jaxflow.viz.panel(frames, labels=["frame 1", "frame 2"]).shape
+        (38, 64, 3)
     """
     pictures = [_rgb("images", image) for image in images]
     if not pictures:

@@ -1,0 +1,73 @@
+"""The examples in docstrings are run, and public functions have one."""
+
+import doctest
+import importlib
+import inspect
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxflow
+
+ROOT = pathlib.Path(jaxflow.__file__).parent
+MODULES = sorted(
+    ".".join(("jaxflow", *path.relative_to(ROOT).with_suffix("").parts))
+    for path in ROOT.rglob("*.py")
+    if ">>> " in path.read_text()
+)
+# All of their functions have an example.
+COMPLETE = ("jaxflow.ops", "jaxflow.metrics", "jaxflow.losses", "jaxflow.viz")
+# Entries that need trained weights, or a run of many steps; the notebooks show them.
+ENTRIES = ("estimate_flow", "estimate_clip", "list_models", "create_model")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick():
+    """Examples are many programs that run once."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_give_what_they_say(name, tmp_path):
+    if name == "jaxflow.io.video":
+        pytest.importorskip("av")
+    module = importlib.import_module(name.removesuffix(".__init__"))
+    known = {"jax": jax, "jnp": jnp, "np": np, "jaxflow": jaxflow}
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    runner = doctest.DocTestRunner(verbose=False)
+    count = 0
+    for number, test in enumerate(finder.find(module, globs=known)):
+        test.globs["folder"] = tmp_path / str(number)
+        test.globs["folder"].mkdir()
+        said: list[str] = []
+        runner.run(test, out=said.append)
+        assert not said, "".join(said)
+        count += len(test.examples)
+    assert count
+
+
+def functions(name):
+    module = importlib.import_module(name)
+    return {
+        key: value
+        for key, value in vars(module).items()
+        if inspect.isfunction(value) and not key.startswith("_")
+    }
+
+
+@pytest.mark.parametrize("name", COMPLETE)
+def test_every_function_has_an_example(name):
+    found = functions(name)
+    assert len(found) > 9
+    without = [key for key, value in found.items() if ">>> " not in value.__doc__]
+    assert not without
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_entries_have_an_example(name):
+    assert ">>> " in getattr(jaxflow, name).__doc__
