@@ -74,3 +74,9 @@ def counts(**values: object) -> None:
         whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
         if not whole or value < 1:  # type: ignore[operator]
             raise ValueError(f"`{name}` must be a whole number from 1; got {value!r}")
+
+
+def seed(name: str, value: int) -> None:
+    """Raises ValueError if a seed is not an integer of 64 bits."""
+    if not isinstance(value, numbers.Integral) or not -(2**63) <= value < 2**63:
+        raise ValueError(f"`{name}` must be an integer of 64 bits; got {value!r}")

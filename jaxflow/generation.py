@@ -6,6 +6,7 @@ Videos are (T, H, W, C): uint8, or floating in [0, 1]; networks see [-1, 1].
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, cast
 
@@ -101,8 +102,14 @@ def generate(
         ValueError: If frames, mask, length or size do not fit each other or the model,
             an observed frame is not finite, or the model cannot do what is asked.
     """
+    _checks.seed("seed", seed)
     video, mask, task = _given(model, frames, observed, length, size)
     settings = _settings(model, settings, bool(mask.any()))
+    if condition is None and settings.scale != 1:
+        raise ValueError(
+            f"`settings.scale` {settings.scale} exaggerates a `condition`: give "
+            "one, or leave the scale 1"
+        )
     process = _process(model, process)
     network: Any = model
     if condition is not None:
@@ -389,6 +396,10 @@ def _settings(model: Any, settings: Settings | None, conditional: bool) -> Setti
             "this network takes no observed frames: use the conditioning "
             "'reconstruction' or 'replacement'"
         )
+    for name in ("weight", "scale"):
+        value = getattr(settings, name)
+        if not math.isfinite(value):
+            raise ValueError(f"`settings.{name}` must be finite; got {value}")
     if not 0 <= settings.noise <= 1:
         raise ValueError(f"`settings.noise` must be in [0, 1]; got {settings.noise}")
     return settings

@@ -146,6 +146,9 @@ def test_networks_without_observed_frames_follow_them_by_guidance(clip):
         (None, {"settings": QUICK._replace(sampler="euler")}, "sampler"),
         (None, {"settings": QUICK._replace(noise=2.0)}, "noise"),
         (None, {"settings": QUICK._replace(steps=0)}, "count"),
+        (None, {"settings": QUICK._replace(scale=2.0)}, "condition"),
+        (None, {"settings": QUICK._replace(weight=np.nan)}, "finite"),
+        (None, {"seed": 2**63}, "64 bits"),
     ],
 )
 def test_what_cannot_be_raises(model, frames, options, match):

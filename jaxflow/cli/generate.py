@@ -1,8 +1,11 @@
 """``jaxflow generate``: the frames of a video that are not given."""
 
 import argparse
+import collections
+import itertools
 import math
 import pathlib
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -14,6 +17,8 @@ from jaxflow.io import files, image, video
 TASKS = ("future", "past", "interpolate", "unconditional", "long")
 OBSERVED, MADE = (46, 160, 67), (110, 110, 110)
 """Colours of the frames around given and generated pictures of a contact sheet."""
+GIF_FPS = 50
+"""Most frames a second that viewers of a GIF show; a faster video is slowed down."""
 LEAST_TILE = 64
 """Smallest height of a picture on a contact sheet; smaller ones are enlarged."""
 
@@ -149,6 +154,10 @@ def _check_words(args: argparse.Namespace) -> None:
         raise ValueError(f"--task {args.task} needs frames: --observe CLIP")
     if not given and args.given:
         raise ValueError("--given needs --observe CLIP")
+    if args.guidance != 1 and args.of_class is None:
+        raise ValueError("--guidance needs a --class to exaggerate")
+    if args.fps and args.fps > GIF_FPS and files.suffix(args.output) == ".gif":
+        raise ValueError(f"--fps {args.fps:g}: a GIF shows at most {GIF_FPS} a second")
     if args.task == "long" and not args.length:
         raise ValueError("--task long needs the --length of the video")
 
@@ -171,23 +180,26 @@ def _load(args: argparse.Namespace) -> Any:
 
 def _read(args: argparse.Namespace, clip: clips.Clip, model: Any) -> np.ndarray:
     """Returns the frames that are given, in the model's size and channels."""
-    frames = [
-        np.asarray(common.uint8_or_float(frame))
-        for frame in io.read_frames(clip.source)
-    ]
-    count = len(frames) if args.given is None else args.given
-    if count > len(frames):
-        raise ValueError(f"--given {count}: {args.observe} has {len(frames)} frames")
-    if args.task == "interpolate":
-        first = count - count // 2
-        frames = frames[:first] + frames[len(frames) - count // 2 :]
-    else:
-        frames = frames[-count:] if args.task == "past" else frames[:count]
+    frames = _chosen(io.read_frames(clip.source), args)
     shown = np.stack([_fitted(frame, args.size, model.multiple) for frame in frames])
     if model.config.channels == 1:
         # Luma of ITU-R 601.
         shown = shown @ np.array([[0.299], [0.587], [0.114]], np.float32)
     return np.clip(shown, 0, 1)
+
+
+def _chosen(frames: Iterable[np.ndarray], args: argparse.Namespace) -> list[np.ndarray]:
+    """Returns the frames that a task is given; others of a long film are not kept."""
+    count = args.given
+    frames = (np.asarray(common.uint8_or_float(frame)) for frame in frames)
+    if count is None:
+        return list(frames)
+    last = {"past": count, "interpolate": count // 2}.get(args.task, 0)
+    chosen = list(itertools.islice(frames, count - last))
+    end = collections.deque(frames, maxlen=last) if last else ()
+    if (found := len(chosen) + len(end)) < count:
+        raise ValueError(f"--given {count}: {args.observe} has {found} frames")
+    return [*chosen, *end]
 
 
 def _fitted(frame: np.ndarray, size, multiple: int) -> np.ndarray:
@@ -234,7 +246,7 @@ def _write_video(path: str, frames: np.ndarray, fps: float) -> None:
     from PIL import Image
 
     first, *rest = [Image.fromarray(np.ascontiguousarray(frame)) for frame in frames]
-    milliseconds = max(round(1000 / fps), 20)
+    milliseconds = round(1000 / min(fps, GIF_FPS))
     with files.atomic_path(pathlib.Path(path)) as temporary:
         first.save(
             temporary,

@@ -115,9 +115,16 @@ def test_frames_are_cut_to_the_asked_size(generator, colours):
         (["--output", "out.gif", "--size", "9x8"], "multiples of 2"),
         (["--output", "out.gif", "--class", "7"], "condition"),
         (["--output", "seen.mkv", "--observe", "seen.mkv"], "is an input"),
-        (
-            ["--output", "out.gif", "--observe", "seen.mkv", "--given", "9"],
-            "has 5 frames",
+        *(
+            (
+                [
+                    *("--output", "out.gif", "--observe", "seen.mkv", "--given", given),
+                    *("--task", task, "--length", "30"),
+                ],
+                "has 5 frames",
+            )
+            for task in ("future", "past", "interpolate")
+            for given in ("6", "12")
         ),
         (
             ["--output", "out.gif", "--observe", "seen.mkv", "--length", "5"],
@@ -132,6 +139,9 @@ def test_frames_are_cut_to_the_asked_size(generator, colours):
             "takes nothing",
         ),
         (["--output", "out.gif", "--noise", "3"], "noise"),
+        (["--output", "out.gif", "--seed", "9" * 20], "64 bits"),
+        (["--output", "out.gif", "--guidance", "2"], "--class"),
+        (["--output", "out.gif", "--fps", "60"], "at most 50"),
     ],
 )
 def test_bad_words_are_one_line(generator, colours, fails, words, message):
