@@ -7,7 +7,7 @@ Pictures are clips of one frame, along which there is nothing to attend to: a ne
 learns from both at once by `joint_loss`, or first from pictures and then from videos.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 
@@ -58,12 +58,20 @@ def batch(
     )
 
 
-def loss(model: Any, batch: Batch) -> jax.Array:
-    """Returns the mean squared error of a prediction over the latent frames.
+def loss(
+    model: Any,
+    batch: Batch,
+    *,
+    power: Literal[1, 2] = 2,
+    average: losses.Average = "counted",
+) -> jax.Array:
+    """Returns the mean error of a prediction over the latent frames.
 
     Args:
         model: A network of task "generation".
         batch: From `batch`.
+        power: 2 for the squared error, 1 for the absolute one.
+        average: What the sum is divided by; see `losses.prediction_error`.
 
     Returns:
         A number, for `train.make_step`: (model, batch) -> loss.
@@ -78,7 +86,8 @@ def loss(model: Any, batch: Batch) -> jax.Array:
         prediction,
         batch.noised.target,
         frames=batch.selection.latent,
-        average="counted",
+        power=power,
+        average=average,
     ).mean()
 
 

@@ -41,6 +41,9 @@ def test_the_loss_is_that_of_latent_frames(wrong):
     batch = training.batch(jax.random.key(0), videos, PROCESS, most=5)
     found = training.loss(Perfect(batch, wrong), batch)
     np.testing.assert_allclose(found, wrong**2, atol=1e-6)
+    found = training.loss(Perfect(batch, wrong), batch, power=1, average="sum")
+    pixels = batch.selection.latent.sum(1).mean() * 4
+    np.testing.assert_allclose(found, wrong * pixels, atol=1e-5)
 
 
 def test_pictures_are_clips_of_one_frame_all_of_which_counts():
