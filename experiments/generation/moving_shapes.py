@@ -1,18 +1,28 @@
 """One small model that predicts, looks back, interpolates and invents moving shapes.
 
     python experiments/generation/moving_shapes.py --workdir runs/shapes
+    python experiments/generation/moving_shapes.py --kind glyphs --dtype bfloat16 \\
+        --workdir runs/glyphs
 
-Clips of 8 frames, drawn inside the step, with masks of the flexible diffusion model's
-distribution. A run that was stopped goes on where it was. The average of the weights is
-tested on 64 clips that no training draws, beside copying the nearest given frame and
-blending the two nearest: PSNR in decibels of one sample, of the best of four and of the
-mean of four; and the same with shuffled frame numbers. `--pictures` trains on single
-frames first, `--joint` on both at once. Results are JSON lines in the folder of the
-run. `long_video.py` compares schedules of longer videos by the trained network.
+    kind      size   frames   network       steps    batch   rate   average   given
+    shapes    16     8        flexible_16   3000     16      2e-3   0.99      3, 3, 2
+    shapes3   24     8        flexible_16   6000     16      2e-3   0.99      3, 3, 2
+    glyphs    64     20       flexible_64   10 000   32      2e-4   0.999     5, 5, 10
+
+shapes is for two cores, glyphs for one GPU or TPU. "given" is the number of frames for
+the future, the past and between. Clips are drawn inside the step, with masks of the
+flexible diffusion model's distribution. A run that was stopped goes on where it was.
+The average of the weights is tested on 64 clips that no training draws, beside copying
+the nearest given frame and blending the two nearest: PSNR in decibels of one sample, of
+the best of four and of the mean of four; and the same with shuffled frame numbers.
+`--pictures` trains on single frames first, `--joint` on both at once. Results are JSON
+lines in the folder of the run. `long_video.py` compares schedules of longer videos by
+the trained network.
 
     a step, batch 16: 0.54 s of one core's time, 0.33 s on 2 cores
-    1500 steps, mean of four samples, three seeds: future 15.1, 14.4, 15.0 dB (copy
-    11.3), past 14.7, 14.3, 14.5 (11.3), interpolate 15.2, 15.0, 15.0 (blend 13.4)
+    1500 steps of shapes, mean of four samples, three seeds: future 15.1, 14.4, 15.0 dB
+    (copy 11.3), past 14.7, 14.3, 14.5 (11.3), interpolate 15.2, 15.0, 15.0 (blend 13.4)
+    shapes3 and glyphs: not run to their end yet
 """
 
 import dataclasses
@@ -21,10 +31,11 @@ import json
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import tyro
@@ -38,8 +49,15 @@ from jaxflow.io import folders
 sys.path.append(str(pathlib.Path(__file__).parents[1]))
 import core
 
-# Task, and how many of the 8 frames it is given.
+# Task, and how many of the 8 frames it is given; of the 20 of glyphs.
 TASKS: dict[masks.Task, int] = {"future": 3, "past": 3, "interpolate": 2}
+GLYPH_TASKS: dict[masks.Task, int] = {"future": 5, "past": 5, "interpolate": 10}
+# What the options are by kind, if they are not given.
+_SMALL = {"model": "flexible_16", "steps": 3000, "batch_size": 16, "rate": 2e-3}
+_SMALL |= {"decay": 0.99, "sampling_steps": 25}
+_LARGE = {"model": "flexible_64", "steps": 10_000, "batch_size": 32, "rate": 2e-4}
+_LARGE |= {"decay": 0.999, "sampling_steps": 50}
+USUAL = {"shapes": _SMALL, "shapes3": _SMALL | {"steps": 6000}, "glyphs": _LARGE}
 SAMPLES = 4
 # Seed of the clips that are tested; training draws from folded keys of its own seed.
 HELD_OUT = 1_000_003
@@ -47,7 +65,7 @@ HELD_OUT = 1_000_003
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Args:
-    """Options.
+    """Options; those that are None are the kind's, see the top of this file.
 
     Attributes:
         workdir: Folder for checkpoints, logs, weights and results.
@@ -59,6 +77,7 @@ class Args:
         decay: Of the average of the weights.
         encoding: What the network knows of the frames' numbers.
         width: Channels of its first convolution; None is the network's.
+        dtype: What features are computed in; weights are float32 in any case.
         start: Weights to begin with.
         pictures: Steps of training on single frames, without attention along frames,
             before the training on clips begins with these weights.
@@ -71,21 +90,27 @@ class Args:
     """
 
     workdir: pathlib.Path
-    model: str = "flexible_16"
+    model: str | None = None
     kind: Literal["shapes", "shapes3", "glyphs"] = "shapes"
-    steps: int = 3000
-    batch_size: int = 16
-    rate: float = 2e-3
-    decay: float = 0.99
+    steps: int | None = None
+    batch_size: int | None = None
+    rate: float | None = None
+    decay: float | None = None
     encoding: Literal["relative", "absolute", "none"] = "relative"
     width: int | None = None
+    dtype: Literal["float32", "bfloat16"] = "float32"
     start: pathlib.Path | None = None
     pictures: int = 0
     joint: float = 0.0
     clips: int = 64
-    sampling_steps: int = 25
+    sampling_steps: int | None = None
     seed: int = 0
     save_every: int = 500
+
+    def __post_init__(self):
+        for name, value in USUAL[self.kind].items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
 
 
 def main(args: Args) -> None:
@@ -109,6 +134,7 @@ def build(args: Args, **overrides: Any) -> Any:
     own = moving_shapes.KINDS[args.kind]
     overrides |= {"time_encoding": args.encoding}
     overrides |= {"channels": 1, "image_size": own.size[0]}
+    overrides["dtype"] = jnp.dtype(args.dtype)
     if args.width is not None:
         overrides["model_channels"] = args.width
     if args.start is None:
@@ -201,7 +227,7 @@ def judge(model: Any, args: Args, state: train.TrainState) -> Mapping[str, float
 
 
 def test(
-    model: Any, args: Args, count: int, *, tasks: tuple[masks.Task, ...] = tuple(TASKS)
+    model: Any, args: Args, count: int, *, tasks: Sequence[masks.Task] = tuple(TASKS)
 ) -> dict[str, Any]:
     """Returns a row of decibels for each task, over the frames that are generated."""
     frames = model.config.num_frames
@@ -212,8 +238,9 @@ def test(
     # The frames keep their places, and swap the numbers that the network is told.
     shuffled = np.random.default_rng(0).permutation(frames)
     rows: dict[str, Any] = {}
+    numbers_given = GLYPH_TASKS if args.kind == "glyphs" else TASKS
     for task in tasks:
-        given = masks.task(task, frames, given=TASKS[task])
+        given = masks.task(task, frames, given=numbers_given[task])
         made = draw_samples(sample, clips, given, numbers, args.seed)
         wrong = draw_samples(sample, clips, given, shuffled, args.seed)
         rows[task] = {

@@ -1,5 +1,6 @@
 """The recipe of experiments/generation trains, stops, goes on, and tests itself."""
 
+import dataclasses
 import importlib
 import json
 import pathlib
@@ -44,6 +45,8 @@ def tiny(monkeypatch, recipe):
         predicts="velocity",
     )
     monkeypatch.setitem(fdm.VARIANTS, "flexible_16", config)
+    large = dataclasses.replace(config, model_channels=4, num_frames=20, image_size=64)
+    monkeypatch.setitem(fdm.VARIANTS, "flexible_64", large)
     monkeypatch.setattr(recipe, "SAMPLES", 2)
     device = jax.devices()[:1]
     monkeypatch.setattr(jax, "devices", lambda *args: device)
@@ -108,3 +111,16 @@ def test_clips_and_frames_train_together(recipe, tmp_path):
     numbers = {"steps": 1, "batch_size": 2, "clips": 2, "sampling_steps": 2}
     recipe.main(recipe.Args(workdir=tmp_path, joint=0.5, **numbers))
     assert (tmp_path / "weights.safetensors").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["shapes3", "glyphs"])
+def test_other_kinds_of_clips_bring_their_own_settings(recipe, tmp_path, kind):
+    numbers = {"steps": 2, "batch_size": 2, "clips": 1, "sampling_steps": 1}
+    args = recipe.Args(workdir=tmp_path, kind=kind, save_every=10, **numbers)
+    assert args.model == ("flexible_64" if kind == "glyphs" else "flexible_16")
+    assert (args.rate, args.steps) == (2e-4 if kind == "glyphs" else 2e-3, 2)
+    recipe.main(args)
+    (row,) = [json.loads(row) for row in (tmp_path / "results.jsonl").open()]
+    for task in recipe.TASKS:
+        assert np.isfinite(list(row[task].values())).all()
