@@ -16,7 +16,7 @@
 #
 # A diffusion model of video that can be given any frames: it is trained once, with
 # masks that are drawn at random, and then asked four different questions. It runs on a
-# CPU (about 20 minutes), a GPU or a TPU.
+# CPU (about 15 minutes on two cores), a GPU or a TPU.
 #
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/jaxflow/jaxflow/blob/main/colabs/generate_video.ipynb)
 
@@ -42,7 +42,7 @@ from jaxflow.diffusion import training
 
 # In the test suite the sizes are tiny.
 SMOKE = os.environ.get("JAXFLOW_SMOKE") == "1"
-STEPS = 2 if SMOKE else 2000
+STEPS = 2 if SMOKE else 1500
 BATCH = 8 if SMOKE else 16
 SAMPLING = generation.Settings(steps=2 if SMOKE else 25)
 TESTED = 1 if SMOKE else 16
