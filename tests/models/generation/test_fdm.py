@@ -170,9 +170,13 @@ def test_equals_the_official_attention(folder):
             "fdm_carla",
             "carla_no_traffic (released checkpoint; README training command)",
         ),
-        ("fdm_64", "minerl and mazes_cwvae, 64 px defaults"),
+        pytest.param(
+            "fdm_64",
+            "minerl and mazes_cwvae, 64 px defaults",
+            marks=pytest.mark.slow,
+        ),
         ("fdm_64_shallow", "64 px with one residual block"),
-        ("fdm_32", "32 px defaults"),
+        pytest.param("fdm_32", "32 px defaults", marks=pytest.mark.slow),
     ],
 )
 def test_reads_every_published_key(published, count, unread, name, entry):
@@ -242,6 +246,7 @@ def test_a_fresh_video_network_is_its_image_network_on_every_frame(rng):
             )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("official", [False, True])
 def test_padding_changes_real_frames_in_the_official_attention_alone(rng, official):
     config = dataclasses.replace(PLAIN, official_attention=official)
@@ -260,6 +265,7 @@ def test_padding_changes_real_frames_in_the_official_attention_alone(rng, offici
     np.testing.assert_allclose(run(model, **fewer), out[:, :-1], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_classes_none_and_minus_one_are_the_same(rng):
     config = dataclasses.replace(PLAIN, num_classes=3)
     model, data = build(config, noise=0.1), inputs(rng)
@@ -281,6 +287,7 @@ def test_a_learned_variance_doubles_the_channels(rng):
     assert out.shape == (*data["noisy"].shape[:-1], 6)
 
 
+@pytest.mark.slow
 def test_dropout_acts_in_training_alone(rng):
     model, data = build(fdm.TINY, noise=0.1), inputs(rng)
     out = run(model, **data)
