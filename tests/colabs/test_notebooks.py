@@ -34,7 +34,14 @@ def read(name):
     return nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
 
 
-@each_notebook
+@pytest.mark.parametrize(
+    "name",
+    [
+        "quickstart",
+        pytest.param("generate_video", marks=pytest.mark.slow),
+        pytest.param("recognition", marks=pytest.mark.slow),
+    ],
+)
 def test_it_runs_from_top_to_bottom(name, tmp_path, monkeypatch):
     notebook = read(name)
     nbclient = pytest.importorskip("nbclient")

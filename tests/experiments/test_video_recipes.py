@@ -88,10 +88,6 @@ RUNS = {
 }
 
 
-# They are run as SlowFast is; R3D is also trained on files, below.
-TWINS = {*RUNS} - {"slowfast"}
-
-
 @pytest.fixture
 def one_compilation(monkeypatch):
     """Compiles the step of the first run, which later ones of the test share."""
@@ -107,13 +103,8 @@ def one_compilation(monkeypatch):
 
 
 @pytest.mark.usefixtures("one_compilation")
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[pytest.mark.slow] if name in TWINS else [])
-        for name in RUNS
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUNS)
 def test_a_recipe_goes_on_where_it_was_stopped(recipes, name, tmp_path, monkeypatch):
     module, (config, options) = recipes[name], RUNS[name]
     arguments = getattr(module, "Args", module.recipe.Args)
