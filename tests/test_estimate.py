@@ -101,7 +101,9 @@ def test_a_model_in_training_mode_is_evaluated_and_stays_as_it_is(pair):
 GOOD = np.zeros((8, 9, 3), np.float32)
 
 
-@pytest.mark.parametrize("name", ["tvl1", "lucas_kanade"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("tvl1", marks=pytest.mark.slow), "lucas_kanade"]
+)
 def test_classical_methods_go_by_name(name):
     y, x = np.mgrid[:48, :64]
     scene = 0.5 + 0.2 * np.sin(x / 3.0)[..., None] + 0.2 * np.cos(y / 4.0)[..., None]
@@ -211,7 +213,9 @@ def test_a_starting_flow_goes_with_its_frames(pair, frames, tile):
     np.testing.assert_allclose(flows[0], flow, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["tvl1", "horn_schunck"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("tvl1", marks=pytest.mark.slow), "horn_schunck"]
+)
 def test_a_classical_method_starts_from_an_array(name):
     # Five pixels are too far for one level; from a start nearby they are found.
     y, x = np.mgrid[:48, :64]

@@ -97,6 +97,7 @@ def test_guidance_with_a_scale_of_1_is_the_condition_itself(model, clip):
     assert np.any(made(3.0) != made(1.0))
 
 
+@pytest.mark.slow
 def test_networks_without_observed_frames_follow_them_by_guidance(clip):
     config = dataclasses.replace(unet3d.TINY, channels=1, cond_dim=None)
     model = noisy_weights(unet3d.Model(config, rngs=nnx.Rngs(0)))
