@@ -8,7 +8,6 @@ against zero flow and OpenCV's methods on scenes it never saw and on a photograp
 by a known homography. The report is one HTML file that needs nothing else.
 """
 
-import dataclasses
 import functools
 import importlib.metadata
 import math
@@ -26,21 +25,17 @@ import numpy as np
 import optax
 from flax import nnx
 from optax import contrib
-from PIL import Image
 
 from jaxflow import (
     checkpoint,
-    estimate,
     evaluate,
     losses,
     metrics,
     ops,
     train,
-    viz,
 )
 from jaxflow.data import synthetic
-from jaxflow.demo import page
-from jaxflow.io import files
+from jaxflow.demo import methods, report
 from jaxflow.models.flow import pwcnet
 
 SIZE = (96, 128)
@@ -76,35 +71,6 @@ WEIGHTS = losses.PWC_WEIGHTS[:-1]
 PEAK_RATE = 2e-3
 # Training draws from keys of seeds below this one, measuring from keys of seeds above.
 HELD_OUT = 1_000_000
-OURS, ZERO = "PWC-Net, trained here", "zero flow"
-
-Estimator = Callable[[np.ndarray, np.ndarray], Any]
-
-
-@dataclasses.dataclass
-class Result:
-    """What the demo found out.
-
-    Attributes:
-        scenes: Method -> metrics on held-out scenes.
-        photograph: Method -> metrics on the moved photograph; {} without scikit-image.
-        curve: (seconds of training, step, error relative to zero flow) along the way.
-        restored: Whether every leg began with exactly what the one before had saved.
-        seconds: How long it all took.
-        path: The report.
-    """
-
-    scenes: dict[str, dict[str, float]]
-    photograph: dict[str, dict[str, float]]
-    curve: list[tuple[float, int, float]]
-    restored: bool
-    seconds: float
-    path: pathlib.Path
-
-    @property
-    def ratio(self) -> float:
-        """Error of the trained net over that of zero flow, on held-out scenes."""
-        return self.scenes[OURS]["epe"] / self.scenes[ZERO]["epe"]
 
 
 def run(
@@ -116,7 +82,7 @@ def run(
     seed: int = 0,
     pairs: int = 64,
     progress: bool = True,
-) -> Result:
+) -> report.Result:
     """Trains, restores, measures and writes the report.
 
     Args:
@@ -150,13 +116,16 @@ def run(
         model, folder / "run", scenes, deadline, steps=steps, seed=seed,
         progress=progress,
     )  # fmt: skip
-    methods = estimators(model)
+    ours = functools.partial(methods.estimate_by_tiles, model, size=SIZE)
+    compared = methods.estimators(ours)
     photograph = moved_photograph()
-    result = Result(
-        scenes={name: measure(method, scenes) for name, method in methods.items()},
+    result = report.Result(
+        scenes={
+            name: methods.measure(method, scenes) for name, method in compared.items()
+        },
         photograph={
-            name: measure(method, [photograph])
-            for name, method in methods.items()
+            name: methods.measure(method, [photograph])
+            for name, method in compared.items()
             if photograph is not None
         },
         curve=curve,
@@ -167,10 +136,10 @@ def run(
     shown = [(f"Held-out scene {i + 1}", pair) for i, pair in enumerate(scenes[:4])]
     if photograph is not None:
         shown.append(("A photograph (NASA) moved by a known homography", photograph))
-    pictures = [show_pair(title, pair, methods) for title, pair in shown]
+    pictures = [report.show_pair(title, pair, compared) for title, pair in shown]
     if frames:
-        pictures.append(show_own(model, *frames))
-    files.write_bytes(result.path, report(result, model, pictures).encode())
+        pictures.append(report.show_own(compared, *frames))
+    report.write(result, [_about_training(model, result)], pictures)
     return result
 
 
@@ -361,51 +330,6 @@ def moved_photograph() -> evaluate.Pair | None:
     return look(np.eye(3)), look(np.linalg.inv(move)), flow, np.asarray(visible)
 
 
-def estimators(model: nnx.Module) -> dict[str, Estimator]:
-    """Returns the methods to compare; OpenCV's if it is there."""
-    methods: dict[str, Estimator] = {
-        ZERO: lambda a, b: np.zeros((*a.shape[:2], 2), np.float32)
-    }
-    try:
-        import cv2
-    except ImportError:
-        cv2 = None
-    if cv2 is not None:
-        preset = cv2.DISOPTICAL_FLOW_PRESET_MEDIUM
-        dis = cv2.DISOpticalFlow_create(preset)  # type: ignore[attr-defined]
-        methods["DIS medium (OpenCV)"] = lambda a, b: dis.calc(_gray(a), _gray(b), None)
-    if hasattr(cv2, "optflow"):
-        tvl1 = cv2.optflow.DualTVL1OpticalFlow_create()  # type: ignore[union-attr]
-        methods["TV-L1 (OpenCV)"] = lambda a, b: tvl1.calc(_gray(a), _gray(b), None)
-    methods[OURS] = functools.partial(estimate_by_tiles, model)
-    return methods
-
-
-def estimate_by_tiles(
-    model: nnx.Module, first: np.ndarray, second: np.ndarray
-) -> np.ndarray:
-    """Estimates flow by tiles of the size that the net was trained at.
-
-    On larger frames as a whole, which it never saw, its errors are larger.
-    """
-    return estimate.estimate_flow(model, first, second, tile=SIZE, overlap=SIZE[0] // 3)
-
-
-def measure(method: Estimator, pairs: list[evaluate.Pair]) -> dict[str, float]:
-    """Returns the metrics of a method; "visible" is the error where nothing hides."""
-    flows: list[np.ndarray] = []
-
-    def noted(first, second):
-        flows.append(np.asarray(method(first, second)))
-        return flows[-1]
-
-    everywhere = [(a, b, flow, np.ones_like(known)) for a, b, flow, known in pairs]
-    row = evaluate.evaluate_flow(noted, everywhere)
-    again = iter(flows)
-    visible = evaluate.evaluate_flow(lambda *_: next(again), pairs)
-    return {**row, "visible": visible["epe"]}
-
-
 def relative_error(
     model: nnx.Module, scenes: list[evaluate.Pair]
 ) -> Callable[[Any], float]:
@@ -423,91 +347,21 @@ def relative_error(
     return lambda params: float(error(params, first, second, flow)) / zero
 
 
-def show_pair(title: str, pair: evaluate.Pair, methods: dict[str, Estimator]) -> str:
-    """Returns two rows of pictures: frames and truth; each method and its error."""
-    first, second, target, _ = pair
-    # The fastest hundredth may be dark, so that the rest is not pale.
-    scale = max(float(np.quantile(np.linalg.norm(target, axis=-1), 0.99)), 1.0)
-    given = [
-        page.figure(first, "frame 1"),
-        page.figure(second, "frame 2"),
-        page.figure(viz.flow_to_image(target, max_flow=scale), "true flow"),
-        page.figure(viz.legend(max_flow=scale), "direction and speed"),
-    ]
-    found = []
-    for name, method in methods.items():
-        if name == ZERO:
-            continue
-        flow = np.asarray(method(first, second))
-        epe = np.linalg.norm(flow - target, axis=-1).mean()
-        found.append(page.figure(viz.flow_to_image(flow, max_flow=scale), name))
-        caption = f"its error, {epe:.2f} px (white: {scale / 2:.1f} px)"
-        found.append(
-            page.figure(viz.error_map(flow, target, max_error=scale / 2), caption)
-        )
-    return page.gallery(title, given, found)
-
-
-def show_own(model: nnx.Module, first: np.ndarray, second: np.ndarray) -> str:
-    """Returns a row of pictures for frames without a known flow."""
-    first, second = (_at_most(frame, 512) for frame in (first, second))
-    flow = estimate_by_tiles(model, first, second)
-    one, two = (jnp.asarray(frame, jnp.float32) / 255 for frame in (first, second))
-    warped = ops.backward_warp(two, jnp.asarray(flow), padding="border")
-    before, after = (float(jnp.abs(one - x).mean()) for x in (two, warped))
-    scale = viz.max_speed(flow) or 1.0
-    figures = [
-        page.figure(first, "frame 1"),
-        page.figure(second, "frame 2"),
-        page.figure(viz.flow_to_image(flow, max_flow=scale), OURS),
-        page.figure(viz.draw_arrows(first, flow, stride=24), "the same as arrows"),
-        page.figure(
-            np.rint(255 * np.asarray(warped)).astype(np.uint8),
-            "frame 2, moved back by it",
-        ),
-        page.figure(viz.legend(max_flow=scale), "direction and speed"),
-    ]
-    text = (
-        f"Mean difference to frame 1: {before:.4f} before, {after:.4f} after moving "
-        "frame 2 back by the estimated flow (1 is black against white)."
-    )
-    return page.gallery("Your frames", figures, text=text)
-
-
-def report(result: Result, model: nnx.Module, pictures: list[str]) -> str:
-    """Returns the report, one HTML page."""
+def _about_training(model: nnx.Module, result: report.Result) -> str:
+    """Says how the network was trained."""
     weights = jax.tree.leaves(checkpoint.weights_of(model))
     seconds, steps, _ = result.curve[-1]
-    best = min(
-        (row["epe"], name)
-        for name, row in result.scenes.items()
-        if name not in (OURS, ZERO)
-    ) if len(result.scenes) > 2 else None  # fmt: skip
     versions = ", ".join(
         f"{name} {importlib.metadata.version(name)}" for name in ("jax", "flax")
     )
-    facts = [
+    kept = "bit for bit" if result.restored else "<b>changed</b>"
+    return (
         f"{sum(w.size for w in weights):,} parameters, {steps} steps of "
         f"{BATCH // 2} new scenes of {SIZE[0]}×{SIZE[1]} pixels, each seen in both "
         f"directions of time, in {seconds / 60:.1f} minutes on "
         f"{os.cpu_count()} {platform.machine()} cores, {jax.default_backend().upper()} "
-        f"({versions}).",
-        f"Error on held-out scenes: <b>{result.ratio:.2f}</b> × that of zero flow"
-        + (
-            f"; {best[1]}: {best[0] / result.scenes[ZERO]['epe']:.2f} ×."
-            if best
-            else "."
-        ),
-        f"Saved and restored {LEGS} times; every checkpoint came back "
-        + ("bit for bit." if result.restored else "<b>changed</b>."),
-        f"All of it took {result.seconds / 60:.1f} minutes.",
-    ]
-    table = functools.partial(page.table, zero=ZERO, ours=OURS)
-    tables = [table("Held-out scenes", result.scenes)]
-    if result.photograph:
-        tables.append(table("The moved photograph", result.photograph))
-    return page.render(
-        facts=facts, tables=tables, curve=result.curve, pictures=pictures
+        f"({versions}). Saved and restored {LEGS} times; every checkpoint came back "
+        f"{kept}."
     )
 
 
@@ -535,20 +389,3 @@ def _equal(a: train.TrainState, b: train.TrainState) -> bool:
     """Tells whether two states are the same bit for bit."""
     pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
     return all(bool(jnp.all(x == y)) for x, y in pairs)
-
-
-def _gray(frame: np.ndarray) -> np.ndarray:
-    """Returns the luminance of an RGB frame, as OpenCV's methods want it."""
-    import cv2
-
-    return cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
-
-
-def _at_most(frame: np.ndarray, side: int) -> np.ndarray:
-    """Shrinks a picture until its longer side is at most `side`; returns uint8."""
-    if frame.dtype != np.uint8:
-        frame = (frame // 257).astype(np.uint8)
-    picture = Image.fromarray(frame).convert("RGB")
-    factor = min(side / max(picture.size), 1.0)
-    width, height = (max(round(factor * n), 1) for n in picture.size)
-    return np.asarray(picture.resize((width, height), Image.Resampling.LANCZOS))

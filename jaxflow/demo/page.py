@@ -131,28 +131,34 @@ def draw_curve(curve: Sequence[Point]) -> str:
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>jaxflow demo</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><style>
-body {{ font: 16px/1.5 system-ui, sans-serif; color: #1b1f24; max-width: 72rem;
-  margin: 2rem auto; padding: 0 1rem; }}
+:root {{ color-scheme: light dark; --back: #ffffff; --ink: #1b1f24; --soft: #555c66;
+  --line: #d9dde2; --ours: #eef6ff; --curve: #0b62c4; }}
+@media (prefers-color-scheme: dark) {{ :root {{ --back: #14171b; --ink: #e8ebef;
+  --soft: #a6afba; --line: #3a424d; --ours: #1d2c3f; --curve: #7db8ff; }} }}
+body {{ font: 16px/1.5 system-ui, sans-serif; color: var(--ink); max-width: 72rem;
+  background: var(--back); margin: 2rem auto; padding: 0 1rem; }}
+.wide {{ overflow-x: auto; }}
 h1 {{ margin-bottom: 0; }} h3 {{ margin: 2rem 0 .5rem; }} figure {{ margin: 0; }}
 table {{ border-collapse: collapse; margin: 0 2rem 1rem 0; display: inline-table; }}
 caption {{ text-align: left; font-weight: 600; padding-bottom: .3rem; }}
-th, td {{ padding: .25rem .7rem; border-top: 1px solid #d9dde2; text-align: right; }}
+th, td {{ padding: .25rem .7rem; border-top: 1px solid var(--line);
+  text-align: right; }}
 th:first-child {{ text-align: left; }} tr th {{ font-weight: 400; }}
-.ours th, .ours td {{ font-weight: 700; background: #eef6ff; }}
+.ours th, .ours td {{ font-weight: 700; background: var(--ours); }}
 .row {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(10.5rem, 1fr));
   gap: .6rem; margin-bottom: .6rem; }}
 img {{ width: 100%; max-height: 14rem; object-fit: contain; display: block; }}
-figcaption {{ font-size: .8rem; color: #555c66; }}
+figcaption {{ font-size: .8rem; color: var(--soft); }}
 svg {{ max-width: 44rem; width: 100%; display: block; }}
-svg line {{ stroke: #d9dde2; }} svg text {{ font-size: 11px; fill: #555c66; }}
-svg polyline {{ fill: none; stroke: #0b62c4; stroke-width: 2; }}
+svg line {{ stroke: var(--line); }} svg text {{ font-size: 11px; fill: var(--soft); }}
+svg polyline {{ fill: none; stroke: var(--curve); stroke-width: 2; }}
 </style></head><body>
 <h1>jaxflow demo</h1>
 <p>A small PWC-Net, trained from nothing on scenes drawn inside each training step.</p>
 <ul>{facts}</ul>
 <h2>Errors</h2>
 <p>EPE is the mean distance between the estimated and the true motion, in pixels.</p>
-{tables}
+<div class="wide">{tables}</div>
 <h2>Training</h2>
 <p>Error on held-out scenes, relative to zero flow.</p>
 {curve}

@@ -10,6 +10,7 @@ import pytest
 
 from jaxflow import checkpoint, cli, demo, io, ops
 from jaxflow.demo import flow as demo_flow
+from jaxflow.demo import methods
 from jaxflow.models.flow import pwcnet
 
 SMALL = pwcnet.Config(
@@ -47,6 +48,7 @@ class Page(html.parser.HTMLParser):
 @pytest.fixture
 def small(monkeypatch):
     monkeypatch.setattr(demo_flow, "NETWORK", SMALL)
+    monkeypatch.setattr(methods, "SHIPPED", ("jaxflow_fast",))
     monkeypatch.setattr(demo_flow, "SIZE", (32, 48))
     monkeypatch.setattr(demo_flow, "BATCH", 4)
     monkeypatch.setattr(demo_flow, "WEIGHTS", (0.08, 0.02, 0.01))
@@ -66,7 +68,15 @@ def test_it_trains_restores_measures_and_writes_one_page(small, tmp_path, rng, c
     assert page.links == []
     assert all(image.startswith("data:image/png;base64,") for image in page.images)
     assert "came back bit for bit" in page.text
-    for words in ("zero flow", demo_flow.OURS, "TV-L1", "DIS", "photograph", "Your"):
+    for words in (
+        "zero flow",
+        methods.OURS,
+        *methods.SHIPPED,
+        "TV-L1",
+        "DIS",
+        "photograph",
+        "Your",
+    ):
         assert words in page.text
     rows = [json.loads(row) for row in (tmp_path / "out/run/metrics.jsonl").open()]
     assert rows[-1]["step"] == 8 and "relative_epe" in rows[-1]
