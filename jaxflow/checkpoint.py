@@ -9,8 +9,11 @@ best one.
 
 import contextlib
 import json
+import logging
 import math
 import os
+import re
+import shutil
 import types
 import uuid
 import warnings
@@ -22,6 +25,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from flax import nnx
 from orbax.checkpoint import checkpoint_managers
+from orbax.checkpoint.path import atomicity
 
 from jaxflow import _checks, convert, restoring, weights
 from jaxflow import mesh as meshes
@@ -35,7 +39,8 @@ class Checkpoints:
 
     Saving is asynchronous: it copies the state to the host and returns; all else, the
     checksums included, is done meanwhile. Leaving the block waits for it. With several
-    processes each makes the same calls.
+    processes each makes the same calls. Where folders cannot be renamed, as on some
+    mounted drives, a step counts once it has a file that says so.
 
     Args:
         directory: The folder, here or at gs://bucket/folder; it is made if need be.
@@ -69,6 +74,7 @@ class Checkpoints:
             return metrics.get(best, worst)
 
         _forget_torn_metrics(self.directory)
+        renames = all(meshes.gather(_can_rename_folders(self.directory)))
         policies = checkpoint_managers.AnyPreservationPolicy(
             [
                 checkpoint_managers.LatestN(keep),
@@ -85,10 +91,12 @@ class Checkpoints:
             best_fn=rank,
             best_mode=best_mode,
             cleanup_tmp_directories=True,
+            temporary_path_class=None if renames else atomicity.CommitFileTemporaryPath,
         )
         self._manager = ocp.CheckpointManager(self.directory, options=options)
 
     def __enter__(self) -> "Checkpoints":
+        logging.getLogger("absl").addFilter(_is_not_raised)
         return self
 
     def __exit__(
@@ -97,7 +105,17 @@ class Checkpoints:
         error: BaseException | None,
         trace: types.TracebackType | None,
     ) -> None:
-        self._manager.close()
+        try:
+            with _writing(self.directory):
+                self._manager.close()
+        except OSError as failed:
+            # Whoever stops a run with Ctrl-C has to know that it was not saved.
+            if not isinstance(error, Exception):
+                raise
+            if str(failed) != str(error):
+                error.add_note(str(failed))
+        finally:
+            logging.getLogger("absl").removeFilter(_is_not_raised)
 
     def save(
         self,
@@ -217,7 +235,7 @@ class Checkpoints:
                 shelf.mkdir(exist_ok=True)
                 if (shelf / str(step)).exists():
                     (shelf / str(step)).rmtree()
-                path.rename(shelf / str(step))
+                _move(path, shelf / str(step))
         if damaged:
             meshes.barrier("jaxflow:set_aside")
             self._manager.reload()
@@ -338,13 +356,51 @@ def _replaced(folder: epath.Path) -> Iterator[epath.Path]:
                 leftover.rmtree()
 
 
+def _can_rename_folders(directory: epath.Path) -> bool:
+    """Tries it; storage in the cloud has a way of its own."""
+    if folders.is_remote(directory) or jax.process_index() != 0:
+        return True
+    directory.mkdir(parents=True, exist_ok=True)
+    probe = directory / f".{uuid.uuid4().hex}"
+    renamed = directory / f"{probe.name}-renamed"
+    probe.mkdir()
+    try:
+        probe.rename(renamed)
+    except OSError:
+        return False
+    finally:
+        for path in (probe, renamed):
+            if path.exists():
+                path.rmdir()
+    return True
+
+
+def _move(path: epath.Path, target: epath.Path) -> None:
+    try:
+        path.rename(target)
+    except OSError:  # storage that cannot rename folders
+        shutil.copytree(path, target)
+        path.rmtree()
+
+
+def _is_not_raised(record: logging.LogRecord) -> bool:
+    """Drops the tracebacks that Orbax prints of errors that it raises, too."""
+    return not (record.exc_info and "orbax" in record.pathname)
+
+
 @contextlib.contextmanager
 def _writing(folder: epath.Path) -> Iterator[None]:
     """Turns whatever the storage raises into one line."""
     try:
         yield
-    except (ValueError, TypeError, MemoryError):
+    except (TypeError, MemoryError):
         raise
     except Exception as error:
-        what = str(error).strip().split("\n")[0][:300] or type(error).__name__
+        # The storage layer has the one type for all it meets, and begins with a code.
+        if isinstance(error, ValueError) and not orbax_files.is_of_storage(error):
+            raise
+        what = str(error).strip().split("\n")[0] or type(error).__name__
+        # Of the storage layer's long story the end tells what the system said.
+        told = re.search(r": ([^:]+) \[os_error_code", what)
+        what = told[1] if told else what[:300]
         raise OSError(f"{folder}: a checkpoint could not be written: {what}") from error

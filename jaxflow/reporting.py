@@ -1,9 +1,11 @@
 """What a training run says of itself: rows of metrics, and how far it is."""
 
+import contextlib
 import math
+import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -80,6 +82,57 @@ class Window:
                 f"to step {number}; training stopped. Lower the learning rate or clip "
                 "the gradients"
             )
+
+
+class Board:
+    """TensorBoard's files of a run, for those who look at them: no run ends by them.
+
+    If they cannot be written, the standard error says so once, and they end there.
+    Without tensorboardX there are none.
+
+    Args:
+        folder: Where they are.
+        step: Number of steps taken before; what was written of later ones is hidden.
+    """
+
+    def __init__(self, folder: str | os.PathLike, *, step: int):
+        self._folder, self._writer = os.fspath(folder), None
+        try:
+            import tensorboardX
+        except ImportError:
+            return
+        with self._or_none():
+            self._writer: Any = tensorboardX.SummaryWriter(
+                self._folder, purge_step=step + 1
+            )
+
+    def add(self, step: int, row: Mapping[str, Any]) -> None:
+        """Writes a row of metrics."""
+        if self._writer is None:
+            return
+        # What writes is a thread. If it has ended, the queue before it fills up, and
+        # whoever adds to it waits forever.
+        events = getattr(self._writer.file_writer, "event_writer", None)
+        thread = getattr(events, "_worker", None)
+        with self._or_none():
+            if thread is not None and not thread.is_alive():
+                raise OSError("the thread that writes them has ended")
+            for name, value in row.items():
+                self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Writes what is left."""
+        if self._writer is not None:
+            with self._or_none():
+                self._writer.close()
+
+    @contextlib.contextmanager
+    def _or_none(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._writer = None
+            print(f"{self._folder}: no more is written: {error}", file=sys.stderr)
 
 
 class Progress:

@@ -59,7 +59,7 @@ class Run:
         self._checkpoints: checkpoint.Checkpoints | None = None
         self._saved: int | None = None
         self._saved_at = time.monotonic()
-        self._board: Any = None
+        self._board: reporting.Board | None = None
         self._kept: run_record.Record | None = None
         self._exit = contextlib.ExitStack()
 
@@ -185,11 +185,13 @@ class Run:
         """Writes one row of metrics."""
         if self.folder is None or jax.process_index() != 0:
             return
-        with self._path.open("a") as file:
-            file.write(files.json_text({"step": step, **row}) + "\n")
+        try:
+            with self._path.open("a") as file:
+                file.write(files.json_text({"step": step, **row}) + "\n")
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self._path)) from error
         if self._board is not None:
-            for name, value in row.items():
-                self._board.add_scalar(name, value, step)
+            self._board.add(step, row)
 
     def save(self, step: int, state: Any, row: Row | None = None) -> None:
         """Saves a checkpoint, unless this step has one.
@@ -350,12 +352,7 @@ class Run:
             if not folders.is_remote(self._path):
                 write = functools.partial(files.write_bytes, self._path)
             write(kept)
-        try:
-            import tensorboardX
-        except ImportError:
-            return
-        folder = str(self.folder / "tensorboard")
-        self._board = tensorboardX.SummaryWriter(folder, purge_step=step + 1)
+        self._board = reporting.Board(self.folder / "tensorboard", step=step)
 
 
 def _say(text: str) -> None:

@@ -65,3 +65,33 @@ def test_a_notebook_gets_a_bar(monkeypatch):
     Cell.__module__ = "ipykernel.iostream"
     run(cell := Cell(), monkeypatch)
     assert "200/200" in cell.text.getvalue()
+
+
+def test_a_board_that_cannot_be_written_is_one_line_and_holds_nobody_up(
+    tmp_path, monkeypatch, capfd
+):
+    pytest.importorskip("tensorboardX")
+
+    def refuse(_):
+        raise OSError(38, "Function not implemented")
+
+    board = reporting.Board(tmp_path, step=0)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", refuse)
+        board.add(0, {"loss": 1.0})
+        # As where it could not write, which it tries every two minutes.
+        board._writer.file_writer.event_writer._worker.stop()
+        for step in range(1, 100):  # its queue has room for ten
+            board.add(step, {"loss": 1.0})
+        board.close()
+    said = capfd.readouterr().err
+    assert said.count("no more is written") == 1
+
+
+def test_a_board_has_the_rows(tmp_path):
+    pytest.importorskip("tensorboardX")
+    board = reporting.Board(tmp_path, step=0)
+    board.add(1, {"loss": 0.5, "epe": 2.0})
+    board.close()
+    (path,) = tmp_path.iterdir()
+    assert b"loss" in path.read_bytes() and b"epe" in path.read_bytes()

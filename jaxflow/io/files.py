@@ -82,10 +82,20 @@ def _is_about(error: OSError, temporary: pathlib.Path) -> bool:
 
 
 def write_bytes(path: Path, *parts: bytes | memoryview) -> None:
-    """Writes a file atomically: `parts`, one after the other."""
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        for part in parts:
-            file.write(part)
+    """Writes a file atomically: `parts`, one after the other.
+
+    Raises:
+        OSError: If it cannot be written, e.g. because the disk is full; it names the
+            file.
+    """
+    try:
+        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+            for part in parts:
+                file.write(part)
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:

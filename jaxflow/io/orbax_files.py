@@ -195,8 +195,12 @@ def _proves_damage(error: BaseException) -> bool:
     kinds = (ValueError, EOFError, KeyError, TypeError, AttributeError, IndexError)
     if not isinstance(error, kinds):
         return False
-    status = re.match(r"[A-Z_]{5,}(?=:)", str(error))
-    return status is None or status[0] in _OF_THE_FILE
+    return not is_of_storage(error) or str(error).startswith(_OF_THE_FILE)
+
+
+def is_of_storage(error: BaseException) -> bool:
+    """Tells whether an error comes of the storage layer, by its message."""
+    return re.match(r"[A-Z_]{5,}:", str(error)) is not None
 
 
 def _first_line(error: BaseException) -> str:
