@@ -81,7 +81,7 @@ def add_command(commands) -> None:
     joins = ("mean", "max")
     add("--combine", choices=joins, default="mean", help=helps["combine"])
     add("--batch-size", type=common.whole, default=4, metavar="N", help=helps["batch"])
-    add("--seed", type=int, default=0, metavar="N", help=helps["seed"])
+    add("--seed", type=common.seed, default=0, metavar="N", help=helps["seed"])
     estimators.add_precision(add)
     add("--grad-cam", metavar="PATH", help=helps["cam"])
     add("--cam-layer", metavar="LAYER", help=helps["layer"])
@@ -239,8 +239,14 @@ def load_recogniser(args: argparse.Namespace) -> Any:
 
 def read_labels(path: str) -> list[str]:
     """Reads names of classes: one a line, or JSON: a list, or name <-> number."""
-    with open(path, encoding="utf-8") as file:
-        text = file.read()
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            text = file.read()
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"--labels: {path} is no text in UTF-8 (byte {error.start}): give names of "
+            "classes, one a line, or JSON"
+        ) from None
     if files.suffix(path) != ".json":
         return [line.strip() for line in text.splitlines() if line.strip()]
     try:

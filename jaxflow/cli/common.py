@@ -57,6 +57,15 @@ def whole(text: str) -> int:
     return int(text)
 
 
+def seed(text: str) -> int:
+    """Reads a whole number that a generator of random numbers begins with."""
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(
+            f"must be a whole number from 0 to {2**32 - 1}; got {text}"
+        )
+    return int(text)
+
+
 def rate(text: str) -> float:
     """Reads frames a second."""
     value = positive(text)

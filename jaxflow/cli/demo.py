@@ -28,7 +28,7 @@ def add_command(commands) -> None:
     add("--output", default="demo_report", metavar="DIR", help=helps["output"])
     add("--steps", type=common.whole, metavar="N", help=helps["steps"])
     add("--pairs", type=common.whole, default=64, metavar="N", help=helps["pairs"])
-    add("--seed", type=int, default=0, metavar="N", help=helps["seed"])
+    add("--seed", type=common.seed, default=0, metavar="N", help=helps["seed"])
 
 
 def run(args: argparse.Namespace) -> None:

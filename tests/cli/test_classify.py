@@ -79,6 +79,11 @@ def test_classify_reads_labels_as_json(tmp_path):
         ("clip --labels none.txt", "none.txt: No such file"),
         ("clip --labels text.txt", "names 1 classes; the network has 5"),
         ("clip --labels bad.json", "must be a JSON list"),
+        (
+            "clip --labels net.safetensors",
+            "--labels: net.safetensors is no text in UTF-8",
+        ),
+        ("clip --seed -1", "--seed: must be a whole number from 0"),
         ("clip --views 10", "must be CLIPSxCROPS"),
         ("clip --views 10x4", "must be CLIPSxCROPS"),
         ("clip --grad-cam x.txt", "--grad-cam: must be a file in .png"),
@@ -111,3 +116,8 @@ def test_classify_needs_weights(clip, fails):
     error = fails("classify", clip, "--model", "slowfast_4x16_r50")
     assert "--weights: slowfast_4x16_r50 needs a file of weights" in error
     assert "slowfast_4x16_r50/kinetics400" in error
+
+
+def test_a_mark_of_the_byte_order_is_no_letter_of_a_class(tmp_path):
+    (tmp_path / "names.txt").write_text("a\nb\n", encoding="utf-8-sig")
+    assert command.read_labels(str(tmp_path / "names.txt")) == ["a", "b"]

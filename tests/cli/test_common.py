@@ -45,3 +45,10 @@ def test_an_error_is_one_line():
         "x: No such file"
     )
     assert common.one_line(ValueError()) == "ValueError"
+
+
+def test_a_seed_is_a_whole_number_of_32_bits():
+    assert common.seed("0") == 0 and common.seed("4294967295") == 2**32 - 1
+    for text in ("-1", "4294967296", "1.5", "one", ""):
+        with pytest.raises(argparse.ArgumentTypeError, match="from 0 to 4294967295"):
+            common.seed(text)
