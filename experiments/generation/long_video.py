@@ -14,6 +14,10 @@ frame:
 
 Videos are kept in `workdir`, one file a schedule, and are not made again. Results are
 JSON lines there. `--picture` draws the mean of the runs.
+
+    two networks of 1500 steps, 100 frames from 3, distance in the first and the last
+    fifth: autoreg 10.0 to 15.0 and 7.5 to 19.4, hierarchy-2 15.7 to 11.3 and 7.8 to 8.6
+    (true 7.0 and 6.8, copy 17.9 and 18.9)
 """
 
 import dataclasses
@@ -198,8 +202,8 @@ def draw(rows: list[Mapping[str, Any]], path: pathlib.Path) -> None:
             axes.plot(frames, curve, color=colour, label=scheme)
         axes.set(xlabel="number of the frame", ylabel=label)
         axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize="small")
     both[1].set_ylim(bottom=0)
-    both[0].legend(frameon=False)
     pyplot.close(figure)
     figure.savefig(path, dpi=100)
 
