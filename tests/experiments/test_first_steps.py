@@ -48,7 +48,8 @@ def lines_of(process):
     """Waits for a process that shall succeed; what it printed, and what it told."""
     out, err = process.communicate(timeout=1800)
     assert process.returncode == 0, err[-3000:]
-    lines = map(json.loads, out.splitlines())
+    # Gloo prints a line of its own.
+    lines = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
     return [line for line in lines if "devices" in line], err
 
 
@@ -99,7 +100,7 @@ def test_every_recipe_and_every_stage_is_started():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "stage"), [("pwcnet", "chairs"), ("r3d", "kinetics")])
+@pytest.mark.parametrize(("name", "stage"), [("pwcnet", "chairs")])
 def test_two_processes_train_a_recipe_as_one_does(name, stage, tmp_path):
     with socket.socket() as free:
         free.bind(("localhost", 0))
