@@ -8,6 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jaxflow import banks as banks
     from jaxflow import checkpoint as checkpoint
     from jaxflow import classical as classical
     from jaxflow import classify as classify
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0.dev0"
 
 _NAMESPACES = (
+    "banks",
     "checkpoint",
     "classical",
     "classify",

@@ -169,6 +169,22 @@ def clips_around(
     return source.clips(indices, short)
 
 
+def duration(video: Video, *, fps: float | None = None) -> float:
+    """Returns how long a video lasts, in seconds, its last frame included.
+
+    Args:
+        video: See `jaxflow.classify_video`.
+        fps: Its rate; a file's own by default. Frames without a rate need it.
+
+    Raises:
+        ValueError: If the video is damaged or empty, or there is no rate.
+    """
+    _check_fps(fps)
+    is_path = isinstance(video, (str, os.PathLike))
+    channels = 3 if is_path or np.shape(video)[-1] != 2 else 2
+    return _Source(video, fps, channels).lasts()
+
+
 def spatial_views(
     clip: np.ndarray, side: int, *, count: Literal[1, 3, 5, 10] = 1
 ) -> list[np.ndarray]:
@@ -316,25 +332,34 @@ class _Source:
         scale = self.fps / rate if self.fps and rate else 1
         return _setting(config, "frame_stride", None, option="stride") * scale
 
+    def lasts(self) -> float:
+        """Returns the duration in seconds.
+
+        Raises:
+            ValueError: If there is no rate.
+        """
+        if self.fps is None:
+            raise ValueError("moments need the rate of the frames: give `fps`")
+        last = (self.length - 1) / self.fps if self.times is None else self.times[-1]
+        return float(last + 1 / self.fps)
+
     def frames_at(self, moments: np.ndarray) -> np.ndarray:
         """Returns the number of the frame that is nearest to each moment.
 
         Raises:
             ValueError: If a moment is not in the video, or there is no rate.
         """
-        times = self.times
+        last, times = self.lasts(), self.times
         if times is None:
-            if self.fps is None:
-                raise ValueError("`seconds` needs the rate of the frames: give `fps`")
-            times = np.arange(self.length) / self.fps
-        last = times[-1] + 1 / (self.fps or 1)
+            times = np.arange(self.length) / (self.fps or 1)
         for moment in moments:
             if not 0 <= moment <= last:
                 raise ValueError(
                     f"`seconds` must be in the video, which lasts {last:g} s; got "
                     f"{moment:g}"
                 )
-        return np.abs(times[None] - moments[:, None]).argmin(axis=1)
+        # Half way between two frames, the later one.
+        return np.searchsorted((times[1:] + times[:-1]) / 2, moments, side="right")
 
     def clips(self, indices: np.ndarray, short: int) -> Iterator[np.ndarray]:
         """Yields clips, (T, H', W', C) float32 in [0, 1], of that shorter side."""

@@ -29,7 +29,7 @@ FLOORS = (
     {"generation", "views", "convert", "cost", "restoring", "pictures", "tiles"}
     | {"run_record"},
     {"programs"},
-    {"estimate", "explain", "checkpoint", "viewer"},
+    {"estimate", "explain", "checkpoint", "viewer", "banks"},
     {"classify", "detect", "evaluate", "runs"},
     {"train"},
     {"demo"},

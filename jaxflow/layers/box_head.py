@@ -71,37 +71,52 @@ class BoxHead(nnx.Module):
         Returns:
             (K, num_classes); 0 in rows that pad.
         """
-        examples = maps[0].shape[0]
-        owners = boxes[:, 0]
-        known = (owners >= 0) & (owners < examples)
-        owners = jnp.where(known, owners, -1).astype(jnp.int32)
-        scores = self.projection(
-            self.dropout(self.pool(*maps, boxes=boxes[:, 1:], owners=owners), key=key)
-        )
+        owners = owners_of(boxes, maps[0].shape[0])
+        pooled = pool(maps, boxes[:, 1:], owners, aligned=self.aligned)
+        scores = self.projection(self.dropout(pooled, key=key))
         if self.deterministic:
             scores = resnet3d.activated(scores, self.mode)
-        return jnp.where(known[:, None], scores, 0)
+        return jnp.where(owners[:, None] >= 0, scores, 0)
 
-    def pool(self, *maps: jax.Array, boxes: jax.Array, owners: jax.Array) -> jax.Array:
-        """Returns what the boxes hold, (K, channels of all maps).
 
-        Args:
-            *maps: Features, as for a call.
-            boxes: Corners (x1, y1, x2, y2) in pixels of the clip, (K, 4).
-            owners: Which example each box is of, (K,); see `ops.roi_align`.
-        """
-        grids = [
-            ops.roi_align(
-                jnp.mean(each.astype(jnp.float32), axis=1),
-                boxes,
-                owners,
-                size=(7, 7),
-                scale=1 / 16,
-                aligned=self.aligned,
-            )
-            for each in maps
-        ]
-        return jnp.concatenate([jnp.max(grid, axis=(1, 2)) for grid in grids], axis=-1)
+def pool(
+    maps: Sequence[jax.Array], corners: jax.Array, owners: jax.Array, *, aligned: bool
+) -> jax.Array:
+    """Returns what boxes hold: the largest of 7 x 7 cells of each map's mean over time.
+
+    Args:
+        maps: Features, each (B, T, H, W, C) at a 16th of the clip's size.
+        corners: x1, y1, x2 and y2 in pixels of the clip, (K, 4).
+        owners: Which example each box is of, (K,); see `ops.roi_align`.
+        aligned: As for `ops.roi_align`.
+
+    Returns:
+        (K, channels of all maps), float32.
+    """
+    grids = [
+        ops.roi_align(
+            jnp.mean(each.astype(jnp.float32), axis=1),
+            corners,
+            owners,
+            size=(7, 7),
+            scale=1 / 16,
+            aligned=aligned,
+        )
+        for each in maps
+    ]
+    return jnp.concatenate([jnp.max(grid, axis=(1, 2)) for grid in grids], axis=-1)
+
+
+def owners_of(boxes: jax.Array, examples: int) -> jax.Array:
+    """Returns which example each box is of, (K,) int32; -1 for a row that pads.
+
+    Args:
+        boxes: (K, 5), see `check_boxes`.
+        examples: Clips of the batch.
+    """
+    owners = boxes[:, 0]
+    known = (owners >= 0) & (owners < examples)
+    return jnp.where(known, owners, -1).astype(jnp.int32)
 
 
 def head_of(features: int, config: Any, *, rngs: nnx.Rngs) -> resnet3d.Head | BoxHead:
