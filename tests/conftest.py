@@ -56,7 +56,7 @@ def cheap_compilation(request):
     Operations, layers and published networks are tested as they are used, optimised.
     """
     whole = request.path.parent.name in ("classical", "data", "demo", "experiments")
-    cheap = whole or request.path.stem == "test_contract"
+    cheap = whole or request.path.stem in ("test_contract", "test_derivatives")
     # Without optimisation, JAX 0.7 misses corners; nobody runs it like that.
     cheap = cheap and request.path.stem != "test_features"
     jax.config.update("jax_disable_most_optimizations", cheap)

@@ -167,10 +167,10 @@ class FlowLayer(nnx.Module):
             kind = image if name.startswith("image") else flow
             shape = (*taps.shape, mixed, features)
             kernel = jnp.broadcast_to(taps[..., None, None], shape)
-            setattr(self, name, kind(jnp.array(kernel)))
+            setattr(self, name, kind(jnp.array(kernel, jnp.float32)))
         values = {"theta": THETA, "lam": LAMBDA, "tau": TAU}
         for (name, value), kind in zip(values.items(), numbers, strict=True):
-            setattr(self, name, kind(jnp.array([value])))
+            setattr(self, name, kind(jnp.array([value], jnp.float32)))
 
     def __call__(
         self, first: jax.Array, second: jax.Array
@@ -328,7 +328,7 @@ class FlowConvFlow(nnx.Module):
         released = variant == "hmdb_release"
         self.norm = norm.BatchNorm(features) if released else nnx.data(None)
         if self.norm is not None and zero_init:
-            self.norm.scale[...] = jnp.zeros(features)
+            self.norm.scale[...] = conv.zeros(features)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Transforms `x`, (B, T, H, W, C) with T > 2, to (B, T - 2, H, W, C)."""
@@ -342,12 +342,12 @@ class FlowConvFlow(nnx.Module):
 
 def _taps(variant: Variant) -> dict[str, jax.Array]:
     """Returns the initial filters, each (height, width)."""
-    two = jnp.array([[-1.0, 1.0]])
+    two = jnp.array([[-1.0, 1.0]], jnp.float32)
     if variant == "paper":
-        sobel = jnp.array([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]])
+        sobel = jnp.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]], jnp.float32)
         image_x = flow_x = sobel
     else:
-        image_x, flow_x = jnp.array([[-0.5, 0.0, 0.5]]), two
+        image_x, flow_x = jnp.array([[-0.5, 0.0, 0.5]], jnp.float32), two
     taps = {"image_x": image_x, "image_y": image_x.T}
     if variant == "kinetics_release":
         return taps | dict.fromkeys(("flow_x", "flow_y", "div_x", "div_y"), two.T)

@@ -61,7 +61,8 @@ def roi_align(
         raise ValueError(
             f"`owners` must hold whole numbers, one a box; got {owners.dtype}"
         )
-    corners = lax.stop_gradient(boxes.astype(jnp.float32)) * scale
+    wide = jnp.float64 if features.dtype == jnp.float64 else jnp.float32
+    corners = lax.stop_gradient(boxes.astype(wide)) * scale
     # NaN comes last: inside the sums, it would reach the gradient of every row.
     finite = jnp.isfinite(corners).all(axis=1)
     corners = jnp.where(finite[:, None], corners, 0) - (0.5 if aligned else 0.0)
@@ -77,13 +78,11 @@ def roi_align(
         ).astype(features.dtype)
         for axis, cells in enumerate(size[::-1])
     )
-    is_double = features.dtype == jnp.float64
-    accumulator = jnp.float64 if is_double else jnp.float32
     owned = (owners >= 0) & (owners < features.shape[0])
     maps = features[jnp.where(owned, owners, 0)]
-    rows = jnp.einsum("kph,khwc->kpwc", down, maps, preferred_element_type=accumulator)
-    grid = jnp.einsum("kqw,kpwc->kpqc", across.astype(accumulator), rows)
-    outside = jnp.where(owned, jnp.nan, 0)[:, None, None, None]
+    rows = jnp.einsum("kph,khwc->kpwc", down, maps, preferred_element_type=wide)
+    grid = jnp.einsum("kqw,kpwc->kpqc", across.astype(wide), rows)
+    outside = jnp.where(owned, jnp.nan, 0).astype(wide)[:, None, None, None]
     grid = jnp.where((owned & finite)[:, None, None, None], grid, outside)
     return grid.astype(features.dtype)
 
@@ -91,15 +90,15 @@ def roi_align(
 def _weights(first, extent, cells, size, sampling_ratio):
     """Returns how much each pixel of one axis counts in each cell, (K, cells, size)."""
     if sampling_ratio:
-        most = jnp.float32(sampling_ratio)
+        most = jnp.asarray(sampling_ratio, extent.dtype)
         samples = jnp.full(extent.shape, most)
     else:
         samples = jnp.maximum(jnp.ceil(extent / cells), 0)
         # Samples are more than half a pixel apart where a cell has several, so that no
         # more of them than this are on the map.
         most = jnp.minimum(jnp.max(samples, initial=0), 2.0 * size + 8)
-    cell = jnp.arange(cells, dtype=jnp.float32)[:, None]
-    pixel = jnp.arange(size, dtype=jnp.float32)
+    cell = jnp.arange(cells, dtype=extent.dtype)[:, None]
+    pixel = jnp.arange(size, dtype=extent.dtype)
 
     def one_box(first, extent, samples):
         step = extent / cells
@@ -107,7 +106,7 @@ def _weights(first, extent, cells, size, sampling_ratio):
         skipped = jnp.where(samples > most, jnp.maximum(skipped, 0), 0)
 
         def add_sample(i, total):
-            i = skipped + i.astype(jnp.float32)
+            i = skipped + i.astype(extent.dtype)
             at = first + step * (cell + (i + 0.5) / samples)
             nearest = jnp.clip(at, 0, size - 1)
             hat = jnp.maximum(0, 1 - jnp.abs(nearest - pixel))
@@ -115,7 +114,10 @@ def _weights(first, extent, cells, size, sampling_ratio):
             return total + jnp.where(counts, hat, 0)
 
         return lax.fori_loop(
-            0, most.astype(jnp.int32), add_sample, jnp.zeros((cells, size))
+            0,
+            most.astype(jnp.int32),
+            add_sample,
+            jnp.zeros((cells, size), extent.dtype),
         )
 
     total = jax.vmap(one_box)(first, extent, samples)
