@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from typing import Literal
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from jaxflow import _checks
-from jaxflow.layers import resnet3d
+from jaxflow.layers import conv, resnet3d
 
 DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 """Blocks in the four stages of a network of 18 or 34 layers."""
@@ -141,7 +140,7 @@ class BasicBlock(nnx.Module):
             last = self.second
             if isinstance(last, Conv2Plus1D):
                 last = last.temporal
-            last.norm.scale[...] = jnp.zeros(out_features)
+            last.norm.scale[...] = conv.zeros(out_features)
         self.shortcut = (
             resnet3d.ConvNorm(
                 in_features,

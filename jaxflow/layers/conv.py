@@ -67,7 +67,7 @@ def zeros(features: int) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnames="length")
 def _draw(key: jax.Array, length: int) -> jax.Array:
-    return jax.random.truncated_normal(key, -2, 2, (length,))
+    return jax.random.truncated_normal(key, -2, 2, (length,), jnp.float32)
 
 
 def _pair(value: int | tuple[int, ...], length: int = 2) -> tuple[int, ...]:

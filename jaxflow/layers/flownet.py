@@ -223,7 +223,8 @@ def in_own_pixels(
     return tuple(
         flow.astype(jnp.float32)
         * jnp.array(
-            [DIV_FLOW * flow.shape[-2] / width, DIV_FLOW * flow.shape[-3] / height]
+            [DIV_FLOW * flow.shape[-2] / width, DIV_FLOW * flow.shape[-3] / height],
+            jnp.float32,
         )
         for flow in flows
     )

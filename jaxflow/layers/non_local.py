@@ -59,7 +59,7 @@ class NonLocal(nnx.Module):
         def pointwise(inputs, outputs):
             layer = conv.Conv3d(inputs, outputs, 1, rngs=rngs)
             layer.kernel[...] = 0.01 * jax.random.normal(
-                rngs.params(), layer.kernel.shape
+                rngs.params(), layer.kernel.shape, jnp.float32
             )
             return layer
 
@@ -73,7 +73,7 @@ class NonLocal(nnx.Module):
         self.out = pointwise(inner_features, features)
         self.norm = norm.BatchNorm(features)
         if zero_init:
-            self.norm.scale[...] = jnp.zeros(features)
+            self.norm.scale[...] = conv.zeros(features)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Adds to `x`, (B, T, H, W, C), what its positions gather."""

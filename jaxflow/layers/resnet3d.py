@@ -137,7 +137,7 @@ class Bottleneck(nnx.Module):
         )
         self.c = ConvNorm(inner_features, out_features, 1, relu=False, rngs=rngs)
         if zero_init:
-            self.c.norm.scale[...] = jnp.zeros(out_features)
+            self.c.norm.scale[...] = conv.zeros(out_features)
         self.shortcut = (
             ConvNorm(in_features, out_features, 1, strides=step, relu=False, rngs=rngs)
             if stride != 1 or in_features != out_features
@@ -332,7 +332,7 @@ class Head(nnx.Module):
         self.dropout = dropout.Dropout(dropout_rate)
         self.projection = conv.Linear(features, num_classes, rngs=rngs)
         self.projection.kernel[...] = 0.01 * jax.random.normal(
-            rngs.params(), (features, num_classes)
+            rngs.params(), (features, num_classes), jnp.float32
         )
 
     def __call__(self, *maps: jax.Array, key: jax.Array | None = None) -> jax.Array:

@@ -470,7 +470,8 @@ class Model(nnx.Module):
         """
         batch, dtype = image1.shape[0], self.dtype
         images = jnp.concatenate([image1, image2]).astype(jnp.float32)
-        images = ((images - jnp.array(MEAN)) / jnp.array(STD)).astype(dtype)
+        mean, std = jnp.array([MEAN, STD], jnp.float32)
+        images = ((images - mean) / std).astype(dtype)
         prediction = Prediction([], [], [])
         up_features = flow = None
         for level, features in enumerate(self.encoder(images)):

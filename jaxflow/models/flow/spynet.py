@@ -105,7 +105,8 @@ class Model(nnx.Module):
         pyramid = list(zip(self._pyramid(image1), self._pyramid(image2), strict=True))
         flows: list[jax.Array] = []
         for level, (x1, x2) in enumerate(reversed(pyramid)):
-            coarse = upsample(flows[-1]) if flows else jnp.zeros((*x1.shape[:-1], 2))
+            zero = jnp.zeros((*x1.shape[:-1], 2), jnp.float32)
+            coarse = upsample(flows[-1]) if flows else zero
             flows.append(coarse + self.residual(level, x1, x2, coarse))
         return spec.Flow(flows[-1], tuple(flows))
 

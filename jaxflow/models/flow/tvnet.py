@@ -94,14 +94,14 @@ class Model(nnx.Module):
         self.config = config
         self.frames = spec.Frames(multiple=1, minimum=(3, 3))
         steps = (config.scales, config.warps, config.iterations)
-        difference = jnp.array([-1.0, 1.0])
+        difference = jnp.array([-1.0, 1.0], jnp.float32)
         kernels = jnp.broadcast_to(difference, (*steps, 2, 2, 2))
         self.divergence = nnx.Param(jnp.array(kernels))
         self.gradient = nnx.Param(jnp.array(kernels))
         self.smoothness = nnx.Param(jnp.array(jnp.broadcast_to(difference, (2, 2, 2))))
         self.initial = nnx.data(None)
         if config.initial_size is not None:
-            self.initial = nnx.Param(jnp.zeros((*config.initial_size, 2)))
+            self.initial = nnx.Param(jnp.zeros((*config.initial_size, 2), jnp.float32))
 
     def __call__(self, image1: jax.Array, image2: jax.Array) -> spec.Flow:
         """Estimates flow from `image1` to `image2`.
@@ -166,7 +166,7 @@ class Model(nnx.Module):
     def _start(self, batch: int, size: tuple[int, ...]) -> jax.Array:
         """Returns the flow to start from, (B, *size, 2)."""
         if self.initial is None:
-            return jnp.zeros((batch, *size, 2))
+            return jnp.zeros((batch, *size, 2), jnp.float32)
         if self.initial.shape[:2] != size:
             raise ValueError(
                 f"`initial_size` is {self.initial.shape[:2]}, but the coarsest level "
@@ -207,7 +207,7 @@ class Model(nnx.Module):
             return lax.scan(jax.checkpoint(iterate), (flow, dual), kernels)
 
         kernels = (self.divergence[...][scale], self.gradient[...][scale])
-        dual = jnp.zeros((2, 2, *first.shape))
+        dual = jnp.zeros((2, 2, *first.shape), first.dtype)
         (flow, _), _ = lax.scan(warp, (flow, dual), kernels)
         return flow
 

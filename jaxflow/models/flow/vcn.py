@@ -449,8 +449,8 @@ class Model(nnx.Module):
             Flow and entropies, coarse to fine.
         """
         batch = image1.shape[0]
-        image1 = image1 - jnp.array(self.config.mean1)
-        image2 = image2 - jnp.array(self.config.mean2)
+        image1 = image1 - jnp.array(self.config.mean1, jnp.float32)
+        image2 = image2 - jnp.array(self.config.mean2, jnp.float32)
         # The network sees blue, green, red.
         images = jnp.concatenate([image1, image2])[..., ::-1]
         pyramid = self.features(images.astype(self.dtype))
