@@ -18,7 +18,7 @@ def check_inputs(
     indices: jax.Array | None,
     *,
     num_frames: int | None = None,
-) -> None:
+) -> tuple[jax.Array, jax.Array | None]:
     """Verifies what a network is called with, but for what conditions it.
 
     Args:
@@ -30,6 +30,9 @@ def check_inputs(
         latent: Which frames are generated.
         indices: Numbers of the frames.
         num_frames: As for `check_noisy`.
+
+    Returns:
+        `noisy` and `clean`, in float32.
 
     Raises:
         ValueError: As `check_noisy` and `check_companions`.
@@ -49,6 +52,8 @@ def check_inputs(
         indices=indices,
         takes=model.takes,
     )
+    clean = None if clean is None else clean.astype(jnp.float32)
+    return noisy.astype(jnp.float32), clean
 
 
 def check_noisy(

@@ -7,7 +7,10 @@ network are
 
 - parameters, running statistics, gradients and the state of the optimiser;
 - images and clips, flow, coordinates, and what samples or compares images;
-- the layers that predict flow, its up-sampling weights or scores of classes;
+- the layers that predict flow, its up-sampling weights, scores of classes or noise;
+- what makes the density or the scores that a best match is taken from (HD3's decoders,
+  VCN's filters): a rounding there chooses another match;
+- embeddings of diffusion time, and numbers of frames;
 - correlation volumes; sums inside products; means, variances, softmax and losses;
 - whatever a network returns.
 

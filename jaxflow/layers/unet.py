@@ -236,19 +236,18 @@ def through(
 
 
 def embed_time(
-    time: jax.Array, first: conv.Linear, second: conv.Linear, features: int, dtype
+    time: jax.Array, first: conv.Linear, second: conv.Linear, features: int
 ) -> jax.Array:
-    """Embeds diffusion time: (B,) to (B, embedding).
+    """Embeds diffusion time: (B,) to (B, embedding), in float32.
 
     Args:
         time: Of each clip.
         first: Behind the sinusoids; SiLU follows.
         second: Behind that.
         features: Number of sinusoids.
-        dtype: Of the network.
     """
     x = timestep.sinusoid(time, features, cosine_first=True)
-    return second(jax.nn.silu(first(x.astype(dtype))))
+    return second(jax.nn.silu(first(x)))
 
 
 def zeroed(layer: Any) -> Any:

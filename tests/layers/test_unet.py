@@ -106,7 +106,7 @@ def test_time_is_embedded_as_the_official_code_does(rng):
         conv.Linear(6, 6, rngs=nnx.Rngs(1)),
     )
     time = jnp.array([0.0, 3.0])
-    found = unet.embed_time(time, first, second, 4, jnp.float32)
+    found = unet.embed_time(time, first, second, 4)
     phase = np.array([[0, 0], [3, 3]]) * np.array([1, 10_000**-0.5])
     waves = np.concatenate([np.cos(phase), np.sin(phase)], -1)
     hidden = waves @ np.asarray(first.kernel[...])

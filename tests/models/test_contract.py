@@ -46,7 +46,6 @@ _each = functools.partial(pytest.mark.parametrize, ids=_label, scope="module")
 each_file = _each("module", ALL)
 each_flow_file = _each("module", FLOW)
 each_generation_file = _each("module", GENERATION)
-each_seeing_file = _each("module", FLOW + VIDEO)
 each_video_file = _each("module", VIDEO)
 each_variant = _each(("module", "name"), VARIANTS)
 
@@ -69,7 +68,6 @@ def _but_twins(files):
 
 
 each_family = _each("module", _but_twins(ALL))
-each_seeing_family = _each("module", _but_twins(FLOW + VIDEO))
 each_video_family = _each("module", _but_twins(VIDEO))
 
 
@@ -406,7 +404,7 @@ def test_every_weight_has_a_finite_gradient_and_some_effect(module):
 DECIDING = {"flownet2", "hd3", "vcn"}
 
 
-@each_seeing_family
+@each_family
 def test_bfloat16_computes_what_float32_does(module):
     arrays, state = inputs(module), tiny(module)[1]
     if module in VIDEO:
@@ -439,6 +437,9 @@ def deviation(module, exact, half):
         scale = min(1, 1 / exact.std())
         scores = (jax.nn.softmax(scale * logits) for logits in (exact, half))
         return 0.02, np.abs(np.subtract(*scores)).max()
+    if module in GENERATION:
+        # Of the noise that is predicted, relative to all of it.
+        return 0.02, np.linalg.norm(half - exact) / np.linalg.norm(exact)
     # End-point error in pixels; fast flow is less exact.
     speed = np.linalg.norm(exact, axis=-1)
     bar = max(0.25, 0.01 * np.quantile(speed, 0.99))
@@ -455,7 +456,7 @@ def products(module, arrays, dtype):
     return set(re.findall(pattern, text))
 
 
-@each_seeing_file
+@each_file
 def test_the_model_and_not_its_input_decides_what_it_computes_in(module):
     for dtype in (jnp.bfloat16, jnp.float16):
         assert products(module, inputs(module, dtype=dtype), jnp.float32) == {"f32"}
@@ -466,15 +467,10 @@ def test_the_model_and_not_its_input_decides_what_it_computes_in(module):
 @each_file
 def test_half_precision_runs(module):
     run, state = runner(module), tiny(module)[1]
+    # All widen their input at the door, as the test above finds.
     for dtype in (jnp.bfloat16, jnp.float16):
         out = jax.eval_shape(run, state, *inputs(module, dtype=dtype))
-        # What is predicted goes on as it came; scores and flow are for reading.
-        expected = dtype if module in GENERATION else jnp.float32
-        assert all(leaf.dtype == expected for leaf in leaves(out))
-    # Those that see widen their input at the door, as the test above finds.
-    if module in GENERATION:
-        for leaf in leaves(run(state, *inputs(module, dtype=jnp.bfloat16))):
-            assert np.isfinite(leaf).all()
+        assert all(leaf.dtype == jnp.float32 for leaf in leaves(out))
 
 
 @each_flow_file

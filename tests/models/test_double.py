@@ -24,7 +24,6 @@ def test_weights_and_results_are_float32_where_float64_is_on(name, double):
     def run(state, *arrays):
         return test_contract.call(module, nnx.merge(graph, state, copy=True), *arrays)
 
-    generates = module in test_contract.GENERATION
-    for dtype in (jnp.float32,) if generates else (jnp.float32, jnp.float64):
+    for dtype in (jnp.float32, jnp.float64):
         out = jax.eval_shape(run, state, *test_contract.inputs(module, dtype=dtype))
         assert {leaf.dtype for leaf in jax.tree.leaves(out)} == {jnp.dtype("float32")}

@@ -27,6 +27,7 @@ from typing import ClassVar, Literal
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from jaxflow import _checks, spec
 from jaxflow.diffusion import process
@@ -131,8 +132,9 @@ class PositionNet(nnx.Module):
                 (distance == 0).astype(distance.dtype),
             ],
             axis=-1,
-        ).astype(embedded.dtype)
-        x = self.of_time(embedded)[:, :, None] + self.of_distance(features)
+        )
+        apart = self.of_distance(features).astype(embedded.dtype)
+        x = self.of_time(embedded)[:, :, None] + apart
         x = self.out(jax.nn.silu(x))
         return jnp.moveaxis(x.reshape(*x.shape[:-1], self.heads, -1), -2, 1)
 
@@ -190,8 +192,8 @@ class FrameAttention(nnx.Module):
             tokens = jnp.moveaxis(self.norm(x, batch_axes=2), 1, 3)
         seen = tokens
         if self.encoding == "absolute":
-            places = timestep.sinusoid(indices, x.shape[-1]).astype(x.dtype)
-            seen = seen + self.position(places)[:, None, None]
+            places = self.position(timestep.sinusoid(indices, x.shape[-1]))
+            seen = seen + places.astype(x.dtype)[:, None, None]
         out = self.proj_out(self._attend(seen, embedded, indices, hidden))
         base = jnp.moveaxis(tokens, 3, 1) if self.official else x
         return base + jnp.moveaxis(out, 3, 1)
@@ -279,6 +281,7 @@ class Model(nnx.Module):
     """FDM: noisy and observed frames of a video to the noise in the noisy ones."""
 
     record: ClassVar[spec.Record]
+    dtype: DTypeLike = jnp.float32
 
     takes: ClassVar[tuple[str, ...]] = ("clean", "observed", "latent", "indices")
 
@@ -380,33 +383,36 @@ class Model(nnx.Module):
         Raises:
             ValueError: If an argument has a wrong shape or type, or cannot be used.
         """
-        generation.check_inputs(self, noisy, time, clean, observed, latent, indices)
-        embedded = self._embed(time, condition, noisy.dtype)[:, None]
+        noisy, clean = generation.check_inputs(
+            self, noisy, time, clean, observed, latent, indices
+        )
+        embedded = self._embed(time, condition).astype(self.dtype)[:, None]
         x = unet.through(
             self.down,
             (self.middle1, self.middle_attend, self.middle2),
             self.up,
-            self._mark(noisy, clean, observed),
+            self._mark(noisy, clean, observed).astype(self.dtype),
             embedded,
             generation.draws(key),
             embedded,
             *_context(noisy, observed, latent, indices),
         )
-        return self.last(jax.nn.silu(self.norm(x, batch_axes=2)))
+        x = jax.nn.silu(self.norm(x, batch_axes=2))
+        return self.last(x.astype(jnp.float32))
 
     def _mark(self, noisy, clean, observed) -> jax.Array:
         """Pastes observed frames, and adds the channel that says which they are."""
         x = generation.paste(noisy, clean, observed)
-        mark = jnp.zeros(noisy.shape[:2]) if observed is None else observed
+        mark = jnp.zeros(noisy.shape[:2], noisy.dtype) if observed is None else observed
         mark = mark.astype(noisy.dtype)[..., None, None, None]
         return jnp.concatenate(
             [x, jnp.broadcast_to(mark, (*noisy.shape[:-1], 1))], axis=-1
         )
 
-    def _embed(self, time: jax.Array, classes: jax.Array | None, dtype) -> jax.Array:
+    def _embed(self, time: jax.Array, classes: jax.Array | None) -> jax.Array:
         """Embeds diffusion time and class: (B, 4 model_channels)."""
         width = self.config.model_channels
-        x = unet.embed_time(time, self.time1, self.time2, width, dtype)
+        x = unet.embed_time(time, self.time1, self.time2, width)
         if classes is None:
             return x
         generation.check_classes(classes, time.shape[0], self.config.num_classes)
@@ -415,7 +421,7 @@ class Model(nnx.Module):
         rows = jnp.arange(table.shape[0]) == classes[:, None]
         found = rows.any(-1) | (classes == -1)
         chosen = jnp.where(found[:, None], rows.astype(table.dtype) @ table, jnp.nan)
-        return x + chosen.astype(dtype)
+        return x + chosen
 
 
 def _context(noisy, observed, latent, indices):

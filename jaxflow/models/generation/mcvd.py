@@ -33,6 +33,7 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import DTypeLike
 
 from jaxflow import ops, spec
 from jaxflow.diffusion import process as processes
@@ -418,7 +419,10 @@ class FrameMix(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Mixes the frames of `x`, (B, T, H, W, C)."""
-        y = jnp.einsum("bthwc,ts->bshwc", x, self.kernel[...].astype(x.dtype))
+        kernel = self.kernel[...].astype(x.dtype)
+        wide = jnp.float64 if x.dtype == jnp.float64 else jnp.float32
+        y = jnp.einsum("bthwc,ts->bshwc", x, kernel, preferred_element_type=wide)
+        y = y.astype(x.dtype)
         return y + self.bias[...].astype(x.dtype)[:, None, None, None]
 
 
@@ -449,6 +453,7 @@ class Model(nnx.Module):
     """
 
     record: ClassVar[spec.Record]
+    dtype: DTypeLike = jnp.float32
 
     takes: ClassVar[tuple[str, ...]] = ("clean", "observed")
     process: ClassVar[processes.Process] = processes.Process(noisiest_first=True)
@@ -557,11 +562,13 @@ class Model(nnx.Module):
             ValueError: If an argument has a wrong shape or type, or cannot be used; of
                 `observed` outside of `jax.jit`, also if a current frame is.
         """
-        self._check(noisy, time, clean, observed, latent, indices, condition)
+        noisy, clean = self._check(
+            noisy, time, clean, observed, latent, indices, condition
+        )
         past, current = self.config.num_past, self.config.num_current
         seen, told = self._conditioning(noisy, clean, observed)
-        x = self._enter(noisy[:, past : past + current])
-        seen = self._enter(seen)
+        x = self._enter(noisy[:, past : past + current]).astype(self.dtype)
+        seen = self._enter(seen).astype(self.dtype)
         if not self.config.spade:
             axis = -1 if self.config.kind == "2d" else 1
             x = jnp.concatenate([x, seen], axis=axis)
@@ -581,12 +588,11 @@ class Model(nnx.Module):
         walk = cast(Iterator[Any], iter(self.blocks))
         width = x.shape[-2]
         mixes = config.kind != "2d" and not config.spade
-        embedded = timestep.sinusoid(time, self.embedding).astype(x.dtype)
-        embedded = next(walk)(embedded)
+        embedded = next(walk)(timestep.sinusoid(time, self.embedding))
         embedded = next(walk)(jax.nn.silu(embedded))
         if config.cond_emb:
-            flag = next(walk)(told).astype(x.dtype)
-            embedded = jnp.concatenate([embedded, flag], axis=-1)
+            embedded = jnp.concatenate([embedded, next(walk)(told)], axis=-1)
+        embedded = embedded.astype(x.dtype)
 
         def block(x):
             return next(walk)(x, embedded, seen, next(draws))
@@ -616,7 +622,7 @@ class Model(nnx.Module):
             if level:
                 x = block(x)
         x = next(walk)(x, None, seen)
-        return next(walk)(x)
+        return next(walk)(x.astype(jnp.float32))
 
     def _enter(self, x: jax.Array) -> jax.Array:
         """Stacks the frames of (B, T, H, W, C) on the channels, in a 2-D network."""
@@ -640,9 +646,9 @@ class Model(nnx.Module):
         return frames, given[:, :past].all(axis=1)
 
     def _check(self, noisy, time, clean, observed, latent, indices, condition):
-        """Verifies what is given."""
+        """Verifies what is given, and returns both clips in float32."""
         config = self.config
-        generation.check_inputs(
+        clips = generation.check_inputs(
             self,
             noisy,
             time,
@@ -669,6 +675,7 @@ class Model(nnx.Module):
                     f"`observed` must not be set for the current frames, {first} to "
                     f"{last - 1}, which this network generates"
                 )
+        return clips
 
 
 def _halve(x: jax.Array, y: jax.Array) -> jax.Array:

@@ -22,6 +22,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from jaxflow import spec
 from jaxflow.diffusion import process as processes
@@ -125,6 +126,7 @@ class Model(nnx.Module):
     """RaMViD: a clip, clean where observed and noisy elsewhere, to its noise."""
 
     record: ClassVar[spec.Record]
+    dtype: DTypeLike = jnp.float32
 
     takes: ClassVar[tuple[str, ...]] = ("clean", "observed")
     process: ClassVar[processes.Process] = processes.Process()
@@ -218,7 +220,7 @@ class Model(nnx.Module):
         Raises:
             ValueError: If an argument has a wrong shape or type, or cannot be used.
         """
-        generation.check_inputs(
+        noisy, clean = generation.check_inputs(
             self,
             noisy,
             time,
@@ -233,18 +235,18 @@ class Model(nnx.Module):
             self.down,
             (self.middle1, self.middle_attend, self.middle2),
             self.up,
-            generation.paste(noisy, clean, observed),
-            self._embed(time, condition, noisy.dtype),
+            generation.paste(noisy, clean, observed).astype(self.dtype),
+            self._embed(time, condition).astype(self.dtype),
             generation.draws(key),
         )
-        return self.last(jax.nn.silu(self.norm(x)))
+        return self.last(jax.nn.silu(self.norm(x)).astype(jnp.float32))
 
-    def _embed(self, time: jax.Array, classes: jax.Array | None, dtype) -> jax.Array:
+    def _embed(self, time: jax.Array, classes: jax.Array | None) -> jax.Array:
         """Embeds diffusion time and class: (B, 4 model_channels)."""
         width = self.config.model_channels
-        x = unet.embed_time(time, self.time1, self.time2, width, dtype)
+        x = unet.embed_time(time, self.time1, self.time2, width)
         if self.classes is not None and classes is not None:
-            x = x + self.classes[...][classes].astype(dtype)
+            x = x + self.classes[...][classes]
         return x
 
 

@@ -28,6 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import lax
+from jax.typing import DTypeLike
 
 from jaxflow import spec
 from jaxflow.diffusion import parameterisations, samplers, schedules
@@ -181,7 +182,7 @@ class Watcher(nnx.Module):
         self, frame: jax.Array, states: tuple[jax.Array, ...]
     ) -> tuple[jax.Array, ...]:
         """Maps a frame, (B, H, W, C), and states, finest first, to the next states."""
-        x, found = frame, []
+        x, found = frame.astype(states[0].dtype), []
         for i, state in enumerate(states):
             x = getattr(self, f"gru{i}")(getattr(self, f"block{i}")(x), state)
             found.append(x)
@@ -215,7 +216,7 @@ class Predictor(nnx.Module):
             if i > 0:
                 x = jnp.concatenate([x, states[self.depth - 1 - i]], axis=-1)
             x = getattr(self, f"double{i}")(getattr(self, f"block{i}")(x))
-        return jnp.clip(self.mean(x), -1, 1)
+        return jnp.clip(self.mean(x.astype(jnp.float32)), -1, 1)
 
 
 def _linear_attention(features: int, *, rngs: nnx.Rngs) -> attention.LinearAttention:
@@ -295,8 +296,9 @@ class Denoiser(nnx.Module):
         self, x: jax.Array, time: jax.Array, states: tuple[jax.Array, ...]
     ) -> jax.Array:
         """Predicts the noise of frames, (B, H, W, C); `states` are finest first."""
-        embedded = timestep.sinusoid(time, self.dim).astype(x.dtype)
+        embedded = timestep.sinusoid(time, self.dim)
         embedded = self.time2(jax.nn.gelu(self.time1(embedded), approximate=False))
+        x, embedded = (part.astype(states[0].dtype) for part in (x, embedded))
         skips = []
         for i, state in enumerate(states):
             x = getattr(self, f"down{i}")(x, embedded, state)
@@ -308,13 +310,14 @@ class Denoiser(nnx.Module):
         for i in range(self.depth - 1):
             x = jnp.concatenate([x, skips.pop()], axis=-1)
             x = getattr(self, f"double{i}")(getattr(self, f"up{i}")(x, embedded))
-        return self.final_conv(self.final_block(x))
+        return self.final_conv(self.final_block(x).astype(jnp.float32))
 
 
 class Model(nnx.Module):
     """RVD: noisy frames, each with the clean ones before it, to their noise."""
 
     record: ClassVar[spec.Record]
+    dtype: DTypeLike = jnp.float32
 
     takes: ClassVar[tuple[str, ...]] = ("clean",)
 
@@ -365,37 +368,38 @@ class Model(nnx.Module):
         Raises:
             ValueError: If an argument has a wrong shape or type, or cannot be used.
         """
-        generation.check_inputs(self, noisy, time, clean, observed, latent, indices)
+        noisy, clean = generation.check_inputs(
+            self, noisy, time, clean, observed, latent, indices
+        )
         generation.check_classes(condition, noisy.shape[0], None)
         if clean is None:
             raise ValueError(
                 "`clean` must be the clip, whose frames are predicted each from those "
                 "before; got None: to make frames, call jaxflow.generate"
             )
-        means, states = self.watch(clean.astype(noisy.dtype))
+        means, states = self.watch(clean)
         # What is known before frame t was seen up to frame t - 1.
         means, *states = (_delay(x) for x in (means, *states))
         alphas = np.sqrt(processes.alpha_bars(self.process)).astype(np.float32)
         alpha = jnp.asarray(alphas)[jnp.round(time).astype(jnp.int32)]
-        alpha = parameterisations.expand(alpha, noisy).astype(noisy.dtype)
+        alpha = parameterisations.expand(alpha, noisy)
         x = _flat(noisy - alpha * means)
         times = jnp.repeat(time, noisy.shape[1])
         states = tuple(_flat(state) for state in states)
         return self.denoiser(x, times, states).reshape(noisy.shape)
 
-    def start(self, batch: int, size: tuple[int, int], dtype=jnp.float32) -> Memory:
+    def start(self, batch: int, size: tuple[int, int]) -> Memory:
         """Returns the memory of having seen nothing.
 
         Args:
             batch: Number of clips.
             size: Their height and width.
-            dtype: Of the frames.
         """
         dim = self.config.dim
 
         def blank(mults):
             return tuple(
-                jnp.zeros((batch, size[0] >> i, size[1] >> i, dim * mult), dtype)
+                jnp.zeros((batch, size[0] >> i, size[1] >> i, dim * mult), self.dtype)
                 for i, mult in enumerate(mults)
             )
 
@@ -415,7 +419,7 @@ class Model(nnx.Module):
         """
         history = self.history(frame, memory.history)
         if self.transform is None or self.predictor is None:
-            return jnp.zeros_like(frame), Memory(history, ())
+            return jnp.zeros_like(frame, jnp.float32), Memory(history, ())
         transform = self.transform(frame, memory.transform)
         return self.predictor(transform), Memory(history, transform)
 
@@ -435,7 +439,7 @@ class Model(nnx.Module):
             mean, memory = self.see(frame, memory)
             return memory, (mean, memory.history)
 
-        memory = self.start(batch, (height, width), clean.dtype)
+        memory = self.start(batch, (height, width))
         _, seen = lax.scan(look, memory, jnp.moveaxis(clean, 1, 0))
         return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), seen)
 
@@ -489,7 +493,7 @@ def sample(
         raise ValueError("`frames` must hold at least one frame; got none")
     if steps is None:
         steps = processes.sampling_steps(model.process, model.config.count)
-    memory, mean = model.start(batch, (height, width), frames.dtype), frames[:, 0]
+    memory, mean = model.start(batch, (height, width)), frames[:, 0]
     for i in range(given):
         mean, memory = model.see(frames[:, i], memory)
 

@@ -29,6 +29,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import DTypeLike
 
 from jaxflow import spec
 from jaxflow.diffusion import process as processes
@@ -162,7 +163,7 @@ class RMSNorm(nnx.Module):
     torch_names: ClassVar = {"gamma": ("scale", None)}
 
     def __init__(self, features: int):
-        self.scale = nnx.Param(jnp.ones(features))
+        self.scale = nnx.Param(jnp.ones(features, jnp.float32))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Normalises `x`, (..., C), in float32."""
@@ -344,6 +345,7 @@ class Model(nnx.Module):
     """The factorised 3-D U-Net: a noisy clip to what a diffusion model predicts."""
 
     record: ClassVar[spec.Record]
+    dtype: DTypeLike = jnp.float32
 
     takes: ClassVar[tuple[str, ...]] = ()
     process: ClassVar[processes.Process] = processes.Process(
@@ -429,12 +431,14 @@ class Model(nnx.Module):
         Raises:
             ValueError: If an argument has a wrong shape or type, or cannot be used.
         """
-        generation.check_inputs(self, noisy, time, clean, observed, latent, indices)
+        noisy, clean = generation.check_inputs(
+            self, noisy, time, clean, observed, latent, indices
+        )
         condition = self._check_condition(condition, noisy.shape[0])
-        embedded = self._embed(time, condition, noisy.dtype)
+        embedded = self._embed(time, condition).astype(self.dtype)
         everywhere, positions = self._positions(noisy.shape[1], condition.present)
 
-        x = self.init_conv(noisy)
+        x = self.init_conv(noisy.astype(self.dtype))
         if self.init_temporal is not None:
             x = self.init_temporal(x, *everywhere)
         first, skips = x, []
@@ -453,7 +457,7 @@ class Model(nnx.Module):
             if i < self.depth - 1:
                 x = getattr(self, f"double{i}")(x)
         x = self.final_block(jnp.concatenate([x, first], axis=-1))
-        return self.final_conv(x)
+        return self.final_conv(x.astype(jnp.float32))
 
     def _check_condition(self, condition, batch: int) -> Condition:
         """Brings a condition to one form, and verifies it."""
@@ -486,20 +490,20 @@ class Model(nnx.Module):
             )
         return condition
 
-    def _embed(self, time: jax.Array, condition: Condition, dtype) -> jax.Array:
-        """Embeds diffusion time and condition: (B, 4 dim + cond_dim)."""
-        x = timestep.sinusoid(time, self.config.dim).astype(dtype)
+    def _embed(self, time: jax.Array, condition: Condition) -> jax.Array:
+        """Embeds diffusion time and condition: (B, 4 dim + cond_dim), in float32."""
+        x = timestep.sinusoid(time, self.config.dim)
         x = self.time2(jax.nn.gelu(self.time1(x), approximate=False))
         if self.null is None:
             return x
         embedding, dropped, _ = condition
-        null = self.null[...].astype(dtype)
+        null = self.null[...]
         if embedding is None:
             embedding = jnp.broadcast_to(null, (x.shape[0], *null.shape))
         elif dropped is not None:
             keep = ~dropped.astype(bool)[:, None]
-            embedding = jnp.where(keep, embedding.astype(dtype), null)
-        return jnp.concatenate([x, embedding.astype(dtype)], axis=-1)
+            embedding = jnp.where(keep, embedding.astype(x.dtype), null)
+        return jnp.concatenate([x, embedding.astype(x.dtype)], axis=-1)
 
     def _positions(self, num_frames: int, present: jax.Array | None):
         """Returns what the first attention over time takes, and what the others do."""
