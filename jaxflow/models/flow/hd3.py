@@ -468,10 +468,10 @@ class Model(nnx.Module):
         Returns:
             Flow, logits and starts of the five levels, 1/64 to 1/4 of the size.
         """
-        batch, dtype = image1.shape[0], self.dtype
+        batch = image1.shape[0]
         images = jnp.concatenate([image1, image2]).astype(jnp.float32)
         mean, std = jnp.array([MEAN, STD], jnp.float32)
-        images = ((images - mean) / std).astype(dtype)
+        images = ((images - mean) / std).astype(self.dtype)
         prediction = Prediction([], [], [])
         up_features = flow = None
         for level, features in enumerate(self.encoder(images)):
@@ -480,10 +480,12 @@ class Model(nnx.Module):
             if flow is not None:
                 start = 2 * ops.resize(flow, f1.shape[-3:-1], align_corners=True)
                 f2 = ops.backward_warp(f2, start, padding="border", mask=0.9999)
+            # In float32 from here: the densest cell chooses the match.
             cost = ops.local_correlation(f1, f2, radius=self.config.radius)
-            x = getattr(self, f"cost_bn_{level}")(cost.astype(dtype))
+            x = getattr(self, f"cost_bn_{level}")(cost.astype(jnp.float32))
             if up_features is not None:
-                x = jnp.concatenate([x, f1, up_features, start.astype(dtype)], axis=-1)
+                f1 = f1.astype(jnp.float32)
+                x = jnp.concatenate([x, f1, up_features, start], axis=-1)
             logits, up_features = getattr(self, f"decoder_{level}")(x)
             flow = start + density_to_vector(logits, radius=self.config.radius)
             prediction.flows.append(flow)

@@ -507,8 +507,12 @@ class Model(nnx.Module):
 
 
 def _unit(features: jax.Array) -> jax.Array:
-    """Divides each pixel's features by their norm."""
-    return features / (flownet.channel_norm(features) + 1e-9)
+    """Divides each pixel's features by their norm, in float32.
+
+    So are the volumes made of them: the best of their scores chooses the match.
+    """
+    wide = features.astype(jnp.float32)
+    return wide / (flownet.channel_norm(wide) + 1e-9)
 
 
 def _resize_each(x: jax.Array, size: tuple[int, ...]) -> jax.Array:
