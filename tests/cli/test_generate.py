@@ -139,7 +139,7 @@ def test_frames_are_cut_to_the_asked_size(generator, colours):
             "takes nothing",
         ),
         (["--output", "out.gif", "--noise", "3"], "noise"),
-        (["--output", "out.gif", "--seed", "9" * 20], "64 bits"),
+        (["--output", "out.gif", "--seed", "9" * 20], "--seed"),
         (["--output", "out.gif", "--guidance", "2"], "--class"),
         (["--output", "out.gif", "--fps", "60"], "at most 50"),
     ],
