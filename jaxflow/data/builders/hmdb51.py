@@ -21,6 +21,7 @@ from jaxflow.data.builders import common, videos
 class HMDB51(videos.VideoBuilder):
     """Builder of the splits "train" and "test"; classes in alphabetical order."""
 
+    name = "hmdb51"
     BUILDER_CONFIGS = common.configs("123")
     HOMEPAGE = "https://serre.lab.brown.edu/hmdb51.html"
     CITATION = "Kuehne et al., HMDB, ICCV 2011"

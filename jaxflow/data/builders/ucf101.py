@@ -18,6 +18,7 @@ from jaxflow.data.builders import common, videos
 class UCF101(videos.VideoBuilder):
     """Builder of the splits "train" and "test"; classes as in classInd.txt."""
 
+    name = "ucf101"
     BUILDER_CONFIGS = common.configs("123")
     HOMEPAGE = "https://www.crcv.ucf.edu/data/UCF101.php"
     CITATION = "Soomro et al., UCF101, CRCV-TR-12-01"

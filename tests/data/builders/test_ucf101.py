@@ -38,6 +38,7 @@ def root(tmp_path):
 def test_reads_the_published_divisions(root, tmp_path):
     first = prepare(root, tmp_path / "tfds")
     assert first.names == ("Archery", "Biking")
+    assert (tmp_path / "tfds/ucf101/1").is_dir()
     assert video_trees.shown(first.videos("train")) == {
         "v_Biking_g08_c01.avi": "Biking",
         "v_Archery_g08_c02.avi": "Archery",
