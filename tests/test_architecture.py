@@ -31,7 +31,7 @@ FLOORS = (
     {"programs"},
     {"estimate", "explain", "checkpoint", "viewer", "banks"},
     {"classify", "detect", "evaluate", "runs"},
-    {"train"},
+    {"train", "extract"},
     {"demo"},
     {"cli"},
 )

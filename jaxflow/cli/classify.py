@@ -61,7 +61,7 @@ def add_command(commands) -> None:
     add("--option", metavar="NAME=VALUE", help=helps["option"], **many)
     add("--labels", metavar="FILE", help=helps["labels"])
     add("--top", type=common.whole, default=5, metavar="K", help=helps["top"])
-    add("--views", type=_views, default=(1, 1), metavar="CxS", help=helps["views"])
+    add("--views", type=views, default=(1, 1), metavar="CxS", help=helps["views"])
     add(
         "--random-views",
         type=common.whole,
@@ -90,7 +90,7 @@ def add_command(commands) -> None:
     add("--features", nargs=2, metavar=pair, help=helps["features"], **many)
 
 
-def _views(text: str) -> tuple[int, int]:
+def views(text: str) -> tuple[int, int]:
     """Reads CLIPSxCROPS."""
     clips, _, crops = text.partition("x")
     if clips.isdecimal() and int(clips) > 0 and crops in ("1", "3", "5", "10"):
