@@ -24,6 +24,7 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 from flax import nnx
+from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 from orbax.checkpoint.path import atomicity
 
@@ -244,7 +245,8 @@ class Checkpoints:
 def save(directory: PathLike, model: nnx.Module) -> None:
     """Saves a model's parameters and running statistics; replaces what was there.
 
-    Its config is recorded beside them, and compared by `restore`.
+    Its config is recorded beside them, and compared by `restore`. Of several processes
+    the first one writes, and the others wait for it.
 
     Args:
         directory: Folder to write, here or at gs://bucket/folder.
@@ -266,10 +268,20 @@ def save(directory: PathLike, model: nnx.Module) -> None:
     arrays = restoring.flatten(parts["params"]) | restoring.flatten(parts["stats"])
     meta = {**orbax_files.identity(arrays), "record": weights.record_of(model)}
     meta = descriptions.signed(meta)
-    with _writing(path), _replaced(path) as place:
-        with ocp.StandardCheckpointer() as writer:
-            nested = orbax_files.nest(arrays)
-            writer.save(place, nested, force=True, custom_metadata=meta)
+    several, options = jax.process_count() > 1, ocp.options.MultiprocessingOptions()
+    if several:
+        # A model is each process's own, so that the first one writes it alone.
+        arrays = jax.device_get(arrays)
+        options = ocp.options.MultiprocessingOptions(
+            primary_host=0, active_processes={0}, barrier_sync_key_prefix="model"
+        )
+    if jax.process_index() == 0:
+        with _writing(path), _replaced(path) as place:
+            with ocp.StandardCheckpointer(multiprocessing_options=options) as writer:
+                nested = orbax_files.nest(arrays)
+                writer.save(place, nested, force=True, custom_metadata=meta)
+    if several:
+        multihost_utils.sync_global_devices("a model is saved")
 
 
 def restore(directory: PathLike, model: nnx.Module) -> None:

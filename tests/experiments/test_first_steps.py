@@ -100,7 +100,7 @@ def test_every_recipe_and_every_stage_is_started():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "stage"), [("pwcnet", "chairs")])
+@pytest.mark.parametrize(("name", "stage"), [("pwcnet", "chairs"), ("r3d", "kinetics")])
 def test_two_processes_train_a_recipe_as_one_does(name, stage, tmp_path):
     with socket.socket() as free:
         free.bind(("localhost", 0))
