@@ -17,6 +17,7 @@ _SUBMODULES = (
     "list_rows",
     "lists",
     "loaders",
+    "mixtures",
     "motion_classes",
     "moving_shapes",
     "official_lists",
