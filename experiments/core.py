@@ -103,7 +103,7 @@ class Stage:
 _OF_THE_MOMENT = {
     *("workdir", "stage", "workers", "distributed", "save_every", "accumulate"),
     *("validate", "held_out", "test", "views", "prepared"),
-    *("clips", "sampling_steps", "long"),
+    *("clips", "sampling_steps", "long", "tasks"),
 }
 # What the first stage of a command begins with.
 _BEGINNINGS = {"start", "inflate"}
