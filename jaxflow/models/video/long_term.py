@@ -183,7 +183,7 @@ class Model(nnx.Module):
 
     def _last_map(self, pathway: resnet3d.Pathway, clip: jax.Array) -> jax.Array:
         clip = spec.check_clip(clip)
-        x = pathway.start(resnet3d.normalise(clip).astype(self.dtype))
+        x = pathway.start(resnet3d.standardise(clip).astype(self.dtype))
         x = pathway.stage(2, x)
         if self.config.temporal_pool and x.shape[1] > 1:
             x = ops.max_pool(x, (2, 1, 1))
