@@ -14,6 +14,7 @@ _SUBMODULES = (
     "clips",
     "draws",
     "folders",
+    "list_parts",
     "list_rows",
     "lists",
     "loaders",

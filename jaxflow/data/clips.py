@@ -4,6 +4,7 @@ Nothing here needs JAX. Decoding needs PyAV and the loader needs Grain, both of 
 are extras.
 """
 
+import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from jaxflow import _checks, io
-from jaxflow.data import lists, loaders
+from jaxflow.data import list_parts, lists, loaders
 
 Placement = Literal["spread", "pyslowfast", "segments", "random", "dense"]
 PLACEMENTS = ("spread", "pyslowfast", "segments", "random", "dense")
@@ -51,6 +52,36 @@ class Videos(Sequence[Mapping[str, Any]]):
         return {"path": path, "label": np.int32(label)}
 
 
+class Parts(Sequence[Mapping[str, Any]]):
+    """Parts of videos with their classes as a data source for `clip_loader`.
+
+    Attributes:
+        parts: What is listed.
+        names: Names of the classes.
+
+    Args:
+        root: List; see `list_parts.list_parts`.
+        **options: Of `list_parts.list_parts`.
+
+    Raises:
+        ValueError: As `list_parts.list_parts`.
+    """
+
+    def __init__(self, root: str | os.PathLike[str], **options: Any):
+        self.parts, self.names = list_parts.list_parts(root, **options)
+
+    def __len__(self) -> int:
+        """Returns the number of parts."""
+        return len(self.parts)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Returns ``path``, ``labels`` (classes,) bool, ``start`` and ``end``."""
+        path, labels, start, end = self.parts[index]
+        shown = np.zeros(len(self.names), bool)
+        shown[list(labels)] = True
+        return {"path": path, "labels": shown, "start": start, "end": end}
+
+
 def clip_loader(
     source: Sequence[Mapping[str, Any]],
     *,
@@ -78,7 +109,8 @@ def clip_loader(
 
     Args:
         source: `Videos`, or any sequence of elements with ``path`` and ``label`` or
-            ``labels``; and, where the path is a folder of pictures, ``fps``. E.g. what
+            ``labels``; and, where the path is a folder of pictures, ``fps``; and, where
+            only a part counts, ``start`` and ``end`` in seconds. E.g. `Parts`, or what
             ``videos("train")`` of a builder of `jaxflow.data.builders` gives.
         batch_size: Clips in a batch, of this process. What is left over is dropped.
         num_frames: Frames of a clip.
@@ -210,6 +242,7 @@ def read_clip(
     *,
     rate: float | None = TARGET_FPS,
     fps: float | None = None,
+    span: tuple[float, float] = (0.0, math.inf),
     generator: np.random.Generator | None = None,
 ) -> np.ndarray:
     """Decodes one clip of a video, or of a folder of pictures.
@@ -222,13 +255,16 @@ def read_clip(
         stride: Steps between them.
         rate: Frames a second that `stride` counts in; None: the video's own.
         fps: Frames a second of the pictures of a folder. None: those that `rate` says.
+        span: Start and end, in seconds, of the part that counts: the frames that are
+            shown from the one until before the other, and at least one.
         generator: Decides when it starts; None takes the middle.
 
     Returns:
         (T, H, W, 3) uint8.
 
     Raises:
-        ValueError: If the file is damaged or no video, or a number not positive.
+        ValueError: If the file is damaged or no video, a number not positive, or the
+            video ends before the part starts.
         OSError: If the file cannot be opened.
     """
     numbers = {"num_frames": num_frames, "stride": stride}
@@ -240,13 +276,15 @@ def read_clip(
     else:
         pictures, info = None, io.video_info(path)
         length, fps = info.length, info.fps
+    begin, end = _frames_of(path, span, fps, length)
     (wanted,) = clip_indices(
-        length,
+        end - begin,
         num_frames,
         stride * fps / (rate or fps),
         placement="spread" if generator is None else "random",
         generator=generator,
     )
+    wanted += begin
     if pictures is not None:
         return np.stack([io.read_image(pictures[index]) for index in wanted.tolist()])
     first, last = int(wanted[0]), int(wanted[-1])
@@ -254,6 +292,18 @@ def read_clip(
     stream = enumerate(io.read_video(path, start=first, stop=last + 1), start=first)
     kept = {index: frame for index, frame in stream if index in needed}
     return np.stack([kept[index] for index in wanted.tolist()])
+
+
+def _frames_of(path, span, fps: float, length: int) -> tuple[int, int]:
+    """Returns the first frame of a part, and the one behind its last."""
+    # A time that is a frame's but for rounding is that frame's.
+    begin = math.ceil(span[0] * fps - 1e-6)
+    end = length if math.isinf(span[1]) else math.ceil(span[1] * fps - 1e-6)
+    if begin >= length:
+        raise ValueError(
+            f"{path}: has {length / fps:.1f} seconds; its part starts at {span[0]:g}"
+        )
+    return begin, max(begin + 1, min(end, length))
 
 
 def resized_crop(
@@ -318,8 +368,15 @@ def _decodable(source, element, num_frames, stride, rate, rng, patience):
 def _decode(element, num_frames, stride, rate, rng):
     """Decodes a clip of `element`: frames, and its label or labels."""
     fps = element.get("fps")
+    span = element.get("start", 0.0), element.get("end", math.inf)
     frames = read_clip(
-        element["path"], num_frames, stride, rate=rate, fps=fps, generator=rng
+        element["path"],
+        num_frames,
+        stride,
+        rate=rate,
+        fps=fps,
+        span=span,
+        generator=rng,
     )
     if "labels" in element:
         return frames, {"labels": np.asarray(element["labels"])}

@@ -22,19 +22,27 @@ class Row(NamedTuple):
         line: Its number, from 1; 0 if the list has no lines.
         path: The file as it is written.
         label: The class as it is written.
+        start: Where its part of the video begins, as it is written; "" if nothing is.
+        end: Where it ends.
     """
 
     line: int
     path: str
     label: str
+    start: str = ""
+    end: str = ""
 
 
-def read_rows(path: pathlib.Path, part: str | None = None) -> list[Row]:
+def read_rows(
+    path: pathlib.Path, part: str | None = None, *, times: bool = False
+) -> list[Row]:
     """Reads a list of lines ``path label``.
 
     Args:
         path: The list.
         part: If the list has a header with a column "split", the one to keep.
+        times: Whether a header may have columns of start and end; otherwise a list
+            with them is refused.
 
     Returns:
         A row a video.
@@ -46,7 +54,7 @@ def read_rows(path: pathlib.Path, part: str | None = None) -> list[Row]:
     lines = read_lines(path)
     header, lines = _header(path, lines)
     if header is not None:
-        return list(_named_columns(path, lines, *header, part))
+        return list(_named_columns(path, lines, *header, part, times))
     delimiter = _delimiter(path, lines)
     return [_row(path, number, line, delimiter) for number, line in lines]
 
@@ -135,7 +143,7 @@ def _header(path, lines):
     return None, lines
 
 
-def _named_columns(path, lines, columns, delimiter, part) -> Iterator[Row]:
+def _named_columns(path, lines, columns, delimiter, part, times) -> Iterator[Row]:
     """Reads lines by the names of their columns."""
     at = [i for i, column in enumerate(columns) if column in _PATHS]
     label = [i for i, column in enumerate(columns) if column in _LABELS]
@@ -143,12 +151,14 @@ def _named_columns(path, lines, columns, delimiter, part) -> Iterator[Row]:
         if len(group) > 1:
             both = " and ".join(repr(columns[i]) for i in group[:2])
             raise fault(path, 1, f"has the columns {both}; keep one of them")
-    if _TIMES & set(columns):
+    bounds = _bounds(path, columns, delimiter) if times else None
+    if not times and _TIMES & set(columns):
         raise fault(
             path,
             1,
             f"has a column {sorted(_TIMES & set(columns))[0]!r}: parts of videos are "
-            "not read; cut the videos, and leave the column out",
+            "not read here, but by `list_parts.list_parts`; or cut the videos, and "
+            "leave the column out",
         )
     split = columns.index("split") if "split" in columns else None
     rows, parts = [], []
@@ -164,10 +174,29 @@ def _named_columns(path, lines, columns, delimiter, part) -> Iterator[Row]:
             if not _is_video(cells[at[0]]):
                 what = f"names no video in the column {columns[at[0]]!r}: {line!r}"
                 raise fault(path, number, what)
-            row = Row(number, cells[at[0]], cells[label[0]])
+            when = [cells[place] for place in bounds or ()]
+            row = Row(number, cells[at[0]], cells[label[0]], *when)
             parts.append("" if split is None else cells[split])
         rows.append(row)
     return iter(only(path, rows, parts, part))
+
+
+def _bounds(path, columns, delimiter) -> list[int] | None:
+    """Returns the places of the columns of start and end; None if there are none."""
+    given = sorted(_TIMES & set(columns))
+    if not given:
+        return None
+    for pair in (("start", "end"), ("time_start", "time_end")):
+        if given == sorted(pair) and all(columns.count(name) == 1 for name in pair):
+            if delimiter == " ":
+                raise fault(path, 1, "has times in columns apart by blanks; use commas")
+            return [columns.index(name) for name in pair]
+    raise fault(
+        path,
+        1,
+        f"has the columns {given}: 'start' and 'end' are read, both of them, in "
+        "seconds",
+    )
 
 
 def _is_video(name: str) -> bool:
@@ -223,6 +252,7 @@ def _row(path, number: int, line: str, delimiter: str) -> Row:
             path,
             number,
             f"has {len(rest)} entries behind the path, which may be several labels, or "
-            f"a start and an end; one label a video is read: {line!r}",
+            f"a start and an end: {line!r}; several labels are one entry, such as 1|5 "
+            "(see `list_parts.list_parts`), and times need a header",
         )
     raise fault(path, number, f"is no path of a video and a label: {line!r}")

@@ -96,7 +96,7 @@ def list_videos(
                 row._replace(path=os.fspath(base / row.path))
                 for row in list_rows.read_rows(root, part)
             ]
-        labels, names = _number(root, rows, known, names, first_label)
+        labels, names = number_labels(root, rows, known, names, first_label)
         found = [
             Video(pathlib.Path(row.path), label)
             for row, label in zip(rows, labels, strict=True)
@@ -206,14 +206,29 @@ def _unknown(unknown: Sequence[str], names: Sequence[str]) -> str:
     )
 
 
-def _number(
+def number_labels(
     path: pathlib.Path,
     rows: list[list_rows.Row],
     known: tuple[str, ...] | None,
     names: tuple[str, ...] | None,
     first_label: int | None,
 ) -> tuple[list[int], tuple[str, ...]]:
-    """Turns labels as they are written into places in a vocabulary."""
+    """Turns labels as they are written into places in a vocabulary.
+
+    Args:
+        path: The list.
+        rows: Its rows, of one label each.
+        known: Vocabulary that comes with the list, or None.
+        names: The one to use, or None.
+        first_label: What number the first class has in the list, 0 or 1.
+
+    Returns:
+        A place a row, and the vocabulary.
+
+    Raises:
+        ValueError: If a label is not in the vocabulary, or can be understood in two
+            ways.
+    """
     for row in rows:
         if not row.label:
             raise list_rows.fault(path, row.line, "has no label")
@@ -221,7 +236,8 @@ def _number(
             raise list_rows.fault(
                 path,
                 row.line,
-                f"has several labels, {row.label!r}; one label a video is read",
+                f"has several labels, {row.label!r}; one label a video is read here, "
+                "and several by `list_parts.list_parts`",
             )
     numeric = [bool(re.fullmatch(r"[-+]?\d+(\.0*)?", row.label)) for row in rows]
     if not all(numeric) or not rows:

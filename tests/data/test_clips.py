@@ -219,3 +219,31 @@ def test_clips_may_be_rounded_to_8_bits(folder):
     floats, bits = (next(iter(loader(source, uint8=kind))) for kind in (False, True))
     assert bits["clip"].dtype == np.uint8
     np.testing.assert_array_equal(bits["clip"], np.rint(255 * floats["clip"]))
+
+
+def test_a_part_is_read_within_its_times_and_labels_are_all_told(tmp_path):
+    pytest.importorskip("grain")
+    io.write_video(tmp_path / "a.mp4", numbered(30), fps=10)
+    text = "path,label,start,end\na.mp4,0|2,1.0,1.5\na.mp4,1,2,9\n"
+    (tmp_path / "list.csv").write_text(text)
+    source = clips.Parts(tmp_path / "list.csv")
+    assert len(source) == 2 and source.names == ("0", "1", "2")
+    seen = {0: set(), 1: set()}
+    data = iter(loader(source, batch_size=1, rate=None, stride=1, num_frames=2))
+    for _ in range(40):
+        batch = next(data)
+        which = int(batch["labels"][0, 1])
+        expected = [[True, False, True], [False, True, False]][which]
+        assert batch["labels"].tolist() == [expected]
+        seen[which] |= set(np.rint(255 * batch["clip"][0, :, 8, 8, 0] / 8))
+    # Frames 10 to 14; and 20 to the end of the video.
+    assert min(seen[0]) == 10 and 13 <= max(seen[0]) < 15
+    assert min(seen[1]) == 20 and 27 <= max(seen[1]) < 30
+
+
+def test_a_part_behind_the_end_is_refused_and_a_short_one_has_a_frame(tmp_path):
+    io.write_video(tmp_path / "a.mp4", numbered(20), fps=10)
+    with pytest.raises(ValueError, match=r"has 2\.0 seconds; its part starts at 2"):
+        clips.read_clip(tmp_path / "a.mp4", 2, 1, span=(2.0, 3.0))
+    clip = clips.read_clip(tmp_path / "a.mp4", 2, 1, rate=None, span=(0.5, 0.51))
+    np.testing.assert_array_equal(np.rint(clip[:, 0, 0, 0] / 8), [5, 5])
