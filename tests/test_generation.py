@@ -86,6 +86,7 @@ def test_nothing_given_is_a_video_of_the_models_size(model):
     assert done[-1][0] == done[-1][1] == len(done) > 1
 
 
+@pytest.mark.slow
 def test_guidance_with_a_scale_of_1_is_the_condition_itself(model, clip):
     def made(scale, condition=2):
         settings = QUICK._replace(scale=scale)
@@ -171,6 +172,7 @@ def test_a_model_without_a_process_needs_one(monkeypatch):
         make(unet3d.Model(config, rngs=nnx.Rngs(0)))
 
 
+@pytest.mark.slow
 def test_more_random_sampling_differs(model, clip):
     out = [
         make(model, clip[:3], length=4, settings=QUICK._replace(**options))

@@ -38,6 +38,7 @@ def test_refinement_improves_a_flow_as_opencv_does(pair, epe, rng):
     assert cosine > 0.9
 
 
+@pytest.mark.slow
 def test_gradient_matches_finite_differences(double, pair, slopes):
     one, two, _ = pair("shift_medium", (64, 64))
     slope, difference = slopes(

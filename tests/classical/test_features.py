@@ -94,6 +94,7 @@ def test_a_point_that_is_covered_is_lost(clip):
     np.testing.assert_array_equal(tracks.visible[:, 0], [True] * 3 + [False] * 3)
 
 
+@pytest.mark.slow
 def test_gradient_matches_finite_differences(double, clip):
     frames, _ = clip
     frames = jnp.asarray(frames[:2], jnp.float64)
@@ -107,6 +108,7 @@ def test_gradient_matches_finite_differences(double, clip):
     np.testing.assert_allclose(value(points)[1].sum(), difference, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flat", [0, 1])
 def test_points_are_lost_where_a_frame_is_flat(texture, flat):
     y, x = np.mgrid[:64, :64].astype(float)

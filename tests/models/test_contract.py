@@ -47,7 +47,22 @@ each_file = _each("module", ALL)
 each_flow_file = _each("module", FLOW)
 each_generation_file = _each("module", GENERATION)
 each_video_file = _each("module", VIDEO)
-each_variant = _each(("module", "name"), VARIANTS)
+
+
+def _ends(names):
+    first, *_, last = [*names, *names]
+    return {first, last}
+
+
+# The first variant of a file and its last are described always.
+ENDS = set().union(*(_ends(module.RECORD.variants) for module in ALL))
+each_variant = _each(
+    ("module", "name"),
+    [
+        pytest.param(*case, marks=() if case[1] in ENDS else pytest.mark.slow)
+        for case in VARIANTS
+    ],
+)
 
 # What is compiled for one property alone always runs for some networks of each family:
 # encoder and decoder, pyramid, recurrence, two streams, diffusion. The others are slow

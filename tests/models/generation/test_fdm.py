@@ -222,6 +222,7 @@ def test_frames_may_come_in_any_order_with_their_numbers(rng):
     )
 
 
+@pytest.mark.slow
 def test_a_fresh_video_network_is_its_image_network_on_every_frame(rng):
     image, video = build(IMAGES), build(PLAIN, seed=1)
     numbers = np.random.default_rng(0)
