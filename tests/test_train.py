@@ -512,11 +512,12 @@ def one_device():
 @pytest.mark.parametrize(
     "options",
     [
+        {"mesh": {}},
         {"mesh": {"height": 4}},
         {"mesh": {"devices": 4}, "shard_params": True},
         {"mesh": {"height": 2}, "shard_params": True},
     ],
-    ids=["2 x 4 data x height", "weights over 4", "both over 4 x 2"],
+    ids=["8 of data", "2 x 4 data x height", "weights over 4", "both over 4 x 2"],
 )
 def test_twenty_steps_on_a_mesh_are_those_of_one_device(one_device, options):
     mesh = dict(options["mesh"])
