@@ -88,14 +88,9 @@ def write_bytes(path: Path, *parts: bytes | memoryview) -> None:
         OSError: If it cannot be written, e.g. because the disk is full; it names the
             file.
     """
-    try:
-        with atomic_path(path) as temporary, open(temporary, "wb") as file:
-            for part in parts:
-                file.write(part)
-    except OSError as error:
-        if error.filename is not None or error.errno is None:
-            raise
-        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        for part in parts:
+            file.write(part)
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:
