@@ -82,7 +82,7 @@ def test_top_level_is_fixed():
         "pyproject.toml", "jaxflow", "experiments", "tests", "colabs", "README.md",
         "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "Makefile",
     }  # fmt: skip
-    root = ROOT.parent
+    root = pathlib.Path(__file__).parent.parent
     if not (root / ".git").exists():
         pytest.skip("installed without its repository")
     import subprocess
