@@ -150,7 +150,10 @@ TINY = Config(
 )
 
 VARIANTS = {
-    **{f"c3d_depth{depth}": Config(depths=(depth,) * 5) for depth in (1, 3, 5, 7)},
+    **{
+        f"c3d_depth{depth}": Config(depths=(depth, depth, depth, depth, depth))
+        for depth in (1, 3, 5, 7)
+    },
     "c3d_increasing": Config(depths=(3, 3, 5, 5, 7)),
     "c3d_decreasing": Config(depths=(7, 5, 5, 3, 3)),
 }
