@@ -2,12 +2,19 @@
 
 import os
 import pathlib
+import re
+import tomllib
 
 import pytest
 
 FOLDER = pathlib.Path(__file__).parents[2] / "colabs"
 # notebook: what it prints, how many pictures it shows, what it leaves behind
 NOTEBOOKS = {
+    "classical_motion": (
+        ["normal flow (0.5", "pixels by phase correlation:"],
+        7,  # aperture, ranks, pyramid, large motion, priors, affine, templates
+        [],
+    ),
     "quickstart": (
         ["the same bit for bit: True"],
         None,
@@ -24,6 +31,9 @@ NOTEBOOKS = {
         ["clip.mp4", "recognition_model", "runs"],
     ),
 }
+# These take more than minutes to run, and may be stored without their pictures.
+LONG = {"generate_video", "quickstart", "recognition"}
+REPOSITORY = "github.com/jaxflow/jaxflow"
 each_notebook = pytest.mark.parametrize("name", NOTEBOOKS)
 
 
@@ -37,9 +47,8 @@ def read(name):
 @pytest.mark.parametrize(
     "name",
     [
-        "quickstart",
-        pytest.param("generate_video", marks=pytest.mark.slow),
-        pytest.param("recognition", marks=pytest.mark.slow),
+        pytest.param(name, marks=[pytest.mark.slow] if name != "quickstart" else [])
+        for name in NOTEBOOKS
     ],
 )
 def test_it_runs_from_top_to_bottom(name, tmp_path, monkeypatch):
@@ -68,7 +77,46 @@ def test_notebook_and_source_are_in_sync(name):
     notebook, source = read(name), jupytext.read(FOLDER / f"{name}.py")
     cells = [[(c.cell_type, c.source) for c in n.cells] for n in (notebook, source)]
     assert cells[0] == cells[1]
-    assert all(not cell.get("outputs") for cell in notebook.cells)
+
+
+@each_notebook
+def test_it_is_stored_with_its_pictures(name):
+    code = [cell for cell in read(name).cells if cell.cell_type == "code"]
+    outputs = [output for cell in code for output in cell.outputs]
+    assert all(output.output_type != "error" for output in outputs)
+    assert (FOLDER / f"{name}.ipynb").stat().st_size <= 400_000
+    if not outputs and name in LONG:
+        return
+    assert [cell.execution_count for cell in code] == [*range(1, len(code) + 1)]
+    pictures = sum("image/png" in output.get("data", {}) for output in outputs)
+    assert pictures == (NOTEBOOKS[name][1] or max(pictures, 1))
+
+
+@each_notebook
+def test_it_installs_from_the_one_address(name):
+    text = (FOLDER / f"{name}.py").read_text()
+    extras = r"\[[a-z]+(?:,[a-z]+)*\]"
+    install = (
+        rf'    # %pip install -q "jaxflow-motion{extras} @ git\+https://{REPOSITORY}"'
+    )
+    badge = f"https://colab.research.google.com/{REPOSITORY.replace('.com', '', 1)}"
+    assert len(re.findall(install, text)) == text.count("pip install") == 1
+    assert f"({badge}/blob/main/colabs/{name}.ipynb)" in text
+    assert text.count("github.com/") == text.count(REPOSITORY)
+
+
+def test_the_address_is_that_of_the_package():
+    if not FOLDER.is_dir():
+        pytest.skip("installed without its notebooks")
+    project = tomllib.loads((FOLDER.parent / "pyproject.toml").read_text())["project"]
+    assert project["urls"]["Repository"] == f"https://{REPOSITORY}"
+
+
+def test_the_readme_names_every_notebook():
+    if not FOLDER.is_dir():
+        pytest.skip("installed without its notebooks")
+    readme = (FOLDER.parent / "README.md").read_text()
+    assert {*re.findall(r"colabs/(\w+)\.ipynb", readme)} == set(NOTEBOOKS)
 
 
 @each_notebook
