@@ -64,7 +64,7 @@ def read(source: Source, *, cache: files.Path | None = None) -> Found:
             - a name of `published`, unless a file or folder is called so;
             - a file: torch (.pth, .pth.tar, .pt, .ckpt, .pyth; zip and older), NumPy
               pickles (.pkl), Torch7 (.t7), safetensors or Flax msgpack (.msgpack).
-              What torch and pickle files are is told by their contents;
+              All but Torch7 and msgpack are told by their contents;
             - several files, or a pattern such as ``models/modelL*_F.t7``: one
               checkpoint in pieces, whose keys get the file's name without its
               extension in front: "modelL1_F.modules.1.weight";
@@ -76,16 +76,18 @@ def read(source: Source, *, cache: files.Path | None = None) -> Found:
 
     Raises:
         ValueError: If it is damaged, foreign, claims more than it holds, or contains
-            anything that would have to be executed.
+            anything that would have to be executed; or if `source` is none of these.
         OSError: If it is not there or cannot be read.
     """
     if not isinstance(source, (str, os.PathLike)):
-        return _read_pieces(list(source))
+        return _read_pieces(_paths(source))
     if os.path.isdir(source):
         return _read_folder(pathlib.Path(source))
     if os.path.exists(source):
         return _read_file(source)
     name = os.fspath(source)
+    if not name:
+        raise ValueError("the name of the weights is empty")
     if folders.is_remote(name):
         return _read_folder(folders.folder(name))
     if name in published() or name in shipped():
@@ -262,6 +264,22 @@ def _verify(
     )
     if remember:
         files.write_bytes(note, f"{found}  {place.name}\n".encode())
+
+
+def _paths(source: Any) -> list[files.Path]:
+    """Returns several paths as a list; raises if they are something else."""
+    if isinstance(source, Mapping):
+        raise ValueError(
+            "weights are read from a name, a file, several or a folder; this is a "
+            "state dict, which `jaxflow.convert_state_dict` takes"
+        )
+    if isinstance(source, (list, tuple)):
+        if all(isinstance(path, (str, os.PathLike)) for path in source):
+            return list(source)
+    raise ValueError(
+        "weights are read from a name, a file, several or a folder; got "
+        f"{type(source).__name__}"
+    )
 
 
 def _read_pieces(paths: Sequence[files.Path]) -> Found:

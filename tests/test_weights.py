@@ -133,6 +133,21 @@ def test_a_run_in_stages_asks_for_one(tmp_path, load):
         load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ({"w": np.ones(3)}, "a state dict, which `jaxflow.convert_state_dict` takes"),
+        (None, "got NoneType"),
+        (3, "got int"),
+        ([None], "got list"),
+        ("", "name of the weights is empty"),
+    ],
+)
+def test_what_names_no_weights_is_refused(source, message, load):
+    with pytest.raises(ValueError, match=message):
+        load(source)
+
+
 def test_a_folder_of_one_file_is_that_file(tmp_path, load):
     convert.save_weights(states.blank(spynet, 1), tmp_path / "a.safetensors")
     (tmp_path / "notes.txt").write_text("x")
