@@ -203,25 +203,31 @@ def save_weights(model: nnx.Module, path: files.Path) -> None:
     """Writes a model's weights as safetensors, under our dotted paths.
 
     The header records the model's file, variant and config, which `load_weights`
-    compares. The file appears whole or not at all.
+    compares, and a checksum of each array, which every reading verifies. The file
+    appears whole or not at all.
 
     Args:
         model: Any model of `jaxflow.models`.
-        path: Where to write; the extension is not changed.
+        path: Where to write; it ends in .safetensors.
 
     Raises:
+        ValueError: If it has another extension.
         OSError: If the file cannot be written.
 
     Examples:
         >>> model = jaxflow.create_model("jaxflow_fast")
         >>> jaxflow.save_weights(model, folder / "mine.safetensors")
     """
+    if files.suffix(path) != ".safetensors":
+        what = "weights are written as safetensors, so the name must end in"
+        raise files.fault(path, f"{what} .safetensors; got {files.suffix(path)!r}")
     arrays = {
         path: np.array(jax.device_get(slot.variable[...]), order="C")
         for path, slot in slots.weight_slots(model).items()
     }
     record = weights.record_of(model)
     metadata = {"format": slots.OWN_DIALECT, "model": type(model).__module__}
+    metadata["checksums"] = state_files.checksums_of(arrays)
     if record:
         config = json.dumps(record["config"])
         metadata |= {"variant": record["variant"], "config": config}
@@ -275,8 +281,8 @@ def _weights_for(
         hint = advice.what_fits(plan, model, state)
         raise ValueError(f"the state dict {what}" + (f". {hint}" if hint else ""))
     matching.check_config(model, plan.dialect)
-    for path, (_, array) in plan.found.items():
-        matching.check_numbers(path, array)
+    for path, (slot, array) in plan.found.items():
+        matching.check_numbers(path, array, slot.variable.dtype)
     return {path: slot.converted(array) for path, (slot, array) in plan.found.items()}
 
 

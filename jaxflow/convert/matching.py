@@ -257,8 +257,8 @@ def check_config(model: nnx.Module, dialect: str) -> None:
             )
 
 
-def check_numbers(path: str, array: np.ndarray) -> None:
-    """Raises if an array holds anything but finite floating-point numbers."""
+def check_numbers(path: str, array: np.ndarray, dtype: np.dtype) -> None:
+    """Raises if an array holds anything but finite floats that `dtype` can hold."""
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise ValueError(
             f"the array for {path} is {array.dtype}, and weights are floating-point "
@@ -271,6 +271,14 @@ def check_numbers(path: str, array: np.ndarray) -> None:
             f"numbers of {finite.size} that are NaN or infinite: the training that "
             "wrote it diverged, or the file is damaged"
         )
+    most = float(jnp.finfo(dtype).max)
+    if array.dtype.itemsize > dtype.itemsize and array.size:
+        largest = float(np.abs(array).max())
+        if largest > most:
+            raise ValueError(
+                f"the array for {path} holds {largest:.3g}, and the largest {dtype} is "
+                f"{most:.3g}: training diverged, or the file is damaged"
+            )
 
 
 def _is_constant(variable: nnx.Variable) -> bool:

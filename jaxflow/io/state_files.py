@@ -6,6 +6,7 @@ Nothing that a file contains is ever run.
 """
 
 import json
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ import safetensors
 import safetensors.numpy
 from flax import nnx, serialization
 
-from jaxflow.io import files, torch7, torch_files
+from jaxflow.io import checksums, files, torch7, torch_files
 
 SUFFIXES = (
     *(".pth", ".pt", ".tar", ".ckpt", ".pyth", ".pkl", ".pytorch", ".t7"),
@@ -32,7 +33,8 @@ _ROOM = ("_", "grad", "output", "input", "finput", "fgrad", "buffer")
 def read(path: files.Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Reads the weights in one file.
 
-    What torch and pickle files are is told by their contents, not by their names.
+    Torch, pickle and safetensors files are told by their contents, whatever they are
+    called; the other formats by their names.
 
     Args:
         path: Torch (.pth, .pth.tar, .pt, .ckpt, .pyth; zip and older), NumPy pickles
@@ -54,6 +56,8 @@ def read(path: files.Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         saved = torch7.read_t7(path)
     elif files.suffix(path) == ".msgpack":
         saved = _read_msgpack(path)
+    elif _begins_as_safetensors(path):
+        saved, record = _read_safetensors(path)
     else:
         saved = torch_files.read_torch(path)
     saved = _of_list(saved)
@@ -107,6 +111,31 @@ def only_arrays(saved: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return arrays
 
 
+def checksums_of(arrays: Mapping[str, np.ndarray]) -> str:
+    """Returns the checksum of each array, as the header of a safetensors file keeps it.
+
+    Args:
+        arrays: Name -> array.
+    """
+    return json.dumps({key: checksums.on_host(array) for key, array in arrays.items()})
+
+
+def _verify(path: files.Path, arrays: Mapping, sums: Mapping[str, int]) -> None:
+    """Raises if arrays are not those of which the header keeps checksums."""
+    for key in [*arrays, *(sums.keys() - arrays.keys())]:
+        if key not in arrays or sums.get(key) != checksums.on_host(arrays[key]):
+            what = f"is damaged: its contents do not match their checksum: {key}"
+            raise files.fault(path, what)
+
+
+def _begins_as_safetensors(path: files.Path) -> bool:
+    """Tells whether a file begins with the length of a JSON table that it can hold."""
+    with open(path, "rb") as file:
+        start = file.read(9)
+        size = file.seek(0, os.SEEK_END)
+    return start[8:] == b"{" and int.from_bytes(start[:8], "little") <= size - 8
+
+
 def _read_safetensors(path: files.Path) -> tuple[dict[str, np.ndarray], dict]:
     """Reads arrays, and the record if this library wrote the file."""
     with open(path, "rb"):  # an absent file is an OSError that names it
@@ -118,9 +147,12 @@ def _read_safetensors(path: files.Path) -> tuple[dict[str, np.ndarray], dict]:
         record = {key: texts[key] for key in ("model", "variant") if key in texts}
         if "config" in texts and "model" in texts:
             record["config"] = json.loads(texts["config"])
+        sums = json.loads(texts.get("checksums", "{}"))
     except Exception as error:  # safetensors' own, and what unknown types make of NumPy
         what = f"is not a safetensors file: {_line(error)}"
         raise files.fault(path, what) from error
+    if isinstance(sums, dict) and sums:
+        _verify(path, arrays, sums)
     return arrays, record if isinstance(record.get("config"), dict) else {}
 
 

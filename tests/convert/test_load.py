@@ -104,6 +104,46 @@ def test_own_format_round_trip_records_the_model(tmp_path):
     assert json.loads(metadata["config"])["networks"] == 2
 
 
+@pytest.mark.parametrize("name", ["w.npz", "w", "w.pth", "w.msgpack"])
+def test_weights_are_not_saved_under_the_name_of_another_format(tmp_path, name):
+    with pytest.raises(ValueError, match=r"must end in \.safetensors; got '"):
+        jaxflow.save_weights(tiny(), tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["w.npz", "weights", "w.bin", "w.pth"])
+def test_own_files_are_read_whatever_they_are_called(tmp_path, name):
+    model = tiny()
+    jaxflow.save_weights(model, tmp_path / "w.safetensors")
+    (tmp_path / "w.safetensors").rename(tmp_path / name)
+    states.assert_same(jaxflow.load_weights(tiny(1), tmp_path / name), model)
+
+
+def test_a_flipped_bit_in_our_own_file_is_named(tmp_path):
+    path = tmp_path / "w.safetensors"
+    jaxflow.save_weights(tiny(), path)
+    whole = path.read_bytes()
+    for place in (-1, -1000, len(whole) // 2):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"w\.safetensors: is damaged.*levels"):
+            jaxflow.load_weights(tiny(), path)
+
+
+def test_a_weight_too_large_for_the_model_is_an_error():
+    model = tiny()
+    state = {k: s.variable[...] for k, s in convert.weight_slots(model).items()}
+    key = next(iter(state))
+    for value in (1e300, -1e39):
+        wide = np.asarray(state[key], np.float64).copy()
+        wide.flat[0] = value
+        with pytest.raises(ValueError, match=rf"{key} holds 1e\+.* largest float32"):
+            convert.convert_state_dict(model, {**state, key: wide})
+    wide.flat[0] = 3e38
+    convert.convert_state_dict(model, {**state, key: wide})
+
+
 def test_reads_checkpoints_of_flax_and_orbax(tmp_path):
     model = tiny()
     pure = nnx.to_pure_dict(nnx.state(model))
