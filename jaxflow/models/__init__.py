@@ -60,8 +60,8 @@ def create(
         **overrides: Fields of the variant's config to replace.
 
     Raises:
-        ValueError: If no model has that name, its config has no such field, or there is
-            no such `dtype`.
+        ValueError: If no model has that name, its config has no such field, its fields
+            make no network together, or there is no such `dtype`.
     """
     name = current(name)
     module = find(name)
@@ -70,7 +70,13 @@ def create(
     for field in overrides:
         if field not in fields:
             raise ValueError(f"{name} has no config field {field!r}; it has {fields}")
-    model = module.RECORD.model(dataclasses.replace(config, **overrides), rngs=rngs)
+    config = dataclasses.replace(config, **overrides)
+    try:
+        model = module.RECORD.model(config, rngs=rngs)
+    except (ArithmeticError, LookupError) as error:
+        # Fields that are each allowed, and no network together.
+        given = ", ".join(f"{field}={value!r}" for field, value in overrides.items())
+        raise ValueError(f"{name} cannot be built with {given}: {error}") from error
     precision.set_dtype(model, dtype)
     model.eval()
     return model
@@ -91,8 +97,8 @@ def create_model(
         **overrides: Fields of the variant's config to replace.
 
     Raises:
-        ValueError: If no model has that name, its config has no such field, or there is
-            no such `dtype`.
+        ValueError: If no model has that name, its config has no such field, its fields
+            make no network together, or there is no such `dtype`.
 
     Examples:
         >>> model = jaxflow.create_model("jaxflow_fast")

@@ -60,3 +60,17 @@ def test_what_does_not_exist_is_one_clear_error():
         jaxflow.create_model("spynet", depth=3)
     with pytest.raises(ValueError, match="`task` must be one of"):
         jaxflow.list_models("audio")
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "message"),
+    [
+        ("raft_small", {"stages": (2, 2, 4)}, "`stages` must be at least 4 each"),
+        ("raft_large", {"bottleneck": True, "stages": (2, 2, 4)}, "got .2, 2, 4."),
+        ("actionflownet", {"blocks": ()}, r"cannot be built with blocks=\(\)"),
+        ("hd3_dlaup_hda", {"planes": ()}, r"cannot be built with planes=\(\)"),
+    ],
+)
+def test_fields_that_make_no_network_are_one_clear_error(name, fields, message):
+    with pytest.raises(ValueError, match=message):
+        models.describe(name, **fields)

@@ -77,6 +77,11 @@ class Config:
 
     def __post_init__(self):
         spec.check_config(self)
+        if self.bottleneck and min(self.stages) < 4:
+            raise ValueError(
+                "`stages` must be at least 4 each if `bottleneck` is True, as blocks "
+                f"compute in a quarter of the channels; got {self.stages}"
+            )
 
 
 class Norm(nnx.Module):
