@@ -349,7 +349,7 @@ def check_pixels(name: str, pixels: jax.Array | np.ndarray) -> None:
     if low < -_SLACK or high > 1 + _SLACK:
         raise ValueError(
             f"`{name}` must be in [0, 1] if it is float; got {low:g} to {high:g}: "
-            "divide 0…255 by 255"
+            "divide 8-bit pictures by 255"
         )
 
 

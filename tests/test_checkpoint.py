@@ -229,6 +229,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, damage):
 @pytest.mark.parametrize(
     "name", ["metrics", "metadata", "_METADATA", "manifest.ocdbt", "process_0"]
 )
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_torn_small_files_cost_at_most_one_step(tmp_path, name):
     with checkpoint.Checkpoints(tmp_path) as run:
         for step in (1, 2):
@@ -238,7 +239,7 @@ def test_torn_small_files_cost_at_most_one_step(tmp_path, name):
         if file.is_file():
             file.write_bytes(file.read_bytes()[:-9])
     with (
-        warnings.catch_warnings(record=True),
+        warnings.catch_warnings(record=True, action="always"),
         checkpoint.Checkpoints(tmp_path) as run,
     ):
         step = int(run.restore(make_state())[0].step)

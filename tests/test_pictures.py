@@ -41,7 +41,7 @@ def test_uint8_against_float_is_taken(pair):
         (np.zeros((8, 9, 3), np.uint16), "uint16: divide"),
         (np.zeros((8, 9, 3), np.int64), "int64: divide"),
         (np.zeros((8, 9, 3), bool), "bool"),
-        (np.full((8, 9, 3), 200.0), "got 200 to 200: divide 0…255 by 255"),
+        (np.full((8, 9, 3), 200.0), "got 200 to 200: divide 8-bit pictures by 255"),
         (np.full((8, 9, 3), -1.0), "must be in"),
         (np.full((8, 9, 3), np.nan), "NaN"),
         (np.full((8, 9, 3), np.inf), "infinity"),

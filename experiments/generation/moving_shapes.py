@@ -7,17 +7,17 @@
     kind      size   frames   network       steps    batch   rate   average   given
     shapes    16     8        flexible_16   3000     16      2e-3   0.99      3, 3, 2
     shapes3   24     8        flexible_16   6000     16      2e-3   0.99      3, 3, 2
-    glyphs    64     20       flexible_64   10 000   32      2e-4   0.999     5, 5, 10
+    glyphs    64     20       flexible_64   10 000   8       2e-4   0.999     5, 5, 10
 
-shapes is for two cores, glyphs for one GPU or TPU. "given" is the number of frames for
-the future, the past and between. Clips are drawn inside the step, with masks of the
-flexible diffusion model's distribution. A run that was stopped goes on where it was.
-The average of the weights is tested on 64 clips that no training draws, beside copying
-the nearest given frame and blending the two nearest: PSNR in decibels of one sample, of
-the best of four and of the mean of four; and the same with shuffled frame numbers.
-`--pictures` trains on single frames first, `--joint` on both at once. Results are JSON
-lines in the folder of the run. `long_video.py` compares schedules of longer videos by
-the trained network.
+shapes is for two cores, glyphs for one GPU or TPU of 40 GB: training takes 4.6 GB a
+clip in float32. "given" is the number of frames for the future, the past and between.
+Clips are drawn inside the step, with masks of the flexible diffusion model's
+distribution. A run that was stopped goes on where it was. The average of the weights is
+tested on 64 clips that no training draws, beside copying the nearest given frame and
+blending the two nearest: PSNR in decibels of one sample, of the best of four and of the
+mean of four; and the same with shuffled frame numbers. `--pictures` trains on single
+frames first, `--joint` on both at once. Results are JSON lines in the run's folder.
+`long_video.py` compares schedules of longer videos by the trained network.
 
     a step, batch 16: 0.54 s of one core's time, 0.33 s on 2 cores
     1500 steps of shapes, mean of four samples, three seeds: future 15.1, 14.4, 15.0 dB
@@ -55,7 +55,7 @@ GLYPH_TASKS: dict[masks.Task, int] = {"future": 5, "past": 5, "interpolate": 10}
 # What the options are by kind, if they are not given.
 _SMALL = {"model": "flexible_16", "steps": 3000, "batch_size": 16, "rate": 2e-3}
 _SMALL |= {"decay": 0.99, "sampling_steps": 25}
-_LARGE = {"model": "flexible_64", "steps": 10_000, "batch_size": 32, "rate": 2e-4}
+_LARGE = {"model": "flexible_64", "steps": 10_000, "batch_size": 8, "rate": 2e-4}
 _LARGE |= {"decay": 0.999, "sampling_steps": 50}
 USUAL = {"shapes": _SMALL, "shapes3": _SMALL | {"steps": 6000}, "glyphs": _LARGE}
 SAMPLES = 4

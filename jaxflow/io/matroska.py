@@ -75,11 +75,12 @@ class Walk:
         element = self._element_at(self._at)
         if element.name not in _TOP:
             raise Damage(f"has no element at byte {self._at} that Matroska knows")
+        if element.name == SEGMENT:
+            # That all of it is there is another's question: `video_container`.
+            self._end = min(element.end or self.size, self.size)
+            return element.start
         if element.end is not None and element.end > self.size:
             raise Damage(f"has an element at byte {self._at} that ends behind the file")
-        if element.name == SEGMENT:
-            self._end = self.size if element.end is None else element.end
-            return element.start
         if element.end is None:
             if element.name != CLUSTER:
                 raise Damage(f"has an element at byte {self._at} without a length")

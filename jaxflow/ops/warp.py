@@ -21,6 +21,10 @@ Mask = float | Literal["strict", "inside"] | None
 def pixel_grid(height: int, width: int) -> jax.Array:
     """Returns the (x, y) position of every pixel centre, in pixels: (H, W, 2).
 
+    Args:
+        height: H, in pixels.
+        width: W, in pixels.
+
     Examples:
         >>> jaxflow.ops.pixel_grid(1, 3).tolist()
         [[[0.0, 0.0], [1.0, 0.0], [2.0, 0.0]]]

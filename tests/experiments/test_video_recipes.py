@@ -413,6 +413,10 @@ def test_a_recipe_trains_and_tests_on_videos(recipes, videos, tmp_path, capsys):
         return module.main(args, r3d.TINY)
 
     run(1)
+    with pytest.raises(ValueError, match="`steps` was 1 and is 2"):
+        run(2)
+    # Whoever wants that nevertheless removes the record.
+    (tmp_path / "run/kinetics/run.json").unlink()
     assert int(run(2).step) == 2
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert result["top1"] in (0, 0.25, 0.5, 0.75, 1) and result["top5"] == 1

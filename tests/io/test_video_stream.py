@@ -82,8 +82,10 @@ def test_a_truncated_video_is_read_as_far_as_it_goes_if_asked(tmp_path, rng):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(ValueError, match=r"x\.mkv: is truncated"):
         io.read_video(path)
-    with pytest.warns(UserWarning, match="is truncated"):
+    # Besides, the frame is named where the file ends.
+    with warnings.catch_warnings(record=True, action="always") as told:
         kept = list(io.read_video(path, lenient=True))
+    assert "is truncated" in str(told[0].message)
     assert 0 < len(kept) < 8
     np.testing.assert_array_equal(kept[:-1], frames[: len(kept) - 1])
 

@@ -270,14 +270,13 @@ def _groups(pattern):
 
 
 def torch_paths(model):
-    """Returns every weight's path: ours -> as a key table spells it."""
+    """Returns every weight's path: ours -> as key tables may spell it."""
     found = {}
     for path in convert.weight_slots(model):
         owner, _, leaf = path.rpartition(".")
         node = convert.node_at(model, owner)
-        names = {ours: torch for torch, (ours, _) in _torch_names(node).items()}
-        torch = names.get(leaf, leaf)
-        found[path] = f"{owner}.{torch}" if owner else torch
+        names = [t for t, (ours, _) in _torch_names(node).items() if ours == leaf]
+        found[path] = [f"{owner}.{t}" if owner else t for t in names or [leaf]]
     return found
 
 
@@ -299,9 +298,9 @@ def uncovered(module, name, dialect):
     ]
     return [
         path
-        for path, torch in torch_paths(model).items()
+        for path, spellings in torch_paths(model).items()
         if not convert.is_optional(model, path)
-        and not any(pattern.fullmatch(torch) for pattern in patterns)
+        and not any(p.fullmatch(torch) for p in patterns for torch in spellings)
     ]
 
 
