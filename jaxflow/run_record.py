@@ -19,12 +19,13 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxflow import __version__
 from jaxflow import mesh as meshes
 from jaxflow.io import files, folders
 
 NAME = "run.json"
 
-_PACKAGES = ("jaxflow", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 # Weights made by other machines differ in their last bits, other weights in the first.
 _TOLERANCE = 1e-3
 
@@ -232,7 +233,9 @@ def _changes(before: Any, now: Any, name: str = "") -> list[str]:
 def versions() -> dict[str, str]:
     """Returns the versions of Python and of the packages that compute."""
     found = {name: importlib.metadata.version(name) for name in _PACKAGES}
-    return {"python": platform.python_version()} | found
+    # The distribution has another name, and a checkout has none.
+    own = {"python": platform.python_version(), "jaxflow": __version__}
+    return own | found
 
 
 def start_of(step: int) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxflow
 from jaxflow import run_record
 
 
@@ -98,3 +99,13 @@ def test_each_start_is_noted_and_a_torn_record_begun_anew(tmp_path):
         other.compare()
     other.note_start(0)
     assert json.loads((tmp_path / "run.json").read_text())["run"]["config"]["rate"] == 2
+
+
+def test_our_version_needs_no_installed_distribution(monkeypatch):
+    def version(name):
+        # The distribution is jaxflow-motion, and a checkout has none at all.
+        assert "jaxflow" not in name
+        return "1"
+
+    monkeypatch.setattr(run_record.importlib.metadata, "version", version)
+    assert run_record.versions()["jaxflow"] == jaxflow.__version__
