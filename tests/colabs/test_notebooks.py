@@ -10,6 +10,11 @@ import pytest
 FOLDER = pathlib.Path(__file__).parents[2] / "colabs"
 # notebook: what it prints, how many pictures it shows, what it leaves behind
 NOTEBOOKS = {
+    "add_a_model": (
+        ["the same bit for bit: True", "variants: soft_match"],
+        1,  # before and after training
+        ["runs", "soft_match"],
+    ),
     "classical_motion": (
         ["normal flow (0.5", "pixels by phase correlation:"],
         7,  # aperture, ranks, pyramid, large motion, priors, affine, templates
@@ -24,6 +29,21 @@ NOTEBOOKS = {
         ["future given frames kept: True", "numbers shuffled:"],
         10,  # a clip, four tasks, three long videos, two encodings
         ["runs", "shapes.safetensors"],
+    ),
+    "convert_weights": (
+        ["10 missing", "bit for bit: True", "filled: endpoint error"],
+        2,  # a layer, and the flow of weights that come along
+        ["fast.safetensors", "mine.safetensors", "official.pth"],
+    ),
+    "measure_accelerator": (
+        ["'case': 'copy'", "'case': 'warp, float32', 'ms':"],
+        1,  # shares of what the device can do
+        [],
+    ),
+    "representation_flow": (
+        ["iterations:", "new scenes, as published:", "of the flow of flow"],
+        3,  # iterations, against TV-L1, flow of flow
+        [],
     ),
     "recognition": (
         ["accuracy on new clips", "the same bit for bit: True"],
