@@ -1,9 +1,12 @@
 """The program: its commands, their exit codes, and errors of one line."""
 
 import argparse
+import functools
 import os
 import sys
+import warnings
 from collections.abc import Sequence
+from typing import Any
 
 from jaxflow import __version__
 from jaxflow.cli import (
@@ -36,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             (2).
     """
     args = _parser().parse_args(argv)
+    usual = warnings.formatwarning
+    warnings.formatwarning = functools.partial(_warning, args.command)
     try:
         args.run(args)
     except KeyboardInterrupt:
@@ -51,7 +56,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"jaxflow {args.command}: error: {message}", file=sys.stderr)
         return 2
+    finally:
+        warnings.formatwarning = usual
     return 0
+
+
+def _warning(command: str, message: Warning | str, *_: Any) -> str:
+    """Returns a warning as one line, without the line of code that gave it."""
+    return f"jaxflow {command}: warning: {' '.join(str(message).split())}\n"
 
 
 def _message(args: argparse.Namespace, error: Exception) -> str | None:

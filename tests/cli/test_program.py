@@ -1,6 +1,7 @@
 """Tests for jaxflow.cli.program."""
 
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -10,7 +11,11 @@ from jaxflow import cli, estimate
 
 
 @pytest.mark.parametrize(
-    "command", ["models", "flow", "classify", "evaluate", "convert", "demo"]
+    "command",
+    [
+        *("models", "flow", "view", "classify", "detect", "generate", "evaluate"),
+        *("submit", "extract", "convert", "demo"),
+    ],
 )
 def test_help_has_an_example(command, capsys):
     with pytest.raises(SystemExit) as stop:
@@ -80,3 +85,17 @@ def test_options_that_a_model_cannot_run_with_are_one_line(clip, fails, monkeypa
     monkeypatch.setattr(estimate, "stream_flow", broken)
     line = fails("flow", clip, "-o", "out.mp4", "--option", "gain=0")
     assert "--option gain=0: brightness cannot run so: division by zero" in line
+
+
+def test_a_warning_is_one_line_without_code(monkeypatch):
+    told, usual = [], warnings.formatwarning
+
+    def run(args):
+        told.append(
+            warnings.formatwarning("step 2\n is damaged", UserWarning, "a.py", 3)
+        )
+
+    monkeypatch.setattr(cli.program.models, "run", run)
+    assert cli.main(["models"]) == 0
+    assert told == ["jaxflow models: warning: step 2 is damaged\n"]
+    assert warnings.formatwarning is usual
