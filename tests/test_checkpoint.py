@@ -229,7 +229,6 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, damage):
 @pytest.mark.parametrize(
     "name", ["metrics", "metadata", "_METADATA", "manifest.ocdbt", "process_0"]
 )
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_torn_small_files_cost_at_most_one_step(tmp_path, name):
     with checkpoint.Checkpoints(tmp_path) as run:
         for step in (1, 2):

@@ -17,10 +17,13 @@ import os, pathlib, signal, sys, time
 from jaxflow.io import locks
 with locks.held(pathlib.Path(sys.argv[1])) as has_lock:
     assert has_lock
+    ready, tell = os.pipe()
     child = os.fork()
     if child == 0:
+        os.write(tell, b"!")
         time.sleep(60)
         os._exit(0)
+    os.read(ready, 1)  # the child has let go of the lock
     print(child, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 """
