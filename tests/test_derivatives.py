@@ -313,8 +313,6 @@ QUICK = {
     "warp, zeros, None, small",
     "warp, border, 0.999, large",
     "tvl1, paper, first, small",
-    "tvl1, hmdb_release, first, large",
-    "tvl1, kinetics_release, first, small",
     "resize, bicubic, (9, 30), {'antialias': True}",
     "filter, reflect, (96, 128, 9)",
     "max_pool, (19, 23), {'strides': (3, 5)}",

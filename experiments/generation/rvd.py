@@ -10,7 +10,8 @@ and 5 follow one by one. PSNR in decibels of one sample, of the best of four and
 mean of four, beside repeating the last frame. A run that was stopped goes on where it
 was. Results are JSON lines in the folder of the run.
 
-    results: not run to its end yet
+    600 steps of 8 clips, width 8, mean of four samples, three seeds: residual 4.2, 6.5,
+    11.4 dB, frame 7.2, 7.6, 6.6 dB (copy 11.6): undecided after so short a training
 """
 
 import dataclasses
