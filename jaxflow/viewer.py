@@ -60,56 +60,70 @@ def render(
         ValueError: If a shape does not fit, or `max_flow` or `fps` is not positive.
     """
     flow = _unknown_as_nan("flow", flow, valid)
-    truth = None
-    if target is not None:
-        truth = _unknown_as_nan("target", target, target_valid)
-        if truth.shape != flow.shape:
-            raise ValueError(
-                f"`target` must have the shape of `flow`, {flow.shape}; "
-                f"got {truth.shape}"
-            )
+    truth = (
+        target if target is None else _unknown_as_nan("target", target, target_valid)
+    )
     pictures = [_picture(frame, flow.shape[1:3]) for frame in frames]
+    names = [str(t) for t in range(len(flow))] if names is None else list(names)
+    _check(flow, truth, pictures, names)
+    for name, value in (("max_flow", max_flow), ("fps", fps)):
+        if value is not None and not 0 < value < np.inf:
+            raise ValueError(f"`{name}` must be a positive number; got {value}")
+    scale = max_flow or viz.clip_scale([viz.max_speed(each) for each in flow])
+    truths = [None] * len(flow) if truth is None else truth
+    pairs = [
+        _pair(names[t], flow[t], truths[t], pictures[t : t + 2], scale)
+        for t in range(len(flow))
+    ]
+    return _fill(
+        title,
+        {
+            "size": flow.shape[1:3],
+            "max_flow": float(scale),
+            "fps": float(fps),
+            "views": _views(pairs),
+            "frames": pairs,
+            "legend": _png(viz.legend(max_flow=scale)),
+        },
+    )
+
+
+def _check(
+    flow: np.ndarray,
+    truth: np.ndarray | None,
+    pictures: Sequence[np.ndarray],
+    names: Sequence[str],
+) -> None:
+    """Raises unless there is as much of everything as there are pairs."""
     count = len(flow)
+    if truth is not None and truth.shape != flow.shape:
+        raise ValueError(
+            f"`target` must have the shape of `flow`, {flow.shape}; got {truth.shape}"
+        )
     if len(pictures) not in (0, count, count + 1):
         raise ValueError(
             f"`frames` must be {count} or {count + 1} pictures for {count} pairs; "
             f"got {len(pictures)}"
         )
-    names = list(map(str, range(count))) if names is None else list(names)
     if len(names) != count:
         raise ValueError(
             f"`names` must be {count}, one for each pair; got {len(names)}"
         )
-    for name, value in (("max_flow", max_flow), ("fps", fps)):
-        if value is not None and not 0 < value < np.inf:
-            raise ValueError(f"`{name}` must be a positive number; got {value}")
-    scale = max_flow or viz.clip_scale([viz.max_speed(each) for each in flow])
-    pairs = [
-        _pair(
-            names[t],
-            flow[t],
-            None if truth is None else truth[t],
-            pictures[t : t + 2],
-            scale,
-        )
-        for t in range(count)
-    ]
-    # A view that not all pairs have is shown for none.
-    views = [
+
+
+def _views(pairs: Sequence[dict[str, Any]]) -> list[str]:
+    """Returns what can be shown of every pair, in the order of the buttons."""
+    order = ("flow", "frame1", "frame2", "warped", "blink", "truth", "error")
+    needs = {"blink": "warped"}
+    return [
         view
-        for view in ("flow", "frame1", "frame2", "warped", "blink", "truth", "error")
-        if all(
-            {"blink": "warped"}.get(view, view) in pair["pictures"] for pair in pairs
-        )
+        for view in order
+        if all(needs.get(view, view) in pair["pictures"] for pair in pairs)
     ]
-    data = {
-        "size": flow.shape[1:3],
-        "max_flow": float(scale),
-        "fps": float(fps),
-        "views": views,
-        "frames": pairs,
-        "legend": _png(viz.legend(max_flow=scale)),
-    }
+
+
+def _fill(title: str, data: dict[str, Any]) -> str:
+    """Returns the page with its data."""
     # "<" would end the element that holds the data.
     text = files.json_text(data).replace("<", "\\u003c")
     page = (
