@@ -368,6 +368,7 @@ def _about_training(model: nnx.Module, result: report.Result) -> str:
 def _clear(run: pathlib.Path) -> None:
     """Removes an earlier run of the demo, and nothing else that has its name."""
     known = {"checkpoints", "metrics.jsonl", "tensorboard", "damaged"}
+    known |= {"run.json", "run.lock"}
     strange = (
         sorted({path.name for path in run.iterdir()} - known) if run.is_dir() else []
     )

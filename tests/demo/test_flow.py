@@ -82,6 +82,9 @@ def test_it_trains_restores_measures_and_writes_one_page(small, tmp_path, rng, c
     assert rows[-1]["step"] == 8 and "relative_epe" in rows[-1]
     model = pwcnet.Model(SMALL, rngs=demo_flow.nnx.Rngs(1))
     checkpoint.restore(tmp_path / "out" / "run", model)
+    # The demo may be run again in the same folder.
+    demo_flow._clear(tmp_path / "out" / "run")
+    assert not (tmp_path / "out" / "run").exists()
 
 
 @pytest.mark.parametrize("words", [{"minutes": 0}, {"steps": 3}, {"pairs": 0}])
