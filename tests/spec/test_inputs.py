@@ -1,8 +1,4 @@
-"""Tests for jaxflow.spec."""
-
-import dataclasses
-import math
-from typing import Literal
+"""Tests for jaxflow.spec.inputs."""
 
 import jax
 import jax.numpy as jnp
@@ -16,15 +12,6 @@ FRAMES = spec.Frames(multiple=16, minimum=(32, 48))
 
 def frame(*shape, dtype=jnp.float32):
     return jnp.zeros(shape, dtype)
-
-
-def test_descriptions_are_values():
-    assert spec.Frames() == spec.Frames(multiple=64)
-    assert hash(FRAMES) == hash(spec.Frames(multiple=16, minimum=(32, 48)))
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        FRAMES.multiple = 8
-    weights = spec.Weights(file="f", source="s", licence="l", dialect="d", num_params=1)
-    assert weights.metrics == {} and weights.colour == "rgb"
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
@@ -86,44 +73,3 @@ def test_pixels_out_of_range_are_an_error_where_they_can_be_seen(value, message)
     jax.jit(lambda x: spec.check_pixels("clip", x))(pixels)
     spec.check_pixels("clip", frame(2, 2) + 1.005)
     spec.check_pixels("clip", frame(0, 2))
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings:
-    kind: Literal["a", "b"] = "a"
-    count: int = 1
-    spare: spec.Count = 0
-    rate: spec.Share = 0.0
-    mean: tuple[spec.Number, spec.Number] | None = None
-    windows: tuple[tuple[int, ...], ...] = ((1, 3), ())
-    flag: bool = False
-
-    def __post_init__(self):
-        spec.check_config(self)
-
-
-def test_a_config_of_allowed_values_passes():
-    Settings()
-    Settings(kind="b", count=np.int64(3), spare=2, rate=0.5, mean=(0, -1.5))
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"kind": "c"}, "`kind` must be one of 'a', 'b'; got 'c'"),
-        ({"count": 0}, "`count` must be a positive integer; got 0"),
-        ({"count": 1.5}, "positive integer; got 1.5"),
-        ({"count": True}, "positive integer; got True"),
-        ({"spare": -1}, "`spare` must be an integer at least 0"),
-        ({"rate": 1.0}, r"`rate` must be a number in \[0, 1\)"),
-        ({"mean": (0.0,)}, "a tuple of 2, each item a finite number or None"),
-        ({"mean": (0.0, math.nan)}, "finite number"),
-        ({"windows": [[1]]}, "`windows` must be a tuple"),
-        ({"windows": ((0,),)}, "each item a tuple, each item a positive integer"),
-        ({"flag": 1}, "`flag` must be True or False"),
-    ],
-    ids=str,
-)
-def test_a_bad_config_value_names_the_field_and_what_it_may_be(values, message):
-    with pytest.raises(ValueError, match=message):
-        Settings(**values)
