@@ -1,4 +1,4 @@
-"""Tests for jaxflow.run_record, beside those of tests/test_train.py."""
+"""Tests for jaxflow.run_record, beside those of tests/train."""
 
 import json
 import pathlib

@@ -1,4 +1,4 @@
-"""Tests for jaxflow.runs, beside those of tests/test_train.py."""
+"""Tests for jaxflow.runs, beside those of tests/train."""
 
 import json
 import types

@@ -142,7 +142,8 @@ def _depthwise(x, kernel, settings):
             (1, *settings.strides, 1),
         )
 
-    products = (met(tap) * kernel[tap] for tap in np.ndindex(window))
+    weights = kernel.reshape(*window, *(1,) * (x.ndim - 1), -1)
+    products = (met(tap) * weights[tap] for tap in np.ndindex(window))
     return cast(jax.Array, sum(products))
 
 

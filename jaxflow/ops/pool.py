@@ -96,7 +96,7 @@ def avg_pool(
     wide = jnp.float64 if x.dtype == jnp.float64 else jnp.float32
     summed = _reduce_windows(x.astype(wide), 0, jnp.add, window, strides, sides)
     axes = len(window)
-    count = np.ones([1] * axes)
+    count = np.ones([1] * x.ndim)
     for axis in range(axes):
         size = x.shape[axis - axes - 1]
         before, after = margins[axis] if count_include_pad else (0, 0)
@@ -104,10 +104,10 @@ def avg_pool(
         start = start - sides[axis][0]
         stop = np.minimum(start + window[axis], size + after)
         covered = stop - np.maximum(start, -before)
-        count = count * np.expand_dims(
-            covered, [other for other in range(axes) if other != axis]
-        )
-    return (summed / jnp.asarray(count[..., None], summed.dtype)).astype(x.dtype)
+        along = [1] * x.ndim
+        along[axis - axes - 1] = -1
+        count = count * covered.reshape(along)
+    return (summed / jnp.asarray(count, summed.dtype)).astype(x.dtype)
 
 
 def _pooling(x, window, strides, padding, ceil_mode):

@@ -216,7 +216,7 @@ def test_transposed_convolution_reproduces_torch(test_data):
         y = ops.conv_transpose(x, weight.transpose(2, 3, 0, 1), padding=1, **settings)
         return np.moveaxis(y, -1, 1)
 
-    whole = up(golden["deconv_w"]) + golden["deconv_b"][:, None, None]
+    whole = up(golden["deconv_w"]) + golden["deconv_b"][None, :, None, None]
     # 80 products of order 1 in float32.
     np.testing.assert_allclose(whole, golden["deconv_k4s2p1"], atol=1e-5)
     grouped = up(golden["deconv_grouped_w"], groups=5)

@@ -1,7 +1,6 @@
-"""Tests for jaxflow.train."""
+"""Tests for jaxflow.train.loop."""
 
 import json
-import math
 import signal
 
 import jax
@@ -11,105 +10,18 @@ import optax
 import pytest
 from flax import nnx
 
-from jaxflow import averaging, train
-from jaxflow import mesh as meshes
-from jaxflow.layers import conv, norm
-
-
-class Net(nnx.Module):
-    """Two convolutions, with statistics and dropout for training to carry."""
-
-    def __init__(self, *, rngs):
-        # A bias before normalisation has no gradient but rounding, which Adam scales.
-        self.blocks = nnx.data(
-            [conv.Conv(3, 4, use_bias=False, rngs=rngs), conv.Conv(4, 2, rngs=rngs)]
-        )
-        self.norm = norm.BatchNorm(4)
-        self.dropout = nnx.Dropout(0.2, rngs=rngs)
-        self.deterministic = True
-
-    def __call__(self, x):
-        x = jax.nn.relu(self.norm(self.blocks[0](x)))
-        return self.blocks[1](self.dropout(x))
-
-
-class Batches:
-    """An iterator with a position, as Grain's are."""
-
-    def __init__(self, batch_size=8, bad_step=None):
-        self.batch_size, self.bad_step, self.count = batch_size, bad_step, 0
-
-    def __next__(self):
-        rng = np.random.default_rng(self.count)
-        self.count += 1
-        x = rng.normal(size=(self.batch_size, 6, 7, 3)).astype(np.float32)
-        if self.count == self.bad_step:
-            x[0, 0, 0, 0] = np.nan
-        return {"x": x, "y": x[..., :2] * 2}
-
-    def get_state(self):
-        return {"count": self.count}
-
-    def set_state(self, state):
-        self.count = state["count"]
-
-
-def loss(model, batch):
-    error = model(batch["x"]) - batch["y"]
-    return jnp.mean(error**2), {"worst": jnp.max(jnp.abs(error))}
-
-
-def draw(key, batch_size=8):
-    x = jax.random.normal(key, (batch_size, 6, 7, 3))
-    return {"x": x, "y": x[..., :2] * 2}
-
-
-OPTIMISER = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-2))
-
-
-def setup(draw=None, devices=1):
-    model = Net(rngs=nnx.Rngs(0))
-    mesh = train.data_mesh(jax.devices()[:devices])
-    step = train.make_step(model, loss, OPTIMISER, draw=draw, mesh=mesh)
-    return model, step, train.init(model, OPTIMISER, seed=1)
-
-
-def leaves(state):
-    arrays = [*jax.tree.leaves(state[:-1]), jax.random.key_data(state.key)]
-    return [np.asarray(array) for array in arrays]
-
-
-def assert_same(a, b, **tolerance):
-    for x, y in zip(leaves(a), leaves(b), strict=True):
-        np.testing.assert_allclose(x, y, **(tolerance or {"rtol": 0, "atol": 0}))
-
-
-def rows(folder):
-    return [json.loads(row) for row in (folder / "metrics.jsonl").open()]
-
-
-@pytest.mark.parametrize("draw", [None, draw], ids=["given", "drawn"])
-def test_eight_devices_take_the_same_step_as_one(draw):
-    results = []
-    for devices in (1, 8):
-        _, step, state = setup(draw, devices)
-        batches = None if draw else Batches()
-        results.append(train.fit(step, state, batches, steps=1, progress=False))
-    # Sums over the batch are taken in another order; one AdamW step at 1e-2.
-    assert_same(*results, rtol=0, atol=1e-5)
-
-
-def test_the_loss_falls_and_the_model_is_filled_and_in_evaluation_mode():
-    model, step, state = setup(draw)
-    before = np.asarray(model.blocks[0].kernel[...])
-    x, y = (draw(jax.random.key(9))[name] for name in "xy")
-    state = train.fit(step, state, steps=150, progress=False)
-    np.testing.assert_array_equal(model.blocks[0].kernel[...], before)
-    train.finish(model, state)
-    np.testing.assert_array_equal(model(x), model(x))  # no dropout
-    assert jnp.mean((model(x) - y) ** 2) < 0.5 * jnp.mean(y**2)
-    assert np.abs(model.norm.mean[...]).max() > 0
-    train.finish(model, state)  # the state is still there
+from jaxflow import train
+from tests.train.problem import (
+    OPTIMISER,
+    Batches,
+    Net,
+    assert_same,
+    draw,
+    loss,
+    plain_step,
+    rows,
+    setup,
+)
 
 
 @pytest.mark.parametrize("draw", [None, draw], ids=["given", "drawn"])
@@ -172,37 +84,6 @@ def test_the_best_checkpoint_is_chosen_by_the_evaluation(tmp_path):
     kept = {int(path.name) for path in (tmp_path / "checkpoints").iterdir()}
     assert kept == {2, 4, 5}
     assert [row["epe"] for row in rows(tmp_path)] == [1.0, 0.0, 1.0, 2.0, 3.0]
-
-
-def test_augmentation_runs_inside_the_step_and_differs_from_step_to_step():
-    seen = []
-
-    def augment(key, batch):
-        jax.debug.callback(lambda x: seen.append(float(x)), jax.random.uniform(key))
-        return {name: -array for name, array in batch.items()}
-
-    results = []
-    for function, sign in ((augment, -1), (None, 1)):
-        model = Net(rngs=nnx.Rngs(0))
-        mesh = train.data_mesh(jax.devices()[:1])
-        step = train.make_step(model, loss, OPTIMISER, augment=function, mesh=mesh)
-        batches = [
-            {name: sign * array for name, array in next(given).items()}
-            for given in [Batches()]
-            for _ in range(2)
-        ]
-        state = train.init(model, OPTIMISER, seed=1)
-        results.append(train.fit(step, state, iter(batches), steps=2, progress=False))
-    assert_same(*results)
-    jax.effects_barrier()
-    assert len(set(seen)) == 2
-
-
-def test_the_state_is_donated():
-    _, step, state = setup(draw)
-    after, _ = step.run(state)
-    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params))
-    assert math.isfinite(float(jax.tree.leaves(after.params)[0].sum()))
 
 
 def test_what_cannot_be_trained_is_refused_at_the_door(tmp_path):
@@ -333,12 +214,6 @@ def test_metrics_of_any_scalar_kind_are_kept(tmp_path):
         evaluate=lambda state: {"a": jnp.float32(0.5), "b": np.float16(2)},
     )  # fmt: skip
     assert rows(tmp_path)[0]["a"] == 0.5 and rows(tmp_path)[0]["b"] == 2.0
-
-
-def test_a_scalar_in_a_batch_is_refused():
-    _, step, state = setup()
-    with pytest.raises(ValueError, match="must have a first axis"):
-        train.fit(step, state, iter([{"x": np.float32(1)}]), steps=1, progress=False)
 
 
 def other_runs():
@@ -477,179 +352,6 @@ def test_a_position_that_json_cannot_hold_is_refused_before_the_first_step(tmp_p
     assert batches.count == 0
 
 
-def losses_and_state(**options):
-    """Twenty steps; with Adam's moments, which show any error of a gradient."""
-    model = Net(rngs=nnx.Rngs(0))
-    step = train.make_step(model, tall_loss, OPTIMISER, **options)
-    state = meshes.place(train.init(model, OPTIMISER, seed=1), step.shardings)
-    batches, losses = TallBatches(), []
-    for _ in range(20):
-        state, metrics = step.run(state, train.shard(next(batches), step.mesh))
-        losses.append(float(metrics["loss"]))
-    return losses, state
-
-
-class TallBatches(Batches):
-    """Pictures whose height divides over four devices."""
-
-    def __next__(self):
-        rng = np.random.default_rng(self.count)
-        self.count += 1
-        x = rng.normal(size=(8, 8, 6, 3)).astype(np.float32)
-        return {"x": x, "y": x[..., :2] * 2, "scale": np.ones(8, np.float32)}
-
-
-def tall_loss(model, batch):
-    error = model(batch["x"]) - batch["y"]
-    return jnp.mean(batch["scale"][:, None, None, None] * error**2)
-
-
-@pytest.fixture(scope="module")
-def one_device():
-    return losses_and_state(mesh=train.data_mesh(jax.devices()[:1]))
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"mesh": {}},
-        {"mesh": {"height": 4}},
-        {"mesh": {"devices": 4}, "shard_params": True},
-        {"mesh": {"height": 2}, "shard_params": True},
-    ],
-    ids=["8 of data", "2 x 4 data x height", "weights over 4", "both over 4 x 2"],
-)
-def test_twenty_steps_on_a_mesh_are_those_of_one_device(one_device, options):
-    mesh = dict(options["mesh"])
-    devices = jax.devices()[: mesh.pop("devices", 8)]
-    mesh = train.data_mesh(devices, **mesh)
-    losses, state = losses_and_state(**{**options, "mesh": mesh})
-    np.testing.assert_allclose(losses, one_device[0], rtol=0, atol=1e-4)
-    # Sums are taken in another order; twenty AdamW steps at 1e-2.
-    for x, y in zip(*map(leaves, (state, one_device[1])), strict=True):
-        np.testing.assert_allclose(x, y, rtol=0, atol=1e-5)
-    if "shard_params" in options:
-        kernel = state.params["blocks"][0]["kernel"]
-        assert kernel.addressable_shards[0].data.size == kernel.size // 4
-        moments = [x for x in jax.tree.leaves(state.opt_state) if x.ndim == 4]
-        assert len(moments) == 4
-        assert not any(moment.is_fully_replicated for moment in moments)
-
-
-def test_sharded_weights_are_saved_resumed_and_finished(tmp_path):
-    def run(folder, steps, **options):
-        model = Net(rngs=nnx.Rngs(0))
-        step = train.make_step(model, tall_loss, OPTIMISER, **options)
-        state = train.init(model, OPTIMISER, seed=1)
-        fit = {"workdir": folder, "steps": steps, "progress": False}
-        return model, train.fit(step, state, TallBatches(), **fit)
-
-    four = {"mesh": train.data_mesh(jax.devices()[:4]), "shard_params": True}
-    run(tmp_path / "parts", 3, **four)
-    model, parts = run(tmp_path / "parts", 5, mesh=train.data_mesh(height=2))
-    _, whole = run(tmp_path / "whole", 5, **four)
-    assert_same(parts, whole, rtol=0, atol=1e-5)
-    train.finish(model, whole)
-    np.testing.assert_array_equal(
-        model.blocks[0].kernel[...], whole.params["blocks"][0]["kernel"]
-    )
-    assert np.isfinite(jax.jit(model)(jnp.ones((1, 4, 4, 3)))).all()
-
-
-def test_a_mesh_with_foreign_axes_is_refused():
-    devices = np.array(jax.devices()).reshape(2, 4)
-    with pytest.raises(ValueError, match="`mesh` must have the axis 'data'"):
-        setup_on(jax.sharding.Mesh(devices, ("data", "model")))
-    _, step, state = setup_on(train.data_mesh(height=4))
-    with pytest.raises(ValueError, match="a height of 6 does not divide over 4"):
-        train.fit(step, state, Batches(), steps=1, progress=False)
-
-
-def setup_on(mesh):
-    model = Net(rngs=nnx.Rngs(0))
-    step = train.make_step(model, loss, OPTIMISER, mesh=mesh)
-    return model, step, train.init(model, OPTIMISER, seed=1)
-
-
-class Plain(nnx.Module):
-    """A convolution: its loss is a mean over examples, and nothing is drawn."""
-
-    def __init__(self, *, rngs):
-        self.conv = conv.Conv(3, 2, rngs=rngs)
-        self.norm = norm.BatchNorm(3)
-
-    def __call__(self, x, *, normalise=False):
-        return self.conv(self.norm(x) if normalise else x)
-
-
-def plain_step(loss=loss, optimiser=OPTIMISER, devices=1, **options):
-    model = Plain(rngs=nnx.Rngs(0))
-    mesh = train.data_mesh(jax.devices()[:devices])
-    step = train.make_step(model, loss, optimiser, mesh=mesh, **options)
-    state = meshes.place(train.init(model, optimiser, seed=1), step.shardings)
-    return model, step, state
-
-
-@pytest.mark.parametrize("devices", [1, 2])
-@pytest.mark.parametrize("parts", [2, 4])
-def test_accumulated_gradients_are_those_of_the_large_batch(devices, parts):
-    found = []
-    for accumulate in (1, parts):
-        sgd = optax.sgd(1.0)
-        _, step, state = plain_step(
-            optimiser=sgd, devices=devices, accumulate=accumulate
-        )
-        batch = train.shard(next(Batches(batch_size=8)), step.mesh)
-        found.append(step.run(state, batch))
-    (large, one), (summed, several) = found
-    assert_same(large, summed, rtol=0, atol=1e-6)
-    for name in ("loss", "grad_norm"):
-        np.testing.assert_allclose(one[name], several[name], rtol=1e-6)
-
-
-def test_batch_norm_sees_each_part_after_the_other():
-    def normed(model, batch):
-        return jnp.mean(model(batch["x"], normalise=True) ** 2)
-
-    _, step, state = plain_step(normed, accumulate=4)
-    batch = next(Batches(batch_size=8))
-    after, _ = step.run(state, train.shard(batch, step.mesh))
-    mean = np.zeros(3)
-    for part in range(4):  # examples part and part + 4
-        mean = 0.9 * mean + 0.1 * batch["x"][part::4].mean((0, 1, 2))
-    np.testing.assert_allclose(after.stats["norm"]["mean"], mean, rtol=0, atol=1e-6)
-
-
-def test_a_batch_that_cannot_be_dealt_out_is_refused():
-    _, step, state = plain_step(accumulate=3)
-    with pytest.raises(ValueError, match="`accumulate` is 3, which does not divide"):
-        train.fit(step, state, Batches(batch_size=8), steps=1, progress=False)
-    with pytest.raises(ValueError, match="`accumulate` must be"):
-        plain_step(accumulate=0)
-
-
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_a_step_that_is_not_finite_is_skipped_and_counted(tmp_path, accumulate):
-    options = {"skip_nonfinite": True, "patience": 2, "accumulate": accumulate}
-
-    def run(batches, steps, folder=None):
-        _, step, state = plain_step(**options)
-        return train.fit(
-            step, state, batches, steps=steps, log_every=3, workdir=folder,
-            progress=False,
-        )  # fmt: skip
-
-    skipped = run(Batches(bad_step=2), 3, tmp_path)
-    source = Batches()
-    first, _, third = (next(source) for _ in range(3))
-    clean = run(iter([first, third]), 2)
-    assert (int(skipped.step), int(skipped.skipped)) == (3, 1)
-    assert int(skipped.skipped_in_a_row) == 0
-    assert_same(clean._replace(step=0), skipped._replace(step=0, skipped=0))
-    (row,) = rows(tmp_path)
-    assert row["skipped"] == 1 and np.isfinite(row["loss"])
-
-
 def test_too_many_skipped_steps_in_a_row_stop_the_run(tmp_path):
     class Broken(Batches):
         def __next__(self):
@@ -664,30 +366,6 @@ def test_too_many_skipped_steps_in_a_row_stop_the_run(tmp_path):
     assert int(run(4).skipped) == 4
     with pytest.raises(FloatingPointError, match="3 times in a row, up to step 6;"):
         run(3)
-
-
-def test_the_average_of_the_weights_is_judged_and_ends_the_run():
-    optimiser = averaging.averaged(optax.sgd(0.1), decay=0.5)
-    model, step, state = plain_step(optimiser=optimiser)
-    expected = [jax.device_get(state.params)] * 2
-    seen = []
-
-    def evaluate(state):
-        expected[:] = [
-            expected[1],
-            jax.tree.map(lambda a, b: (a + b) / 2, expected[1], state.params),
-        ]
-        seen.append(train.averaged(state).params)
-        return {"epe": 1.0}
-
-    state = train.fit(
-        step, state, Batches(), steps=3, save_every=1, evaluate=evaluate, progress=False
-    )
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), seen[-1], expected[1]
-    )
-    train.finish(model, train.averaged(state))
-    np.testing.assert_array_equal(model.conv.kernel[...], seen[-1]["conv"]["kernel"])
 
 
 def test_the_highest_is_best_if_so_said(tmp_path):
@@ -731,8 +409,3 @@ def test_a_run_is_also_saved_by_time(tmp_path):
             save_minutes=0, progress=False,
         )  # fmt: skip
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["2"]
-
-
-def test_a_mesh_takes_as_many_devices_as_a_batch_divides_over():
-    sizes = {n: train.data_mesh(batch_size=n).size for n in (10, 4, 1, 30, 16)}
-    assert sizes == {10: 5, 4: 4, 1: 1, 30: 6, 16: 8}
