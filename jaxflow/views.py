@@ -101,6 +101,7 @@ def sample_views(
         source.stride(num_frames, stride, seconds, config),
         clips=random_views or clips,
         placement=placement or getattr(config, "placement", "spread"),
+        run=getattr(config, "stack", 1),
         generator=generator,
     )
 
@@ -181,7 +182,7 @@ def duration(video: Video, *, fps: float | None = None) -> float:
     """
     _check_fps(fps)
     is_path = isinstance(video, (str, os.PathLike))
-    channels = 3 if is_path or np.shape(video)[-1] != 2 else 2
+    channels = 3 if is_path or np.shape(video)[-1] not in (2, 5) else video.shape[-1]
     return _Source(video, fps, channels).lasts()
 
 
@@ -194,7 +195,9 @@ def spatial_views(
         clip: (T, H, W, C).
         side: Height and width of the squares.
         count: 1: the centre. 3: centre and both ends of the longer side, in order. 5:
-            four corners and the centre. 10: those, and their mirror images.
+            four corners and the centre. 10: those, and their mirror images. In the
+            mirror, flow to the left is flow to the right: of clips of 2 or 5 channels u
+            becomes 1 - u; see `jaxflow.two_stream`.
 
     Returns:
         `count` arrays (T, side, side, C).
@@ -218,7 +221,22 @@ def spatial_views(
     else:
         places = [(0, 0), (0, high), (low, 0), (low, high), middle]
     views = [clip[:, y : y + side, x : x + side] for y, x in places]
-    return views + [view[:, :, ::-1] for view in views] if count == 10 else views
+    return views + [mirrored(view) for view in views] if count == 10 else views
+
+
+def mirrored(clip: np.ndarray) -> np.ndarray:
+    """Mirrors a clip left to right, and with it the flow in its last two channels.
+
+    Args:
+        clip: (T, H, W, C) in [0, 1]; flow, as a picture, is in the last two of 2 or 5
+            channels.
+    """
+    turned = clip[:, :, ::-1]
+    if clip.shape[-1] not in (2, 5):
+        return turned
+    turned = turned.copy()
+    turned[..., -2] = 1 - turned[..., -2]
+    return turned
 
 
 def batches(views: Iterable[np.ndarray], size: int) -> Iterator[tuple[jax.Array, int]]:

@@ -39,6 +39,7 @@ FLOOR = {part: level for level, parts in enumerate(FLOORS) for part in parts}
 # Models that contain other models: file -> the models it may import.
 CONTAINS: dict[str, set[str]] = {
     "flownet2": {"flownetc", "flownetfusion", "flownets", "flownetsd"},
+    "i3d_two_stream": {"i3d_inception"},
 }
 FILES = sorted(set(ROOT.rglob("*.py")) - {ROOT / "__init__.py"})
 MODULES = [path for path in FILES if path.name != "__init__.py"]

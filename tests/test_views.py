@@ -45,6 +45,30 @@ def test_segments_cover_the_whole_video():
     np.testing.assert_array_equal(one, 0)
 
 
+def test_segments_give_consecutive_frames_in_their_middle():
+    indices = views.clip_indices(40, 6, 8, placement="segments", run=3)
+    np.testing.assert_array_equal(indices, [[9, 10, 11, 29, 30, 31]])
+    many = views.clip_indices(40, 6, 8, placement="segments", run=3, clips=2)
+    np.testing.assert_array_equal(many[0], [4, 5, 6, 24, 25, 26])
+    short = views.clip_indices(2, 6, 8, placement="segments", run=3)
+    np.testing.assert_array_equal(short, [[0, 1, 1, 0, 1, 1]])
+    with pytest.raises(ValueError, match="multiple of 4, the frames of a segment"):
+        views.clip_indices(40, 6, 8, placement="segments", run=4)
+
+
+@pytest.mark.parametrize("channels", [2, 3, 5])
+def test_flow_turns_round_in_the_mirror(channels, rng):
+    """A scene that moves right moves left in the mirror, and as fast up or down."""
+    clip = rng.uniform(size=(2, 4, 6, channels)).astype(np.float32)
+    expected = clip[:, :, ::-1].copy()
+    if channels != 3:
+        u = 40 * expected[..., -2] - 20
+        expected[..., -2] = (-u + 20) / 40
+    crops = views.spatial_views(clip, 4, count=10)
+    np.testing.assert_allclose(crops[5], expected[:, :, -4:], atol=1e-6)
+    np.testing.assert_allclose(views.mirrored(clip), expected, atol=1e-6)
+
+
 def test_random_clips_stay_inside_and_repeat_with_their_generator():
     draw = [
         views.clip_indices(

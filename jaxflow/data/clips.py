@@ -184,6 +184,7 @@ def clip_indices(
     *,
     clips: int = 1,
     placement: Placement = "spread",
+    run: int = 1,
     generator: np.random.Generator | None = None,
 ) -> np.ndarray:
     """Chooses the frames of clips.
@@ -200,25 +201,25 @@ def clip_indices(
             last, evenly; one clip is in the middle. "pyslowfast": the same, but of n
             clips none starts in the last n-th, as its decoder does. "random": anywhere.
             "dense": one behind the other until the end. "segments": `stride` does not
-            count; the video is cut into `num_frames` equal segments, each of which
-            gives one frame, its middle one if there is one clip (Wang et al.,
-            "Temporal Segment Networks", ECCV 2016).
+            count; the video is cut into `num_frames` / `run` equal segments, each of
+            which gives `run` frames, those in its middle if there is one clip (Wang et
+            al., "Temporal Segment Networks", ECCV 2016).
+        run: For "segments": consecutive frames of each segment.
         generator: Source of the random places.
 
     Returns:
         (clips, num_frames) integers.
 
     Raises:
-        ValueError: If a number is not positive or the placement unknown.
+        ValueError: If a number is not positive or the placement unknown, or segments
+            of `run` frames do not fill `num_frames`.
     """
     _checks.one_of("placement", placement, PLACEMENTS)
     numbers = {"length": length, "num_frames": num_frames, "stride": stride}
-    for name, value in (numbers | {"clips": clips}).items():
+    for name, value in (numbers | {"clips": clips, "run": run}).items():
         _checks.positive(name, value)
     if placement == "segments":
-        phase = (np.arange(clips)[:, None] + 0.5) / clips
-        frames = length * (np.arange(num_frames) + phase) / num_frames
-        return np.minimum(frames, length - 1).astype(np.int64)
+        return _segments(length, num_frames, run, clips)
     span = num_frames * stride
     room = max(length - span, 0)
     if placement == "dense":
@@ -233,6 +234,21 @@ def clip_indices(
     offsets = np.linspace(0, span - 1, num_frames) if num_frames > 1 else np.zeros(1)
     frames = starts[:, None] + np.maximum(offsets, 0)
     return np.clip(np.floor(frames + 1e-6), 0, length - 1).astype(np.int64)
+
+
+def _segments(length: int, num_frames: int, run: int, clips: int) -> np.ndarray:
+    """Chooses `run` frames in a row in each segment: (clips, num_frames)."""
+    if num_frames % run:
+        raise ValueError(
+            f"`num_frames` must be a multiple of {run}, the frames of a segment; got "
+            f"{num_frames}"
+        )
+    count = num_frames // run
+    phase = (np.arange(clips)[:, None] + 0.5) / clips
+    middle = np.floor(length * (np.arange(count) + phase) / count).astype(np.int64)
+    starts = np.clip(middle - run // 2, 0, max(length - run, 0))
+    frames = starts[..., None] + np.arange(run)
+    return np.minimum(frames, length - 1).reshape(clips, num_frames)
 
 
 def read_clip(

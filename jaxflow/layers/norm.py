@@ -1,6 +1,7 @@
 """Normalisation layers that agree with torch's, running statistics included."""
 
 import math
+from collections.abc import Sequence
 from typing import ClassVar
 
 import jax
@@ -19,7 +20,8 @@ class BatchNorm(nnx.Module):
     the running ones move by `momentum` towards them; as in torch, the running
     variance is the unbiased one. In evaluation mode, which a new layer is in, the
     running ones are used. Under `jax.jit` with a sharded batch the statistics are
-    those of the global batch.
+    those of the global batch. A layer that is frozen (`freeze`) does in training what
+    it does in evaluation, and its scale and bias have no gradient.
 
     Args:
         features: Channels.
@@ -38,6 +40,7 @@ class BatchNorm(nnx.Module):
         self.momentum = momentum
         self.epsilon = epsilon
         self.use_running_average = True
+        self.frozen = False
         self.scale = nnx.Param(_constant(1, features))
         self.bias = nnx.Param(_constant(0, features))
         self.mean = nnx.BatchStat(_constant(0, features))
@@ -45,7 +48,10 @@ class BatchNorm(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Normalises `x`, (..., C)."""
-        if self.use_running_average:
+        scale, bias = self.scale[...], self.bias[...]
+        if self.frozen:
+            scale, bias = lax.stop_gradient((scale, bias))
+        if self.use_running_average or self.frozen:
             mean, var = self.mean[...], self.var[...]
         else:
             axes = tuple(range(x.ndim - 1))
@@ -55,8 +61,8 @@ class BatchNorm(nnx.Module):
             unbiased = var * (count / max(count - 1, 1))
             self._update(self.mean, mean)
             self._update(self.var, unbiased)
-        scale = self.scale[...] * lax.rsqrt(var + self.epsilon)
-        shift = self.bias[...] - mean * scale
+        scale = scale * lax.rsqrt(var + self.epsilon)
+        shift = bias - mean * scale
         wide = jnp.float64 if x.dtype == jnp.float64 else jnp.float32
         y = x.astype(wide) * scale.astype(wide) + shift.astype(wide)
         return y.astype(x.dtype)
@@ -65,6 +71,21 @@ class BatchNorm(nnx.Module):
         """Moves a running statistic; its gradient is nobody's business."""
         new = lax.stop_gradient(new)
         running[...] = (1 - self.momentum) * running[...] + self.momentum * new
+
+
+def freeze(module: nnx.Module, *, but: Sequence[BatchNorm] = ()) -> None:
+    """Freezes the batch normalisation in a module, in place.
+
+    Wang et al., "Temporal Segment Networks" (ECCV 2016), Sec. 3.2: all but the first,
+    which has to follow another kind of input.
+
+    Args:
+        module: Any module.
+        but: Layers that stay as they are.
+    """
+    for _, node in nnx.iter_graph(module):
+        if isinstance(node, BatchNorm) and not any(node is each for each in but):
+            node.frozen = True
 
 
 class GroupNorm(nnx.Module):

@@ -51,6 +51,25 @@ def test_training_normalises_by_the_batch_and_moves_the_statistics_as_torch(rng,
     )
 
 
+def test_a_frozen_layer_trains_as_it_evaluates_and_learns_nothing(rng):
+    layer, kept = batch_norm(rng), batch_norm(rng)
+    norm.freeze(layer, but=[kept])
+    x = jnp.asarray(rng.normal(size=(6, 4)), jnp.float32)
+    expected, mean = layer(x), np.asarray(layer.mean[...])
+    layer.train()
+    np.testing.assert_array_equal(layer(x), expected)
+    np.testing.assert_array_equal(layer.mean[...], mean)
+    graph, params, stats = nnx.split(layer, nnx.Param, nnx.BatchStat)
+
+    def loss(params):
+        return jnp.sum(nnx.merge(graph, params, stats, copy=True)(x) ** 2)
+
+    slope = jax.grad(loss)(params)
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(slope))
+    norm.freeze(kept, but=[kept])
+    assert not kept.frozen
+
+
 def test_variance_of_a_large_mean_survives_float32(rng):
     layer = norm.BatchNorm(1)
     layer.train()

@@ -70,6 +70,7 @@ each_variant = _each(
 TWINS = {
     *("flownet2", "flownetc", "flownetfusion", "flownetsd", "hd3", "irr_pwc"),
     *("liteflownet", "vcn", "actionflownet", "c3d", "i3d_inception", "mfnet"),
+    *("i3d_two_stream", "two_stream"),
     *("r2plus1d_bottleneck", "resnet3d", "s3d", "repflow_hmdb", "repflow_kinetics"),
     *("mcvd", "ramvid", "unet3d"),
 }
@@ -117,7 +118,8 @@ def inputs(module, *, batch=3, dtype=jnp.float32, seed=0):
         return generation_inputs(module, rng, batch, dtype)
     if module in VIDEO:
         side = module.RECORD.tiny.crop_size
-        shape = (batch, module.RECORD.tiny.num_frames, side, side, 3)
+        channels = getattr(module.RECORD.tiny, "in_features", 3)
+        shape = (batch, module.RECORD.tiny.num_frames, side, side, channels)
         return (jnp.asarray(rng.uniform(size=shape), dtype),)
     graphdef, state = tiny(module)
     frames = nnx.merge(graphdef, state, copy=True).frames
@@ -575,7 +577,8 @@ def test_a_size_that_leaves_nothing_is_one_clear_error(module, setting):
         try:
             config = dataclasses.replace(module.RECORD.tiny, **{setting: size})
             model = nnx.eval_shape(lambda c=config: module.Model(c, rngs=nnx.Rngs(0)))
-            side = (config.crop_size, config.crop_size, 3)
+            channels = getattr(config, "in_features", 3)
+            side = (config.crop_size, config.crop_size, channels)
             clip = jax.ShapeDtypeStruct((1, config.num_frames, *side), jnp.float32)
             out = nnx.eval_shape(lambda model, clip: model(clip), model, clip)
         except ValueError as error:
