@@ -1,12 +1,13 @@
 """Times 2-D convolution, transposed convolution and pooling against PyTorch.
 
-See `runner` for usage. PyTorch runs in its faster layout, channels last.
+PyTorch runs in its faster layout, channels last.
 """
 
 import functools
 
 import numpy as np
-import runner
+
+from experiments.bench import runner
 
 # name: (input shape, C_out, window, settings)
 CONVOLUTIONS = {
@@ -106,7 +107,7 @@ KINDS = (
     ({name: (shape,) for name, shape in POOLS.items()}, our_pool, peer_pool),
 )
 CASES = {
-    f"{name} {what}": (
+    f"{name} {what}": runner.Rivals(
         functools.partial(mine, call, *settings),
         functools.partial(other, call, *settings),
     )
@@ -114,6 +115,3 @@ CASES = {
     for name, settings in table.items()
     for what, call in (("forward", "call"), ("gradient", "gradient_call"))
 }
-
-if __name__ == "__main__":
-    runner.main(CASES)

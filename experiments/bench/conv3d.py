@@ -1,4 +1,4 @@
-"""Times 3-D convolution against PyTorch; see `runner` for usage.
+"""Times 3-D convolution against PyTorch.
 
 PyTorch runs in its own layout, channels second.
 """
@@ -6,7 +6,8 @@ PyTorch runs in its own layout, channels second.
 import functools
 
 import numpy as np
-import runner
+
+from experiments.bench import runner
 
 # name: (input shape, kernel shape, strides, groups)
 SETTINGS = {
@@ -55,13 +56,10 @@ def peer(call, shape, kernel_shape, strides, groups):
 
 
 CASES = {
-    f"{name} {what}": (
+    f"{name} {what}": runner.Rivals(
         functools.partial(ours, call, *settings),
         functools.partial(peer, call, *settings),
     )
     for name, settings in SETTINGS.items()
     for what, call in (("forward", "call"), ("gradient", "gradient_call"))
 }
-
-if __name__ == "__main__":
-    runner.main(CASES)

@@ -1,4 +1,4 @@
-"""Times local correlation against PyTorch; see `runner` for usage.
+"""Times local correlation against PyTorch.
 
 The peer multiplies one slice of the padded second map for each displacement.
 """
@@ -6,7 +6,8 @@ The peer multiplies one slice of the padded second map for each displacement.
 import functools
 
 import numpy as np
-import runner
+
+from experiments.bench import runner
 
 
 def maps(height, width, channels):
@@ -58,13 +59,10 @@ SETTINGS = {
     "48x64x256 radius 10 step 2": ((48, 64, 256), 10, 2),
 }
 CASES = {
-    f"{name} {what}": (
+    f"{name} {what}": runner.Rivals(
         functools.partial(ours, call, *settings),
         functools.partial(peer, call, *settings),
     )
     for name, settings in SETTINGS.items()
     for what, call in (("forward", "call"), ("gradient", "gradient_call"))
 }
-
-if __name__ == "__main__":
-    runner.main(CASES)

@@ -1,17 +1,15 @@
-"""Times the representation flow layer against PyTorch; see `runner` for usage.
+"""Times the representation flow layer against PyTorch.
 
 Gradients are those in both frames and in all that learns. The peer has the arithmetic
 of the authors' layer of February 2019, each channel by itself, as depthwise
 convolutions; where theirs assigns through masks it has `torch.where`, which is faster.
-A last line has the temporary memory of our gradient.
 """
 
 import functools
-import json
-import sys
 
 import numpy as np
-import runner
+
+from experiments.bench import runner
 
 TWO = np.array([[-1.0, 1.0]], np.float32)
 
@@ -56,18 +54,18 @@ def ours(call, shape, iterations):
     return getattr(runner, f"jax_{call}")(run, *frames(*shape), learns)
 
 
-def temporary_memory(shape, iterations):
+def temporary_memory():
     """Returns the megabytes that our gradient needs beside its inputs and outputs."""
     import jax
 
-    run, learns = layer(shape[-1], iterations)
+    run, learns = layer(SHAPE[-1], ITERATIONS)
 
     def loss(*arrays):
         return (run(*arrays) ** 2).sum()
 
     gradient = jax.jit(jax.grad(loss, argnums=(0, 1, 2)))
-    compiled = gradient.lower(*frames(*shape), learns).compile()
-    return compiled.memory_analysis().temp_size_in_bytes / 1e6
+    compiled = gradient.lower(*frames(*SHAPE), learns).compile()
+    return {"temporary_mb": compiled.memory_analysis().temp_size_in_bytes / 1e6}
 
 
 def iterate(x, y, grad_x, grad_y, div_x, div_y, theta, lam, tau, *, iterations):
@@ -128,15 +126,9 @@ def peer(call, shape, iterations):
 SHAPE, ITERATIONS = (16, 28, 28, 32), 10
 NAME = "16 frames of 28x28x32, 10 iterations"
 CASES = {
-    f"{NAME}, {what}": (
+    f"{NAME}, {what}": runner.Rivals(
         functools.partial(ours, call, SHAPE, ITERATIONS),
         functools.partial(peer, call, SHAPE, ITERATIONS),
     )
     for what, call in (("forward", "call"), ("gradient", "gradient_call"))
-}
-
-if __name__ == "__main__":
-    runner.main(CASES)
-    if "--rival" not in sys.argv:
-        megabytes = round(temporary_memory(SHAPE, ITERATIONS), 1)
-        print(json.dumps({"bench": "repflow", "case": NAME, "temporary_mb": megabytes}))
+} | {f"{NAME}, memory of the gradient": runner.Alone(temporary_memory)}

@@ -1,90 +1,147 @@
 """Times rival programs in processes of their own, in turns.
 
-A bench is a file with a dict of cases, each a pair of functions (ours, the peer's) that
-prepare the work and return a call without arguments. Run as a script it prints one JSON
-line a case:
+A case is a `Rivals`: two functions, ours and the peer's, that prepare the work and
+return a call without arguments; or an `Alone`, a function that returns its own figures
+and runs in a fresh process. The peer never shares a process with JAX, and gets
+OMP_PROC_BIND=true: without it GNU OpenMP spins, which makes PyTorch look up to tens of
+times slower than it is.
 
-    python experiments/bench/correlation.py [--rounds 5] [--cores 1] [--only PATTERN]
-
-The environment variable JAXFLOW_PEER_PYTHON names an interpreter that has the peer
-(PyTorch for the CPU, say); without it only our side runs. The peer never shares a
-process with JAX, and gets OMP_PROC_BIND=true: without it GNU OpenMP spins, which makes
-PyTorch look up to tens of times slower than it is.
-
-Both sides are bound to the same cores. `*_cpu_ms` is the median over rounds of
-processor time a call, which a busy machine disturbs less than `*_wall_ms`; a ratio
-below 1 means that we are faster.
+On a CPU both sides are bound to the same cores, and processor time counts, which a busy
+machine disturbs less than the clock. On other devices the clock counts.
 """
 
-import argparse
-import fnmatch
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
-Cases = dict[str, tuple[Callable, Callable]]
-
-
-def main(cases: Cases):
-    """Runs as the referee, or as one of the rivals that the referee starts."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--cores", type=int, default=1)
-    parser.add_argument("--only", default="*", help="cases whose names match")
-    parser.add_argument("--rival", choices=("ours", "peer"), help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.rival:
-        _rival(cases, arguments.rival)
-    else:
-        chosen = fnmatch.filter(cases, arguments.only)
-        _referee(chosen, arguments.rounds, arguments.cores)
+Prepare = Callable[[], Callable[[], Any]]
 
 
-def _referee(names, rounds, cores):
-    rivals = {"ours": _start(sys.executable, "ours", cores)}
-    if peer := os.environ.get("JAXFLOW_PEER_PYTHON"):
-        rivals["peer"] = _start(peer, "peer", cores)
-    for name in names:
-        seen = {side: [] for side in rivals}
-        for _ in range(rounds):
-            for side, process in rivals.items():
-                seen[side].append(_ask(process, name))
-        print(json.dumps(_summary(name, seen, cores)), flush=True)
-    for process in rivals.values():
-        process.stdin.close()
-        process.wait()
+class Rivals(NamedTuple):
+    """Two programs for the same work.
+
+    Attributes:
+        ours: Prepares our call.
+        peer: Prepares the peer's.
+        needs: What the peer is made with: "torch", which the interpreter of --peers
+            has, or "cv2", which ours has.
+    """
+
+    ours: Prepare
+    peer: Prepare
+    needs: str = "torch"
 
 
-def _start(python, side, cores):
-    allowed = sorted(os.sched_getaffinity(0))[-cores:]
-    command = [python, os.path.abspath(sys.argv[0]), "--rival", side]
-    environment = os.environ | {"OMP_PROC_BIND": "true", "JAX_PLATFORMS": "cpu"}
-    return subprocess.Popen(
-        ["taskset", "-c", ",".join(map(str, allowed)), *command],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=environment,
-        text=True,
-    )
+class Alone(NamedTuple):
+    """What is measured without a peer.
+
+    Attributes:
+        measure: Returns the figures by name.
+        every_core: Whether it gets all cores of this process.
+    """
+
+    measure: Callable[[], dict[str, Any]]
+    every_core: bool = False
 
 
-def _ask(process, name):
-    process.stdin.write(name + "\n")
-    process.stdin.flush()
-    answer = process.stdout.readline()
-    if not answer:
-        raise RuntimeError(f"{process.args} ended while running {name!r}")
-    return json.loads(answer)
+class Place(NamedTuple):
+    """Where cases run.
+
+    Attributes:
+        device: "cpu", "gpu" or "tpu".
+        peers: An interpreter that has PyTorch, or None.
+        cores: Number of cores of both sides, on a CPU.
+    """
+
+    device: str
+    peers: str | None
+    cores: int
+
+    def start(self, *words: str, needs: str | None = None, every_core: bool = False):
+        """Starts this program in a process of its own."""
+        python = self.peers if needs == "torch" else sys.executable
+        command = [str(python), "-m", "experiments.bench", "--device", self.device]
+        if self.device == "cpu":
+            allowed = sorted(os.sched_getaffinity(0))
+            used = allowed if every_core else allowed[-self.cores :]
+            command = ["taskset", "-c", ",".join(map(str, used)), *command]
+        return subprocess.Popen(
+            [*command, *words],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=self.environment(),
+            text=True,
+        )
+
+    def environment(self) -> dict[str, str]:
+        """Returns the environment of both sides."""
+        platform = {"gpu": "cuda"}.get(self.device, self.device)
+        kept = {"JAX_COMPILATION_CACHE_DIR": os.path.abspath(".jax_cache")}
+        more = {"OMP_PROC_BIND": "true", "JAX_PLATFORMS": platform}
+        return kept | os.environ | more
 
 
-def _summary(name, seen, cores):
-    line = {"bench": os.path.basename(sys.argv[0]).removesuffix(".py"), "case": name}
-    for clock in ("cpu", "wall"):
+class Referee:
+    """Asks rivals in turns; each is started when it is first needed."""
+
+    def __init__(self, place: Place):
+        self.place = place
+        self.processes: dict[str, subprocess.Popen] = {}
+
+    def compare(self, name: str, case: Rivals, rounds: int) -> dict[str, Any]:
+        """Returns the medians of both sides, and their ratio."""
+        sides = {"ours": "ours", "peer": case.needs}
+        if case.needs == "torch" and not self.place.peers:
+            del sides["peer"]
+        seen: dict[str, list[dict]] = {side: [] for side in sides}
+        while len(seen["ours"]) < rounds:
+            for side, needs in sides.items():
+                seen[side].append(self._ask(side, needs, name))
+            slowest = max(samples[0]["wall"] for samples in seen.values())
+            rounds = min(rounds, 3) if slowest > 2 else rounds
+        return _summary(seen, self.place.device)
+
+    def _ask(self, side: str, needs: str, name: str) -> dict[str, Any]:
+        if needs not in self.processes:
+            wanted = None if needs == "ours" else needs
+            self.processes[needs] = self.place.start("--rival", side, needs=wanted)
+        process = self.processes[needs]
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(name + "\n")
+        process.stdin.flush()
+        answer = process.stdout.readline()
+        if not answer:
+            del self.processes[needs]
+            raise RuntimeError(f"the process of {needs} ended")
+        found = json.loads(answer)
+        if "failed" in found:
+            raise RuntimeError(f"{needs}: {found['failed']}")
+        return found
+
+    def close(self) -> None:
+        """Ends all rivals."""
+        for process in self.processes.values():
+            process.communicate()
+
+
+def alone(place: Place, name: str, case: Alone) -> dict[str, Any]:
+    """Measures a case in a fresh process."""
+    process = place.start("--alone", name, every_core=case.every_core)
+    out, _ = process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"ended with {process.returncode}")
+    return json.loads(out.strip().splitlines()[-1])
+
+
+def _summary(seen: dict[str, list[dict]], device: str) -> dict[str, Any]:
+    line: dict[str, Any] = {}
+    clocks = ("cpu", "wall") if device == "cpu" else ("wall",)
+    for clock in clocks:
         medians = {
             side: statistics.median(sample[clock] for sample in samples)
             for side, samples in seen.items()
@@ -93,37 +150,53 @@ def _summary(name, seen, cores):
             line[f"{side}_{clock}_ms"] = round(1e3 * seconds, 3)
         if "peer" in medians:
             line[f"{clock}_ratio"] = round(medians["ours"] / medians["peer"], 3)
-    line |= {side: samples[0]["version"] for side, samples in seen.items()}
-    return line | {"cores": cores, "machine": platform.processor() or "unknown"}
+    line["rounds"] = len(seen["ours"])
+    return line | {side: samples[0]["version"] for side, samples in seen.items()}
 
 
-def _rival(cases, side):
+def answer(cases: dict[str, Rivals | Alone], side: str, device: str) -> None:
     """Answers each name on standard input with the time of one round."""
-    prepared = {}
+    if side == "peer" and device == "gpu":
+        import torch
+
+        torch.set_default_device("cuda")
+    prepared: dict[str, tuple[Callable, int]] = {}
     for name in map(str.strip, sys.stdin):
-        if name not in prepared:
-            call = cases[name][side == "peer"]()
-            call()
-            begin = time.perf_counter()
-            call()
-            once = time.perf_counter() - begin
-            prepared[name] = call, max(1, min(200, round(0.3 / once)))
-        call, repeats = prepared[name]
-        cpu, wall = time.process_time(), time.perf_counter()
-        for _ in range(repeats):
-            call()
-        answer = {
-            "cpu": (time.process_time() - cpu) / repeats,
-            "wall": (time.perf_counter() - wall) / repeats,
-            "version": _version(),
-        }
-        print(json.dumps(answer), flush=True)
+        try:
+            if name not in prepared:
+                prepared.clear()  # An earlier case is not asked for again.
+                prepared[name] = _prepare(getattr(cases[name], side))
+            found = _round(*prepared[name])
+        except Exception as error:  # One that fails must not take the others along.
+            said = " ".join(str(error).split())[:300]
+            found = {"failed": f"{type(error).__name__}: {said}"}
+        print(json.dumps(found), flush=True)
 
 
-def _version():
+def _prepare(prepare: Prepare) -> tuple[Callable, int]:
+    """Returns a call that was made before, and how often a round repeats it."""
+    call = prepare()
+    call()
+    taken = _round(call, 1)["wall"]
+    return call, max(1, min(200, round(0.3 / taken)))
+
+
+def _round(call: Callable, repeats: int) -> dict[str, Any]:
+    cpu, wall = time.process_time(), time.perf_counter()
+    for _ in range(repeats):
+        call()
+    return {
+        "cpu": (time.process_time() - cpu) / repeats,
+        "wall": (time.perf_counter() - wall) / repeats,
+        "version": versions(),
+    }
+
+
+def versions() -> str:
+    """Names what this process has imported, with versions."""
     return ", ".join(
         f"{name} {sys.modules[name].__version__}"
-        for name in ("jax", "torch", "cv2")
+        for name in ("jax", "torch", "torchvision", "cv2")
         if name in sys.modules
     )
 
@@ -133,8 +206,14 @@ def jax_call(function: Callable, *arrays) -> Callable:
     import jax
 
     compiled = jax.jit(function)
-    arrays = jax.tree.map(jax.numpy.asarray, arrays)
-    return lambda: jax.block_until_ready(compiled(*arrays))
+    arrays = jax.block_until_ready(jax.device_put(arrays))
+
+    def call():
+        return jax.block_until_ready(compiled(*arrays))
+
+    # What accelerator.py reads, to tell what share of the device a call uses.
+    call.function, call.arrays = function, arrays
+    return call
 
 
 def jax_gradient_call(function: Callable, *arrays) -> Callable:
@@ -147,26 +226,47 @@ def jax_gradient_call(function: Callable, *arrays) -> Callable:
     return jax_call(jax.grad(loss, argnums=tuple(range(len(arrays)))), *arrays)
 
 
+def tensors(*arrays) -> list:
+    """Puts arrays where PyTorch runs."""
+    import torch
+
+    return [torch.from_numpy(a).to(torch.get_default_device()) for a in arrays]
+
+
+def waited(call: Callable) -> Callable:
+    """Makes a call of PyTorch wait for what it started on a device."""
+    import torch
+
+    if torch.get_default_device().type == "cpu":
+        return call
+
+    def wait():
+        call()
+        torch.cuda.synchronize()
+
+    return wait
+
+
 def torch_call(function: Callable, *arrays) -> Callable:
     """Returns a call of a PyTorch function, without gradients."""
     import torch
 
-    tensors = [torch.from_numpy(array) for array in arrays]
+    given = tensors(*arrays)
 
     def call():
         with torch.inference_mode():
-            function(*tensors)
+            function(*given)
 
-    return call
+    return waited(call)
 
 
 def torch_gradient_call(function: Callable, *arrays) -> Callable:
     """The same for the gradients, in all arrays, of the sum of squares."""
     import torch
 
-    tensors = [torch.from_numpy(array).requires_grad_() for array in arrays]
+    given = [array.requires_grad_() for array in tensors(*arrays)]
 
     def call():
-        torch.autograd.grad((function(*tensors) ** 2).sum(), tensors)
+        torch.autograd.grad((function(*given) ** 2).sum(), given)
 
-    return call
+    return waited(call)

@@ -1,4 +1,4 @@
-"""Times the factorised 3-D U-Net against PyTorch; see `runner` for usage.
+"""Times the factorised 3-D U-Net against PyTorch.
 
 The peer has the arithmetic of video-diffusion-pytorch's Unet3D, and reads its names:
 with JAXFLOW_TEST_DATA its output is compared with that of the original first. A
@@ -13,7 +13,8 @@ import os
 import pathlib
 
 import numpy as np
-import runner
+
+from experiments.bench import runner
 
 NAME, SHAPE = "lucid_unet3d", (4, 8, 32, 32, 3)
 DIM, MULTS, HEADS, RATE = 32, (1, 2), 8, 1e-4
@@ -361,9 +362,6 @@ def peer_step():
 
 WHERE = f"{NAME}, {SHAPE[0]} clips of {SHAPE[1]} frames of {SHAPE[2]}x{SHAPE[3]}"
 CASES = {
-    f"{WHERE}, forward": (ours_forward, peer_forward),
-    f"{WHERE}, training step": (ours_step, peer_step),
+    f"{WHERE}, forward": runner.Rivals(ours_forward, peer_forward),
+    f"{WHERE}, training step": runner.Rivals(ours_step, peer_step),
 }
-
-if __name__ == "__main__":
-    runner.main(CASES)

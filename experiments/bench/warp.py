@@ -1,4 +1,4 @@
-"""Times backward warping by flow against PyTorch; see `runner` for usage.
+"""Times backward warping by flow against PyTorch.
 
 The peer is `grid_sample` with aligned corners, the grid built from the flow.
 """
@@ -6,7 +6,8 @@ The peer is `grid_sample` with aligned corners, the grid built from the flow.
 import functools
 
 import numpy as np
-import runner
+
+from experiments.bench import runner
 
 SETTINGS = {
     "112x256x32": (1, 112, 256, 32),
@@ -48,13 +49,10 @@ def peer(call, *shape):
 
 
 CASES = {
-    f"{name} {what}": (
+    f"{name} {what}": runner.Rivals(
         functools.partial(ours, call, *shape),
         functools.partial(peer, call, *shape),
     )
     for name, shape in SETTINGS.items()
     for what, call in (("forward", "call"), ("gradient", "gradient_call"))
 }
-
-if __name__ == "__main__":
-    runner.main(CASES)

@@ -1,0 +1,111 @@
+"""Tests of `python -m experiments.bench`: who is asked, what is kept and laid out."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from experiments.bench import __main__ as bench
+from experiments.bench import cases, runner, tables
+
+
+def test_the_exponent_is_that_of_a_power_law():
+    sizes = [1.0, 3.0, 10.0]
+    assert tables.exponent(sizes, [2 * x**1.5 for x in sizes]) == pytest.approx(1.5)
+
+
+def test_every_bar_names_a_case():
+    assert set(cases.BARS) <= set(cases.CASES)
+    assert bench.chosen(["bars"], "cpu") == [n for n in cases.CASES if n in cases.BARS]
+    assert all("/" in name for name in cases.CASES)
+
+
+def test_patterns_choose_cases_and_devices_leave_some_out():
+    assert {name.split("/")[0] for name in bench.chosen(["warp/*"], "cpu")} == {"warp"}
+    assert not any("TV-L1" in name for name in bench.chosen(["*"], "gpu"))
+    with pytest.raises(SystemExit, match="names no case"):
+        bench.chosen(["no such thing"], "cpu")
+
+
+def test_the_table_holds_the_newest_ratio_and_says_whether_it_is_low_enough():
+    name = "warp/112x256x32 gradient"
+    line = {"case": name, "ours_cpu_ms": 3.0, "peer_cpu_ms": 2.0}
+    lines = [{**line, "cpu_ratio": 1.5}, {**line, "cpu_ratio": 1.0}]
+    lines += [{"case": "costs/jaxflow models", "cpu_s": 2.0, "load": 9.0, "ours": "x"}]
+    rows = tables.markdown(lines).splitlines()
+    assert rows[2] == f"| {name} | 3 | 2 | 1.00 | 1.2: met |"
+    assert rows[-1] == "| costs/jaxflow models | cpu_s 2 | cpu_s 1.0: **missed** |"
+    assert len(rows) == 7
+
+
+def test_what_is_measured_is_not_measured_again(tmp_path, monkeypatch, capsys):
+    asked = []
+
+    def figures(referee, name, rounds):
+        asked.append(name)
+        taken = {"ours_cpu_ms": 1.0, "peer_cpu_ms": 2.0, "cpu_ratio": 0.5}
+        return {"failed": "x"} if "forward" in name else taken
+
+    monkeypatch.setattr(bench, "figures", figures)
+    path = tmp_path / "results.jsonl"
+    for _ in range(2):
+        bench.main(["--only", "warp/4x*", "--results", str(path)])
+        assert capsys.readouterr().out.endswith("| 1 | 2 | 0.50 | 1.2: met |\n")
+    # What failed is tried again, and leaves no line.
+    assert [name.split()[-1] for name in asked] == ["forward", "gradient", "forward"]
+    (line,) = map(json.loads, path.read_text().splitlines())
+    assert line["device"] == "cpu" and line["machine"]
+
+
+def test_rivals_answer_with_times_or_with_what_went_wrong(monkeypatch, capsys):
+    def fail():
+        raise ValueError("two\nlines")
+
+    made = []
+
+    def prepare():
+        made.append(1)
+        return lambda: np.ones(1000).sum()
+
+    found = {"good": runner.Rivals(prepare, fail), "bad": runner.Rivals(fail, prepare)}
+    monkeypatch.setattr(sys, "stdin", ["good\n", "good\n", "bad\n"])
+    runner.answer(found, "ours", "cpu")
+    good, again, bad = map(json.loads, capsys.readouterr().out.splitlines())
+    assert good["wall"] > 0 and again["wall"] > 0 and len(made) == 1
+    assert bad == {"failed": "ValueError: two lines"}
+
+
+def test_sides_take_turns_and_medians_are_compared(monkeypatch):
+    times = iter([4.0, 2.0, 6.0, 1.0, 5.0, 9.0])
+    order = []
+
+    def ask(self, side, needs, name):
+        order.append(side)
+        seconds = next(times) / 10
+        return {"cpu": seconds, "wall": seconds, "version": side}
+
+    monkeypatch.setattr(runner.Referee, "_ask", ask)
+    referee = runner.Referee(runner.Place("cpu", "python", 1))
+    case = runner.Rivals(lambda: int, lambda: int)
+    line = referee.compare("x", case, 3)
+    assert order == ["ours", "peer"] * 3
+    assert line["ours_cpu_ms"] == 500 and line["peer_cpu_ms"] == 200
+    assert line["cpu_ratio"] == 2.5 and line["rounds"] == 3
+
+
+def test_without_an_interpreter_only_our_side_is_asked(monkeypatch):
+    answer = {"cpu": 0.1, "wall": 0.1, "version": "x"}
+    monkeypatch.setattr(runner.Referee, "_ask", lambda *given: answer)
+    referee = runner.Referee(runner.Place("cpu", None, 1))
+    line = referee.compare("x", runner.Rivals(lambda: int, lambda: int), 2)
+    assert line["ours_cpu_ms"] == 100 and "cpu_ratio" not in line
+
+
+@pytest.mark.slow
+def test_a_case_is_measured_in_a_process_of_its_own(tmp_path):
+    path = tmp_path / "results.jsonl"
+    words = ["--only", "warp/4x64x64x64 forward", "--rounds", "1"]
+    bench.main([*words, "--results", str(path)])
+    (line,) = map(json.loads, path.read_text().splitlines())
+    assert line["ours_cpu_ms"] > 0 and line["ours"].startswith("jax")
