@@ -30,7 +30,7 @@ from orbax.checkpoint.path import atomicity
 
 from jaxflow import _checks, convert, restoring, weights
 from jaxflow import mesh as meshes
-from jaxflow.io import descriptions, folders, orbax_files
+from jaxflow.io import descriptions, folders, orbax_files, staging
 
 PathLike = str | os.PathLike[str]
 
@@ -39,9 +39,10 @@ class Checkpoints:
     """The checkpoints of one training run, in one folder; use it in a `with` block.
 
     Saving is asynchronous: it copies the state to the host and returns; all else, the
-    checksums included, is done meanwhile. Leaving the block waits for it. With several
-    processes each makes the same calls. Where folders cannot be renamed, as on some
-    mounted drives, a step counts once it has a file that says so.
+    checksums included, is done meanwhile. Leaving the block waits for it. What is saved
+    from CPUs is copied within the host, into memory that is kept until then. With
+    several processes each makes the same calls. Where folders cannot be renamed, as on
+    some mounted drives, a step counts once it has a file that says so.
 
     Args:
         directory: The folder, here or at gs://bucket/folder; it is made if need be.
@@ -95,6 +96,7 @@ class Checkpoints:
             temporary_path_class=None if renames else atomicity.CommitFileTemporaryPath,
         )
         self._manager = ocp.CheckpointManager(self.directory, options=options)
+        self._staging = staging.Staging()
 
     def __enter__(self) -> "Checkpoints":
         logging.getLogger("absl").addFilter(_is_not_raised)
@@ -139,6 +141,7 @@ class Checkpoints:
             RuntimeError: If Orbax declines, e.g. because a later step is there.
             OSError: If this step, or the one saved before, cannot be written.
         """
+        self.wait()  # The copies are in the memory of those that were written last.
         contents = self._contents(state, data)
         with _writing(self.directory):
             saved = self._manager.save(step, args=contents, metrics=metrics)
@@ -209,7 +212,7 @@ class Checkpoints:
 
     def _contents(self, tree: Any, data: dict | None) -> ocp.args.Composite:
         """Returns what Orbax is to write: nested arrays, and what identifies them."""
-        arrays = restoring.flatten(tree)
+        arrays = self._staging.copies(restoring.flatten(tree))
         meta = {
             **orbax_files.identity(arrays),
             **self._about,

@@ -17,7 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 
 _SPREAD = 0x9E3779B1
-_CHUNK = 2**22
+# Words that are mixed at a time: what fits into the caches of a processor.
+_CHUNK = 2**18
 
 
 @jax.jit
