@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from jaxflow import ops as ops
     from jaxflow import quality as quality
     from jaxflow import train as train
+    from jaxflow import two_stream as two_stream
     from jaxflow import viz as viz
     from jaxflow import weights as weights
     from jaxflow.classify import classify_video as classify_video
@@ -63,6 +64,7 @@ _NAMESPACES = (
     "ops",
     "quality",
     "train",
+    "two_stream",
     "viz",
     "weights",
 )

@@ -54,10 +54,10 @@ def bind(
     fixed, arrays = _part(options or {})
     if isinstance(model, str):
         inference.method_of(model)
-        _check_options(model, options)
+        check_options(model, options)
         return _run_classical, (model, fixed), arrays
     inference.check_model(model)
-    _check_options(model, options)
+    check_options(model, options)
     return _run_network, (*splitting.split(model), fixed), arrays
 
 
@@ -84,7 +84,7 @@ def per_pair(
     return value.reshape(math.prod(batch), *value.shape[len(batch) :])
 
 
-def _check_options(model: nnx.Module | str, options: Mapping[str, Any] | None) -> None:
+def check_options(model: nnx.Module | str, options: Mapping[str, Any] | None) -> None:
     """Raises ValueError if there is an option that the estimator does not have."""
     for name in options or {}:
         if not inference.takes(model, name):

@@ -29,7 +29,7 @@ FLOORS = (
     {"generation", "views", "convert", "cost", "restoring", "pictures", "tiles"}
     | {"run_record"},
     {"programs"},
-    {"estimate", "explain", "checkpoint", "viewer", "banks"},
+    {"estimate", "explain", "checkpoint", "viewer", "banks", "two_stream"},
     {"classify", "detect", "evaluate", "runs"},
     {"train", "extract"},
     {"demo"},
