@@ -196,6 +196,7 @@ def stream_flow(
     *,
     batch_size: int = 4,
     warm_start: bool = False,
+    backward: bool = False,
     **keywords: Any,
 ) -> Iterator[np.ndarray]:
     """Yields the flow between consecutive frames, holding one batch at a time.
@@ -207,19 +208,24 @@ def stream_flow(
         warm_start: Whether each pair starts from the flow of the pair before, carried
             along itself (Teed and Deng, "RAFT", 2020, Sec. 3.4). Pairs run one by one
             then. For RAFT and the classical methods that take `initial_flow`.
+        backward: Whether to yield the flow from each frame but the first to the one
+            before it, which is in pixels of the later frame.
         **keywords: As for `estimate_flow`.
 
     Yields:
         Flow from each frame to the next, (H, W, 2), float32.
 
     Raises:
-        ValueError: As `estimate_flow`; or if the estimator can start from no flow.
+        ValueError: As `estimate_flow`; or if the estimator can start from no flow; or
+            if `warm_start`, which carries a flow forward in time, meets `backward`.
         TypeError: If `estimate_flow` has no such keyword.
     """
     _checks.counts(batch_size=batch_size)
     model, checked = named(model), _one_size(frames)
     if not warm_start:
-        return _stream(model, checked, batch_size, keywords)
+        return _stream(model, checked, batch_size, backward, keywords)
+    if backward:
+        raise ValueError("`warm_start` carries a flow forward: leave `backward` out")
     if not inference.takes(model, "initial_flow"):
         raise ValueError(
             "`warm_start` needs an estimator that takes `initial_flow`, such as RAFT "
@@ -291,6 +297,7 @@ def _stream(
     model: nnx.Module | str,
     frames: Iterator[np.ndarray],
     batch_size: int,
+    backward: bool,
     keywords: Mapping[str, Any],
 ) -> Iterator[np.ndarray]:
     """Yields the flow of consecutive frames, a batch at a time."""
@@ -299,12 +306,12 @@ def _stream(
     for frame in frames:
         waiting.append(frame)
         if len(waiting) == batch_size + 1:
-            yield from _estimate_pairs(model, waiting, batch_size, keywords)
+            yield from _estimate_pairs(model, waiting, batch_size, backward, keywords)
             waiting, full = waiting[-1:], True
     if len(waiting) > 1:
         # A short clip needs no filling: nothing of the full size was compiled.
         size = batch_size if full else len(waiting) - 1
-        yield from _estimate_pairs(model, waiting, size, keywords)
+        yield from _estimate_pairs(model, waiting, size, backward, keywords)
 
 
 def _stream_warm(
@@ -326,6 +333,7 @@ def _estimate_pairs(
     model: nnx.Module | str,
     frames: list[np.ndarray],
     batch_size: int,
+    backward: bool,
     keywords: Mapping[str, Any],
 ) -> Iterator[np.ndarray]:
     """Runs consecutive frames as one batch, filled up so that it compiles once."""
@@ -333,8 +341,10 @@ def _estimate_pairs(
     if len({frame.dtype for frame in frames}) > 1:
         frames = [np.asarray(inference.as_float(frame)) for frame in frames]
     padded = frames + frames[-1:] * (batch_size - pairs)
-    flow = estimate_flow(model, np.stack(padded[:-1]), np.stack(padded[1:]), **keywords)
-    yield from flow[:pairs]
+    one, two = np.stack(padded[:-1]), np.stack(padded[1:])
+    if backward:
+        one, two = two, one
+    yield from estimate_flow(model, one, two, **keywords)[:pairs]
 
 
 def _carried(flow: np.ndarray) -> np.ndarray:

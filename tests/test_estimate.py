@@ -138,6 +138,19 @@ def test_a_clip_may_be_a_generator_and_is_read_as_it_is_needed(rng):
     assert len(list(flows)) == 7
 
 
+@pytest.mark.parametrize("batch_size", [1, 2, 7])
+def test_a_stream_backward_is_of_each_frame_and_the_one_before(rng, batch_size):
+    frames = rng.integers(0, 256, (4, 9, 11, 3), dtype=np.uint8)
+    probe = Probe(spec.Frames(multiple=1))
+    found = list(
+        jaxflow.stream_flow(probe, frames, batch_size=batch_size, backward=True)
+    )
+    expected = jaxflow.estimate_flow(probe, frames[1:], frames[:-1])
+    np.testing.assert_array_equal(np.stack(found), expected)
+    with pytest.raises(ValueError, match="leave `backward` out"):
+        jaxflow.stream_flow("tvl1", frames, backward=True, warm_start=True)
+
+
 def test_a_clip_that_is_none_is_an_error(rng):
     probe = Probe(spec.Frames(multiple=1))
     with pytest.raises(ValueError, match="at least two frames"):

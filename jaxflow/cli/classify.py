@@ -88,6 +88,7 @@ def add_command(commands) -> None:
     add("--class", dest="of_class", metavar="NAME", help=helps["class"])
     pair = ("LAYER", "FILE")
     add("--features", nargs=2, metavar=pair, help=helps["features"], **many)
+    common.add_json(add)
 
 
 def views(text: str) -> tuple[int, int]:
@@ -138,8 +139,12 @@ def run(args: argparse.Namespace) -> None:
         precision=args.precision,
     )
     joined = scores.mean(0) if args.combine == "mean" else scores.max(0)
-    for name, score in classify.top_k(joined, args.top, labels=labels):
-        print(f"{score:.4f}  {name}")
+    best = classify.top_k(joined, args.top, labels=labels)
+    if args.json:
+        common.print_json([{"class": name, "score": score} for name, score in best])
+    else:
+        for name, score in best:
+            print(f"{score:.4f}  {name}")
     for layer, path in args.features:
         features = classify.view_features(
             model, views(layer), layer, batch_size=1, precision=args.precision
@@ -149,10 +154,10 @@ def run(args: argparse.Namespace) -> None:
         files.write_bytes(path, npy.getbuffer())
         common.wrote(args, path)
     if args.grad_cam:
-        best = int(np.argmax(joined)) if chosen is None else chosen
+        shown = int(np.argmax(joined)) if chosen is None else chosen
         # The view in the middle: with one crop or three, that is a centre.
         clip = next(itertools.islice(views("Grad-CAM"), len(scores) // 2, None))
-        _write_cam(args, model, clip, cam_layer, best)
+        _write_cam(args, model, clip, cam_layer, shown)
 
 
 def _sample(model: Any, source: Any, args: argparse.Namespace, about: str):

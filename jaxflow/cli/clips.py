@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +21,8 @@ class Clip(NamedTuple):
         names: A name for every frame, each another.
         fps: Frames a second.
         times: When each frame is shown, in seconds; None if they are even.
+        start: Frame of the source that is its first.
+        stride: Frames of the source from frame to frame.
     """
 
     source: str
@@ -27,6 +30,8 @@ class Clip(NamedTuple):
     names: list[str]
     fps: float
     times: np.ndarray | None
+    start: int = 0
+    stride: int = 1
 
     @property
     def files(self) -> list[pathlib.Path]:
@@ -45,6 +50,31 @@ class Clip(NamedTuple):
                 place = place.parent
             return place.name or "clip"
         return (place.name if self.pictures else place.stem) or "clip"
+
+    def part(self, start: int, stride: int) -> "Clip":
+        """Returns every `stride`-th frame of a whole clip, from one on.
+
+        It lasts as long: it has fewer frames a second.
+        """
+        chosen = slice(start, None, stride)
+        return self._replace(
+            names=self.names[chosen],
+            fps=self.fps / stride,
+            times=None if self.times is None else self.times[chosen],
+            start=start,
+            stride=stride,
+        )
+
+    def read(self, first: int = 0, count: int | None = None) -> Iterator[np.ndarray]:
+        """Reads its frames.
+
+        Args:
+            first: The first one to read, of this clip.
+            count: How many; None reads to the end.
+        """
+        start = self.start + first * self.stride
+        stop = None if count is None else start + count * self.stride
+        return io.read_frames(self.source, start=start, stop=stop, stride=self.stride)
 
 
 def look(source: str) -> Clip:

@@ -11,6 +11,8 @@ from typing import Any, NoReturn
 import numpy as np
 import tqdm
 
+from jaxflow.io import files
+
 PROGRESS_AFTER = 0.5
 """Seconds until progress is shown, so that quick work is silent."""
 
@@ -39,6 +41,17 @@ def add_command(
     return parser
 
 
+def add_json(add) -> None:
+    """Adds the option of a command that prints results."""
+    about = "print the results as one JSON document, and nothing else"
+    add("--json", action="store_true", help=about)
+
+
+def print_json(value: Any) -> None:
+    """Prints results as JSON, in which NaN and infinity are null."""
+    print(files.json_text(value, indent=1))
+
+
 def positive(text: str) -> float:
     """Reads a number above 0."""
     try:
@@ -54,6 +67,13 @@ def whole(text: str) -> int:
     """Reads a whole number above 0."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number above 0; got {text}")
+    return int(text)
+
+
+def place(text: str) -> int:
+    """Reads a number of a frame, from 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a whole number, from 0; got {text}")
     return int(text)
 
 
@@ -136,7 +156,7 @@ def _lines(
 
 def wrote(args: argparse.Namespace, path: str) -> None:
     """Says that a file was written."""
-    if not args.quiet:
+    if not args.quiet and not getattr(args, "json", False):
         print(f"wrote {path}")
 
 

@@ -25,10 +25,11 @@ def add_command(commands) -> None:
     }
     add("--minutes", type=common.positive, default=9.2, help=helps["minutes"])
     add("--frames", nargs=2, metavar=("A", "B"), help=helps["frames"])
-    add("--output", default="demo_report", metavar="DIR", help=helps["output"])
+    add("-o", "--output", default="demo_report", metavar="DIR", help=helps["output"])
     add("--steps", type=common.whole, metavar="N", help=helps["steps"])
     add("--pairs", type=common.whole, default=64, metavar="N", help=helps["pairs"])
     add("--seed", type=common.seed, default=0, metavar="N", help=helps["seed"])
+    common.add_json(add)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -53,6 +54,14 @@ def run(args: argparse.Namespace) -> None:
         pairs=args.pairs,
         progress=sys.stderr.isatty() and not args.quiet,
     )
+    if args.json:
+        tables = {"scenes": result.scenes, "photograph": result.photograph or {}}
+        common.print_json(
+            tables
+            | {"ratio": result.ratio, "seconds": result.seconds}
+            | {"report": str(result.path)}
+        )
+        return
     columns = ("epe", "visible", "1px", "seconds")
     print(evaluate.format_table(result.scenes, columns=columns, title="scenes"))
     if result.photograph:

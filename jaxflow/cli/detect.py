@@ -73,6 +73,7 @@ def add_command(commands) -> None:
     estimators.add_precision(add)
     add("--video", metavar="OUT.mp4", help=helps["video"])
     add("--scores", metavar="OUT.csv", help=helps["scores"])
+    common.add_json(add)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -115,11 +116,12 @@ def run(args: argparse.Namespace) -> None:
             quiet=args.quiet,
         )
     )
-    told = [[_best(args, row, labels) for row in moment.scores] for moment in found]
-    for moment, actions in zip(found, told, strict=True):
-        for corners, words in zip(moment.corners, actions, strict=True):
-            place = " ".join(f"{corner:.3f}" for corner in corners)
-            print(f"{moment.second:.3f} s  {place}  {', '.join(words) or '-'}")
+    best = [[_best(args, row, labels) for row in moment.scores] for moment in found]
+    told = [
+        [[f"{name} {score:.2f}" for name, score in box] for box in boxes]
+        for boxes in best
+    ]
+    _print(args, found, best, told)
     if args.scores:
         ava.write_boxes(args.scores, _rows(name, found, labels))
         common.wrote(args, args.scores)
@@ -184,14 +186,37 @@ def _labels(path: str | None, classes: int) -> dict[int, str]:
     return dict(enumerate(names))
 
 
-def _best(args, scores: np.ndarray, labels: Mapping[int, str]) -> list[str]:
+def _best(
+    args, scores: np.ndarray, labels: Mapping[int, str]
+) -> list[tuple[str, float]]:
     """Returns the best actions of a box, best first, each with its score."""
     order = sorted(labels, key=lambda index: -scores[index])[: args.top]
     return [
-        f"{labels[index]} {scores[index]:.2f}"
+        (labels[index], float(scores[index]))
         for index in order
         if scores[index] > args.threshold
     ]
+
+
+def _print(args: argparse.Namespace, found: list[Any], best: list, told: list) -> None:
+    """Prints what is done in every box: lines for people, or JSON."""
+    if args.json:
+        common.print_json(
+            [
+                {
+                    "second": moment.second,
+                    "box": corners.tolist(),
+                    "actions": [{"action": a, "score": s} for a, s in actions],
+                }
+                for moment, boxes in zip(found, best, strict=True)
+                for corners, actions in zip(moment.corners, boxes, strict=True)
+            ]
+        )
+        return
+    for moment, boxes in zip(found, told, strict=True):
+        for corners, words in zip(moment.corners, boxes, strict=True):
+            place = " ".join(f"{corner:.3f}" for corner in corners)
+            print(f"{moment.second:.3f} s  {place}  {', '.join(words) or '-'}")
 
 
 def _rows(name: str, found: list[Any], labels: Mapping[int, str]) -> Iterator[ava.Box]:

@@ -44,6 +44,7 @@ def add_command(commands) -> None:
     add("--worst", type=common.whole, metavar="N", help=helps["worst"])
     add("--pictures", metavar="DIR", help=helps["pictures"])
     add("-o", "--output", metavar="FILE", help=helps["output"])
+    common.add_json(add)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -93,8 +94,11 @@ def run(args: argparse.Namespace) -> None:
             if args.all:
                 row |= _costs(model, keywords, *next(iter(dataset))[:2])
             tables[name][word] = row
-    for name, rows in tables.items():
-        print(evaluate.format_table(rows, columns=_columns(args, rows), title=name))
+    if args.json:
+        common.print_json(tables)
+    else:
+        for name, rows in tables.items():
+            print(evaluate.format_table(rows, columns=_columns(args, rows), title=name))
     if args.output:
         _write(args.output, tables)
         common.wrote(args, args.output)

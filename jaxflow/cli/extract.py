@@ -54,6 +54,7 @@ def add_command(commands) -> None:
     add("--shard-size", default=16, help=helps["shard_size"], **count)
     add("--workers", default=1, help=helps["workers"], **count)
     add("--batch-size", default=4, help=helps["batch"], **count)
+    common.add_json(add)
     rest = {"nargs": argparse.REMAINDER, "default": [], "metavar": "FLAGS"}
     add("--beam", help=helps["beam"], **rest)
 
@@ -77,6 +78,9 @@ def run(args: argparse.Namespace) -> None:
     if left:
         _run_pipeline(beam, plan, left, _flags(args))
     report = extract.write_report(plan)
+    if args.json:
+        common.print_json(report)
+        return
     damaged = report["damaged"]
     if not args.quiet:
         print(f"{report['records']} of {report['videos']} videos are in {args.output}")

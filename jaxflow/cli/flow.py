@@ -43,6 +43,11 @@ def add_command(commands) -> None:
         "fps": "of the colour video (default: the clip's own times, even or not)",
         "warm": "of a clip: start each pair from the flow of the pair before",
         "batch_size": "pairs of a clip that run together (default: %(default)s)",
+        "start": "of a clip: the first frame, from 0 (default: 0)",
+        "stride": "of a clip: take every N-th frame, so that a pair is N frames apart "
+        "(default: 1)",
+        "backward": "from the second picture to the first; of a clip, from each frame "
+        "to the one before. A file has the name of the frame that the flow starts from",
     }
     kinds = [suffix[1:] for suffix in flow_files.SUFFIXES]
     add("frames", nargs="+", metavar="FRAMES", help=helps["frames"])
@@ -61,6 +66,9 @@ def add_command(commands) -> None:
         metavar="N",
         help=helps["batch_size"],
     )
+    add("--start", type=common.place, metavar="N", help=helps["start"])
+    add("--stride", type=common.whole, metavar="N", help=helps["stride"])
+    add("--backward", action="store_true", help=helps["backward"])
 
 
 def run(args: argparse.Namespace) -> None:
@@ -80,6 +88,8 @@ def run(args: argparse.Namespace) -> None:
 
 def _flow_of_pair(args: argparse.Namespace) -> None:
     """Writes the flow between two pictures."""
+    if args.backward:
+        args.frames = args.frames[::-1]
     stem = pathlib.Path(args.frames[0]).stem
     if args.output is None and args.image is None:
         args.output, args.image = f"{stem}_flow.flo", f"{stem}_flow_color.png"
@@ -121,12 +131,14 @@ def _flow_of_clip(args: argparse.Namespace) -> None:
     if args.image is not None and not paths.is_folder("--image", args.image):
         raise ValueError(f"--image: must be a folder; got {args.image!r}")
     _check_places(target, folder, args.image)
-    clip = clips.look(args.frames[0])
+    if args.backward and args.warm_start:
+        raise ValueError("--warm-start: carries a flow forward; leave --backward out")
+    clip = clips.look(args.frames[0]).part(args.start or 0, args.stride or 1)
     if args.output is None and args.image is None:
         target = args.output = f"{clip.stem}_flow.mp4"
         _check_places(target)
     if len(clip.names) < 2:
-        raise ValueError(f"{clip.source}: holds fewer than two frames")
+        raise ValueError(f"{clip.source}: {_too_few(args)}")
     _check_results(args, clip, target, folder)
     estimator, options = estimators.load(args.model, args.weights, args.option)
     for option, path in (("--output", folder), ("--image", args.image)):
@@ -136,7 +148,7 @@ def _flow_of_clip(args: argparse.Namespace) -> None:
     keywords = {"options": options, **estimators.keywords(args)}
     flows, scale = _flows_and_scale(args, clip, estimator, keywords)
     flows = common.progress(flows, "pair", total=len(clip.names) - 1, quiet=args.quiet)
-    pictures = _write_each(flows, clip.names, folder, scale, args)
+    pictures = _write_each(flows, _names(args, clip), folder, scale, args)
     if target:
         io.write_video(
             target, pictures, fps=args.fps or clip.fps, times=_times(args, clip)
@@ -146,6 +158,21 @@ def _flow_of_clip(args: argparse.Namespace) -> None:
             pass
     for _, path in _given(args):
         common.wrote(args, path)
+
+
+def _too_few(args: argparse.Namespace) -> str:
+    """Says why a clip has no pair of frames."""
+    if args.start is None and args.stride is None:
+        return "holds fewer than two frames"
+    return (
+        f"--start {args.start or 0} and --stride {args.stride or 1} leave fewer than "
+        "two of its frames"
+    )
+
+
+def _names(args: argparse.Namespace, clip: clips.Clip) -> list[str]:
+    """Returns the name of the frame that each flow of a clip starts from."""
+    return clip.names[1:] if args.backward else clip.names[:-1]
 
 
 def _video_or_folder(output: str | None) -> tuple[str | None, str | None]:
@@ -174,6 +201,9 @@ def _refuse_options_of_clips(args: argparse.Namespace) -> None:
         raise ValueError("--warm-start: is for clips; two pictures have no pair before")
     if args.fps is not None:
         raise ValueError("--fps: is for videos; the flow of two pictures is none")
+    for option, value in (("--start", args.start), ("--stride", args.stride)):
+        if value is not None:
+            raise ValueError(f"{option}: is for clips; two pictures are one pair")
     if args.format is not None:
         raise ValueError(
             f"--format: is for clips; name the file of a pair: -o flow.{args.format}"
@@ -207,7 +237,7 @@ def _check_results(
     targets = [
         (option, os.path.join(path, f"{name}.{kinds[option]}"))
         for option, path in folders
-        for name in clip.names[:-1]
+        for name in _names(args, clip)
     ]
     if target is not None:
         targets.append(("--output", target))
@@ -218,7 +248,7 @@ def _times(args: argparse.Namespace, clip: clips.Clip) -> np.ndarray | None:
     """Returns when each picture of flow is shown, if that is uneven."""
     if args.fps is not None or clip.times is None:
         return None
-    times = clip.times[:-1]
+    times = clip.times[1:] if args.backward else clip.times[:-1]
     if np.diff(times).min(initial=1.0) < 0.001:
         print(
             f"jaxflow flow: {clip.source}: frames are less than a millisecond apart; "
@@ -241,9 +271,10 @@ def _flows_and_scale(
 
     flows = estimate.stream_flow(
         estimator,
-        map(common.uint8_or_float, io.read_frames(clip.source)),
+        map(common.uint8_or_float, clip.read()),
         batch_size=args.batch_size,
         warm_start=args.warm_start,
+        backward=args.backward,
         **keywords,
     )
     if args.max_flow:
@@ -256,8 +287,8 @@ def _flows_and_scale(
     chosen = common.progress(chosen, "pair", about="scale", quiet=args.quiet)
     speeds = []
     for start in chosen:
-        pair = io.read_frames(clip.source, start=int(start), stop=int(start) + 2)
-        one, two = map(common.uint8_or_float, pair)
+        pair = list(map(common.uint8_or_float, clip.read(int(start), 2)))
+        one, two = pair[::-1] if args.backward else pair
         flow = estimate.estimate_flow(estimator, one, two, **keywords)
         speeds.append(viz.max_speed(flow))
     return flows, viz.clip_scale(speeds)
@@ -271,7 +302,7 @@ def _write_each(
     args: argparse.Namespace,
 ) -> Iterator[np.ndarray]:
     """Writes every flow where it shall go; yields its picture."""
-    for name, flow in zip(names, flows, strict=False):
+    for flow, name in zip(flows, names, strict=False):
         if flow_folder:
             io.write_flow(os.path.join(flow_folder, f"{name}.{_format(args)}"), flow)
         picture = viz.flow_to_image(flow, max_flow=scale)

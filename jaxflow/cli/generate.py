@@ -77,7 +77,7 @@ def add_command(commands) -> None:
     add("--class", dest="of_class", type=int, metavar="N", help=helps["class"])
     add("--guidance", type=float, default=1.0, metavar="X", help=helps["guidance"])
     add("--seed", type=common.seed, default=0, metavar="N", help=helps["seed"])
-    add("--output", required=True, metavar="PATH", help=helps["output"])
+    add("-o", "--output", required=True, metavar="PATH", help=helps["output"])
     add("--sheet", metavar="PATH", help=helps["sheet"])
     add("--fps", type=common.rate, help=helps["fps"])
 

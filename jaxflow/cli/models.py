@@ -1,6 +1,7 @@
 """``jaxflow models``: what there is, and what it costs."""
 
 import argparse
+import dataclasses
 from typing import Any
 
 from jaxflow.cli import common
@@ -22,6 +23,7 @@ def add_command(commands) -> None:
         "from; for those who add or change a network (takes minutes)"
     )
     parser.add_argument("--measure", action="store_true", help=measure)
+    common.add_json(parser.add_argument)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -31,6 +33,9 @@ def run(args: argparse.Namespace) -> None:
     if args.measure:
         _measure(args)
     names = models.list_models(args.task)
+    if args.json:
+        common.print_json(_everything(names, args.task))
+        return
     videos = [name for name in names if _task(name) == "video"]
     others = [name for name in names if _task(name) != "video"]
     if args.task != "video":
@@ -56,6 +61,22 @@ def run(args: argparse.Namespace) -> None:
         print(evaluate.format_table(rows, columns=columns, title="model"))
         print(NOTE_ON_COSTS)
         print("\n".join(note for note in notes if not note.endswith(": ")))
+
+
+def _everything(names: list[str], task: str | None) -> dict[str, dict[str, Any]]:
+    """Returns what is known of networks, and of methods, by their names."""
+    from jaxflow import cost
+
+    rows = {}
+    for name in names:
+        known = cost.published(name)
+        rows[name] = {
+            "task": _task(name),
+            **dataclasses.asdict(cost.listed(name)),
+            "published": None if known is None else dataclasses.asdict(known),
+            "weights": _licences(name),
+        }
+    return rows | (_methods() if task in (None, "flow") else {})
 
 
 def _measure(args: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ from jaxflow import __version__
 from jaxflow.cli import (
     classify,
     common,
+    completion,
     convert,
     demo,
     detect,
@@ -109,6 +110,8 @@ def _parser() -> argparse.ArgumentParser:
         submit,
         convert,
         demo,
+        completion,
     ):
         verb.add_command(commands)
+    parser.set_defaults(parser=parser)
     return parser

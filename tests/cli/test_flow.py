@@ -130,6 +130,13 @@ def test_a_network_runs_with_its_weights(pair):
         ("clip --option iters=3", "has no option 'iters'; there are gain"),
         ("eins.png zwei.png --warm-start", "is for clips"),
         ("eins.png zwei.png --fps 30", "--fps: is for videos"),
+        ("eins.png zwei.png --start 1", "--start: is for clips"),
+        ("eins.png zwei.png --stride 2", "--stride: is for clips"),
+        ("clip --start -1", "must be a whole number, from 0; got -1"),
+        ("clip --stride 0", "must be a whole number above 0"),
+        ("clip --start 3", "--start 3 and --stride 1 leave fewer than two"),
+        ("clip.mkv --stride 4", "--start 0 and --stride 4 leave fewer than two"),
+        ("clip --backward --warm-start", "leave --backward out"),
         ("eins.png zwei.png --format png", "name the file of a pair: -o flow.png"),
         ("clip -o x.mp4 --format flo", "--format: is of flow files"),
         ("clip -o flows --fps 30", "--fps: is of a video"),
@@ -259,3 +266,54 @@ def test_bad_input_is_one_line_and_exit_code_2(odd, tmp_path, fails, words, mess
     assert message in fails(*words.split())
     left = [path for path in sorted(tmp_path.rglob("*")) if path not in before]
     assert all(path.is_dir() for path in left)
+
+
+@pytest.mark.parametrize("source", ["clip", "clip.mkv"])
+@pytest.mark.parametrize(("start", "stride"), [(1, 1), (0, 2), (1, 2)])
+def test_a_clip_is_taken_from_a_frame_on_and_in_steps(
+    tmp_path, clip, picture, source, start, stride
+):
+    io.write_image(tmp_path / "clip/f4.png", picture(204))
+    io.write_video("clip.mkv", list(io.read_frames(clip)), fps=12, lossless=True)
+    words = ["--start", str(start), "--stride", str(stride), "-q"]
+    assert cli.main(["flow", source, "-o", "flows", *words]) == 0
+    firsts = range(start, 5 - stride, stride)
+    name = "f{}.flo" if source == "clip" else "{:06d}.flo"
+    files = sorted(path.name for path in (tmp_path / "flows").iterdir())
+    assert files == [name.format(first) for first in firsts]
+    for first in firsts:
+        field, _ = io.read_flow(f"flows/{name.format(first)}")
+        expected = [0.2 * first, 0.2 * (first + stride)]
+        np.testing.assert_allclose(field[0, 0], expected, atol=1e-6)
+    assert cli.main(["flow", source, "-o", "out.mp4", *words]) == 0
+    info = io.video_info("out.mp4")
+    # It lasts as long as what it is of.
+    assert info.length == len(firsts)
+    assert info.fps == pytest.approx((25 if source == "clip" else 12) / stride)
+
+
+def test_backward_flow_has_the_name_of_the_later_frame(clip, pair, tmp_path):
+    assert cli.main(["flow", *pair, "--backward"]) == 0
+    field, _ = io.read_flow("zwei ü_flow.flo")
+    np.testing.assert_allclose(field[0, 0], [0.4, 0.2], atol=1e-2)
+    words = ["--backward", "--image", "pictures", "--batch-size", "2"]
+    assert cli.main(["flow", clip, "-o", "flows", *words]) == 0
+    assert len(list((tmp_path / "flows").iterdir())) == 3
+    for index in (1, 2, 3):
+        field, _ = io.read_flow(f"flows/f{index}.flo")
+        expected = [0.2 * index, 0.2 * index - 0.2]
+        np.testing.assert_allclose(field[0, 0], expected, atol=1e-6)
+        assert (tmp_path / f"pictures/f{index}.png").exists()
+
+
+def test_the_scale_of_a_long_clip_is_taken_from_the_pairs_that_are_shown(
+    clip, tmp_path, picture, monkeypatch
+):
+    monkeypatch.setattr(flow, "SCALE_PAIRS", 2)
+    for index, level in enumerate((255, 10, 10, 10, 10, 10, 10, 10, 10)):
+        io.write_image(tmp_path / f"clip/f{index}.png", picture(level))
+    words = ["--start", "2", "--stride", "2", "--backward", "--image", "pictures"]
+    assert cli.main(["flow", clip, *words, "--option", "gain=100", "-q"]) == 0
+    field = np.full((*SIZE, 2), np.float32(1000 / 255))
+    shown = io.read_image("pictures/f4.png").astype(int)
+    np.testing.assert_allclose(shown, viz.flow_to_image(field), atol=1)
