@@ -10,7 +10,7 @@ PACKAGED := pyproject.toml README.md LICENSE $(shell find jaxflow -type f ! -nam
 PYTEST := -m pytest -n auto --dist worksteal
 TEST := JAXFLOW_WHEEL="$(WHEEL)" PYTHONPATH="$(WHEEL):$(CURDIR)" $(BIN)/python -P $(PYTEST)
 
-.PHONY: demo test test-slow test-all test-colab accelerator lint clean
+.PHONY: demo test test-slow test-all test-colab notebooks accelerator lint clean
 
 demo: .venv/demo.stamp
 	$(BIN)/jaxflow demo
@@ -27,6 +27,10 @@ test-all: build/wheel.stamp
 
 test-colab: $(COLAB)/test.stamp
 	$(COLAB)/bin/python $(PYTEST)
+
+# Executes the notebooks that are not stored as their sources are; goes on where it stopped.
+notebooks: .venv/test.stamp
+	$(BIN)/python experiments/notebooks.py $(OPTIONS)
 
 # Checks and times the device that JAX sees, in eight minutes; OPTIONS=--small tries it.
 accelerator: .venv/test.stamp

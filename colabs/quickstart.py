@@ -12,11 +12,11 @@
 # ---
 
 # %% [markdown]
-# # jaxflow in ten cells
+# # Flow of two frames, and of a video
 #
-# Flow of two frames, warping, the colour wheel; then a small PWC-Net is trained on
-# scenes drawn on the device, saved and restored with Orbax. It runs on a CPU, a GPU or
-# a TPU.
+# Flow by a network that comes with the package, its colours, warping, what is hidden, a
+# classical method, and a video. It takes a minute on a CPU, and runs on a GPU or a TPU
+# unchanged; nothing is downloaded but the package.
 #
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/jaxflow/jaxflow/blob/main/colabs/quickstart.ipynb)
 
@@ -26,142 +26,155 @@ import os
 try:
     import jaxflow
 except ImportError:
-    # %pip install -q "jaxflow-motion[experiments] @ git+https://github.com/jaxflow/jaxflow"
+    # %pip install -q "jaxflow-motion[video,experiments] @ git+https://github.com/jaxflow/jaxflow"
     import jaxflow
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from IPython.display import display
+from IPython.display import Video, display
 from PIL import Image
 
 from jaxflow.data import synthetic
 
 # In the test suite the sizes are tiny.
 SMOKE = os.environ.get("JAXFLOW_SMOKE") == "1"
-SIZE = (64, 64) if SMOKE else (96, 128)
-STEPS = 4 if SMOKE else 1000
+SIZE = (64, 64) if SMOKE else (160, 224)
+FRAMES = 3 if SMOKE else 13
 print(jaxflow.__version__, jax.__version__, jax.devices())
 
 # %% [markdown]
 # ## Two frames whose motion is known
 #
 # `flow[y, x] = (u, v)`: the point at `(x, y)` of frame 1 is at `(x + u, y + v)` in
-# frame 2, in pixels. Images are RGB in [0, 1].
+# frame 2, in pixels. Frames are RGB, uint8 or float in [0, 1]; for frames of your own,
+# `jaxflow.io.read_image("a.png")`. The wheel is the key to the colours: where a colour
+# is on it, there the point goes.
 
 # %%
-pair = synthetic.flow_pair(jax.random.key(8), preset="translation", size=SIZE)
-frame1, frame2, truth = (np.asarray(pair[k]) for k in ("image1", "image2", "flow"))
-
-
-def show(*pictures, labels):
-    """Shows pictures side by side, enlarged."""
-    image = Image.fromarray(jaxflow.viz.panel(pictures, labels=labels))
-    display(image.resize((2 * image.width, 2 * image.height)))
-
-
-scale = jaxflow.viz.max_speed(truth)
-show(
-    frame1,
-    frame2,
-    jaxflow.viz.flow_to_image(truth, max_flow=scale),
-    labels=["frame 1", "frame 2", "true flow"],
+SCENE = jax.random.key(8)
+pair = jax.jit(lambda key: synthetic.flow_pair(key, preset="translation", size=SIZE))(
+    SCENE
 )
+frame1, frame2, truth = (np.asarray(pair[k]) for k in ("image1", "image2", "flow"))
+scale = jaxflow.viz.max_speed(truth)
+
+
+def show(*pictures, labels, columns=None):
+    """Shows pictures side by side."""
+    panel = jaxflow.viz.panel(pictures, labels=labels, columns=columns)
+    display(Image.fromarray(panel).quantize(128))
+
+
+def colours(flow):
+    return jaxflow.viz.flow_to_image(flow, max_flow=scale)
+
+
+show(frame1, frame2, colours(truth), labels=["frame 1", "frame 2", "true flow"])
 display(Image.fromarray(jaxflow.viz.legend(max_flow=scale)))
 
 # %% [markdown]
-# ## Flow without training: TV-L1
+# ## Flow by the network that comes along
 #
-# `estimate_flow` takes uint8 or float frames of any size, one pair or a batch; the name
-# of a classical method, or a network.
+# `estimate_flow` takes frames of any size, one pair or a batch. The weights of
+# "jaxflow_accurate" and of the smaller "jaxflow_fast" are part of the package; others
+# are loaded: `jaxflow.load_pretrained("raft/sintel")`. On the command line:
+# `jaxflow flow a.png b.png --model jaxflow_accurate -o flow.png`.
 
 # %%
-flow = jaxflow.estimate_flow("tvl1", frame1, frame2)
-print("EPE of TV-L1", float(jaxflow.metrics.epe(flow, truth)))
-print("EPE of zero flow", float(jaxflow.metrics.epe(np.zeros_like(truth), truth)))
+flow = jaxflow.estimate_flow("jaxflow_accurate", frame1, frame2)
+print(f"mean endpoint error {float(jaxflow.metrics.epe(flow, truth)):.2f} pixels")
+print(f"of zero flow {float(jaxflow.metrics.epe(0 * truth, truth)):.2f} pixels")
 show(
-    jaxflow.viz.flow_to_image(flow, max_flow=scale),
+    colours(flow),
+    jaxflow.viz.draw_arrows(frame1, flow, stride=16),
     jaxflow.viz.error_map(flow, truth),
-    jaxflow.viz.draw_arrows(frame1, flow, stride=12),
-    labels=["TV-L1", "its error", "as arrows"],
+    labels=["jaxflow_accurate", "as arrows", "its error"],
 )
 
 # %% [markdown]
-# ## Warping
+# ## A classical method
 #
-# Frame 2, pulled back by the flow, is frame 1 except where something was hidden.
+# The name of a method that needs no training does as well. `show` has the same scale
+# of colours for all.
 
 # %%
-warped = jaxflow.ops.backward_warp(jnp.asarray(frame2), jnp.asarray(truth))
-error = np.abs(np.asarray(warped) - frame1).mean(-1)
-print("difference where visible", error[~np.asarray(pair["occlusion"])].mean())
+classical = jaxflow.estimate_flow("tvl1", frame1, frame2)
+print(f"TV-L1: {float(jaxflow.metrics.epe(classical, truth)):.2f} pixels")
 show(
-    np.asarray(warped),
-    jaxflow.viz.overlay(frame1, np.asarray(pair["occlusion"])),
-    labels=["frame 2, warped", "hidden in frame 2"],
+    colours(truth),
+    colours(classical),
+    jaxflow.viz.error_map(classical, truth),
+    labels=["true flow", "TV-L1", "its error"],
 )
 
 # %% [markdown]
-# ## Train a network
+# ## Warping, and what is hidden
 #
-# One pure step, compiled over all devices; a batch of new scenes is drawn inside it.
-# `jaxflow.create_model("pwcnet")` is the published network; this one is a tenth of it,
-# and standardises features before it compares them: training takes off sooner.
+# Frame 2, pulled back by the flow, is frame 1, except where frame 2 hides the point:
+# there, flow and backward flow do not cancel.
 
 # %%
-names = jaxflow.list_models("flow")
-print(len(names), "flow networks:", names[:4], "…")
-
-
-def build(seed):
-    return jaxflow.create_model(
-        "pwcnet_small",
-        seed=seed,
-        pyramid=(16, 24, 32, 48, 64),
-        decoder=(64, 48, 48, 32, 24),
-        context=(48, 48, 48, 32, 24, 16),
-        standardise_features=True,
-    )
-
-
-def draw(key):
-    size = 8 * len(jax.devices())
-    return synthetic.flow_batch(key, preset="translation", batch_size=size, size=SIZE)
-
-
-def loss(model, batch):
-    flows = model(batch["image1"], batch["image2"]).predictions  # coarse to fine
-    weights = jaxflow.losses.PWC_WEIGHTS[-len(flows) :]
-    return jaxflow.losses.multi_scale(flows, batch["flow"], weights=weights)
-
-
-model = build(seed=0)
-schedule = optax.cosine_onecycle_schedule(STEPS, 1e-3, pct_start=0.1)
-optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule))
-step = jaxflow.train.make_step(model, loss, optimiser, draw=draw)
-state = jaxflow.train.init(model, optimiser, seed=0)
-state = jaxflow.train.fit(step, state, steps=STEPS, workdir="runs/quickstart")
-jaxflow.train.finish(model, state)
-
-# %%
-flow = jaxflow.estimate_flow(model, frame1, frame2)
-print("EPE of the trained net", float(jaxflow.metrics.epe(flow, truth)))
+both = jaxflow.estimate_both_ways("jaxflow_accurate", frame1, frame2)
+warped = np.asarray(jaxflow.ops.backward_warp(jnp.asarray(frame2), both.forward))
+hidden = np.asarray(pair["occlusion"])
+found = both.occluded1
+for name, other in (("as it is", frame2), ("warped", warped)):
+    error = np.abs(other - frame1).mean(-1)
+    print(f"frame 2 {name}: differs by {error[~hidden].mean():.3f} where visible")
+print(f"of the hidden pixels {found[hidden].mean():.0%} are found")
 show(
-    jaxflow.viz.flow_to_image(flow, max_flow=scale),
-    jaxflow.viz.flow_to_image(truth, max_flow=scale),
-    labels=["trained net", "true flow"],
+    warped,
+    jaxflow.viz.overlay(frame1, hidden),
+    jaxflow.viz.overlay(frame1, found),
+    labels=["frame 2, warped", "hidden in truth", "hidden by both flows"],
 )
 
 # %% [markdown]
-# ## Save and restore
+# ## Files
 #
-# Orbax writes nested dictionaries of arrays, with a checksum. Running the training cell
-# again would go on from its newest checkpoint in `runs/quickstart`.
+# Flow is kept in files of several kinds, by the ending of the name; `valid` tells where
+# it is known. `jaxflow view flow.flo --frame a.png b.png` makes a page to look at it.
 
 # %%
-jaxflow.checkpoint.save("quickstart_model", model)
-restored = build(seed=1)
-jaxflow.checkpoint.restore("quickstart_model", restored)
-again = jaxflow.estimate_flow(restored, frame1, frame2)
-print("the same bit for bit:", np.array_equal(again, flow))
+jaxflow.io.write_image("a.png", frame1)
+jaxflow.io.write_image("flow.png", colours(flow))
+jaxflow.io.write_flow("flow.flo", flow)
+read, valid = jaxflow.io.read_flow("flow.flo")
+print("the same bit for bit:", np.array_equal(read, flow), "known:", valid.all())
+
+# %% [markdown]
+# ## A video
+#
+# The same scene in many small steps, written as a video, read again, and the flow of
+# each frame to the next, batch by batch, as a video. On the command line:
+# `jaxflow flow clip.mp4 --model jaxflow_fast -o flow.mp4`.
+
+# %%
+scene = synthetic.draw_scene(SCENE, preset="translation", size=SIZE)
+points = jnp.stack(jnp.meshgrid(*map(jnp.arange, SIZE[::-1])), -1)
+
+
+@jax.jit
+def frame_at(time):
+    """Draws the scene at a time from 0, frame 1, to 1, frame 2."""
+    layers = scene.layers._replace(backward=time * scene.layers.backward)
+    return synthetic.render(scene._replace(layers=layers), points, frame=2)[0]
+
+
+clip = [np.asarray(frame_at(time)) for time in np.linspace(0, 4, FRAMES)]
+jaxflow.io.write_video("clip.mp4", clip, fps=10)
+
+flows = list(jaxflow.stream_flow("jaxflow_fast", jaxflow.io.read_video("clip.mp4")))
+longest = max(jaxflow.viz.max_speed(flow) for flow in flows)
+painted = [jaxflow.viz.flow_to_image(flow, max_flow=longest) for flow in flows]
+jaxflow.io.write_video("flow.mp4", painted, fps=10)
+print(len(flows), "flows of", jaxflow.io.video_info("clip.mp4"))
+some = range(0, len(flows), 4)
+show(
+    *(clip[i] for i in some),
+    *(painted[i] for i in some),
+    labels=[f"{what} {i}" for what in ("frame", "flow") for i in some],
+    columns=len(some),
+)
+display(Video("flow.mp4", embed=True))
