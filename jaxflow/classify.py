@@ -47,7 +47,8 @@ def classify_video(
             whatever mode it is in, and is not changed.
         video: A file, a folder of pictures or a pattern such as ``clip/*.png``; or
             frames, (T, H, W, 3), (T, H, W, 1) or (T, H, W), uint8 or float in [0, 1]. A
-            network on flow takes (T, H, W, 2).
+            network on flow takes (T, H, W, 2) or a folder of pictures of flow, one of
+            two streams (T, H, W, 5); or they take frames and `flow` beside them.
         activation: What turns logits into scores. Probabilities that the model itself
             returns (`head_mode="softmax_mean"`) are left as they are.
         combine: How the scores of the views are joined.
@@ -56,7 +57,7 @@ def classify_video(
         precision: Of products of float32 numbers; as for `jaxflow.estimate_flow`.
         **options: Options of `sample_views`: `clips` and `crops` (10 and 3 are the
             usual 30 views), `random_views`, `placement`, `num_frames`, `stride`,
-            `seconds`, `fps`, `crop_size`, `short_side`, `seed`.
+            `seconds`, `fps`, `crop_size`, `short_side`, `seed`, `flow`.
 
     Returns:
         (classes,) float32: probabilities of sum 1 for "softmax" and "mean".

@@ -16,9 +16,11 @@ from flax import nnx
 
 from jaxflow import _checks, io, models, ops, spec
 from jaxflow.data import clips as clip_data
+from jaxflow.data import flow_pictures
 from jaxflow.io import frames as sequences
 
 Video = str | os.PathLike | np.ndarray | jax.Array
+Flow = str | os.PathLike | np.ndarray
 Placement = clip_data.Placement
 CROPS = (1, 3, 5, 10)
 # Rates that a recording can have, in frames a second.
@@ -41,6 +43,7 @@ def sample_views(
     crop_size: int | None = None,
     short_side: int | None = None,
     seed: int = 0,
+    flow: Flow | None = None,
 ) -> Iterator[np.ndarray]:
     """Cuts the views that a network shall see out of a video.
 
@@ -64,6 +67,10 @@ def sample_views(
         short_side: The video's shorter side is resized to this first; 8 / 7 of
             `crop_size` by default, or `crop_size` if there are several crops.
         seed: Of the random places.
+        flow: For networks that see flow: the flow of each frame of the video to the
+            next, in pictures; a folder of them, see `jaxflow.data.flow_pictures`, or
+            (T, H, W, 2) or (T - 1, H, W, 2), uint8 or float in [0, 1]. Resized as
+            pictures are, to the size of the frames. The last one repeats.
 
     Returns:
         An iterator over (T, S, S, C) float32 in [0, 1]: the crops of the first clip,
@@ -91,7 +98,7 @@ def sample_views(
         raise ValueError(
             f"`short_side` must be at least the crop's {side}; got {short}"
         )
-    source = _Source(video, fps, getattr(config, "in_features", 3))
+    source = _Source(video, fps, getattr(config, "in_features", 3), flow)
     generator = np.random.default_rng(seed)
     if random_views:
         placement = "random"
@@ -314,20 +321,41 @@ def _setting(config: Any, name: str, given: Any, *, option: str | None = None) -
 class _Source:
     """Frames of a file, a folder, a pattern or an array, by number."""
 
-    def __init__(self, video: Any, fps: float | None, channels: int):
+    def __init__(
+        self, video: Any, fps: float | None, channels: int, flow: Flow | None = None
+    ):
         self.path = video if isinstance(video, (str, os.PathLike)) else None
         self.fps = fps
         self.times: np.ndarray | None = None
+        self.channels = channels
+        self.frames: Any = None
+        self.flow: _Flow | None = None
+        if flow is not None and channels not in (2, 5):
+            raise ValueError("`flow` must be None: the network sees none")
+        if channels == 2 and self.path is not None and flow is None:
+            # Pictures of flow are a video of their own.
+            if flow_pictures.is_flow_folder(self.path):
+                self.flow, self.path = _Flow(self.path), None
+                self.length = self.flow.length
+                return
         if self.path is None:
-            self.frames = _as_frames(video, channels)
+            self.frames = _as_frames(video, channels if flow is None else 3)
             self.length = len(self.frames)
+            self.flow = None if flow is None else _Flow(flow, self.length)
             return
-        if channels != 3:
+        if channels != 3 and flow is None:
             raise ValueError(
                 f"{self.path}: the network takes {channels} channels, not the frames "
-                "of a file: give it an array; for flow, clipped to 20 pixels, "
-                "(flow + 20) / 40"
+                "of a file alone: give `flow`, in pictures; or put an estimator in "
+                "front of it, jaxflow.two_stream.WithFlow; or give an array, flow "
+                "clipped to 20 pixels, (flow + 20) / 40"
             )
+        self._look(fps)
+        self.flow = None if flow is None else _Flow(flow, self.length)
+
+    def _look(self, fps: float | None) -> None:
+        """Counts the frames of a file, a folder or a pattern."""
+        assert self.path is not None
         if sequences.is_sequence(self.path):
             self.length = len(io.list_frames(self.path))
         else:
@@ -395,9 +423,33 @@ class _Source:
 
     def _read(self, wanted: set[int], short: int) -> Iterator[tuple[int, np.ndarray]]:
         """Yields the wanted frames in order, (number, (H', W', C) float32)."""
+        for index, frame in self._pictures(wanted, short):
+            yield index, self._with_flow(index, frame, short)
+
+    def _with_flow(
+        self, index: int, frame: np.ndarray | None, short: int
+    ) -> np.ndarray:
+        """Joins a frame and its flow, or returns what there is."""
+        if self.flow is None:
+            assert frame is not None
+            return frame
+        size = None if frame is None else frame.shape[:2]
+        flow = _resized(self.flow.read(index), short, size)
+        if self.channels == 2 or frame is None:
+            return flow
+        return np.concatenate([frame, flow], axis=-1)
+
+    def _pictures(
+        self, wanted: set[int], short: int
+    ) -> Iterator[tuple[int, np.ndarray | None]]:
+        """Yields the wanted frames in order; None where there is only flow."""
         if self.path is None:
             for index in sorted(wanted):
-                yield index, _resized(_as_float(self.frames[index]), short)
+                known = self.frames
+                yield (
+                    index,
+                    None if known is None else _resized(_as_float(known[index]), short),
+                )
             return
         index, frame = -1, None
         stream = io.read_frames(self.path, stop=max(wanted) + 1)
@@ -412,27 +464,55 @@ class _Source:
             yield missing, last
 
 
-def _as_frames(video: Any, channels: int) -> np.ndarray:
+class _Flow:
+    """Pictures of flow, of a folder or in an array, by number."""
+
+    def __init__(self, flow: Any, frames: int | None = None):
+        self.pictures = self.array = None
+        if isinstance(flow, (str, os.PathLike)):
+            self.pictures = flow_pictures.list_flow_pictures(flow)
+            self.length, where = len(self.pictures.x), f"{flow}: "
+        else:
+            self.array = _as_frames(flow, 2, name="flow")
+            self.length, where = len(self.array), "`flow`: "
+        if frames is not None and frames - self.length not in (0, 1):
+            raise ValueError(
+                f"{where}has {self.length} flows for a video of {frames} frames: there "
+                "must be one for each, or for each but the last"
+            )
+
+    def read(self, index: int) -> np.ndarray:
+        """Returns a flow as a picture, (H, W, 2) float32 in [0, 1]."""
+        index = min(index, self.length - 1)
+        if self.pictures is not None:
+            return _as_float(flow_pictures.read_flow_picture(self.pictures, index))
+        assert self.array is not None
+        return _as_float(self.array[index])
+
+
+def _as_frames(video: Any, channels: int, *, name: str = "video") -> np.ndarray:
     """Checks frames; returns them as they are, (T, H, W, channels)."""
     frames = np.asarray(video)
     if frames.ndim == 3 and frames.shape[-1] in (2, 3, 4):
         raise ValueError(
-            f"`video` of shape {frames.shape} is one picture; give frames, (T, H, W, "
+            f"`{name}` of shape {frames.shape} is one picture; give frames, (T, H, W, "
             f"{channels}), or picture[None] for a video of one frame"
         )
-    if frames.ndim == 3:
+    # Grey frames are frames; one channel of flow is none.
+    grey = ", (T, H, W, 1) or (T, H, W)" if channels == 3 else ""
+    if frames.ndim == 3 and grey:
         frames = frames[..., None]
-    if frames.ndim != 4 or frames.shape[-1] not in (1, channels) or 0 in frames.shape:
+    counts = (1, channels) if grey else (channels,)
+    if frames.ndim != 4 or frames.shape[-1] not in counts or 0 in frames.shape:
         raise ValueError(
-            f"`video` must be (T, H, W, {channels}), (T, H, W, 1) or (T, H, W); "
-            f"got {np.shape(video)}"
+            f"`{name}` must be (T, H, W, {channels}){grey}; got {np.shape(video)}"
         )
     if frames.dtype not in (np.uint8, np.uint16):
         if not jnp.issubdtype(frames.dtype, jnp.floating):
             raise ValueError(
-                f"`video` must be uint8, uint16 or float; got {frames.dtype}"
+                f"`{name}` must be uint8, uint16 or float; got {frames.dtype}"
             )
-        spec.check_pixels("video", frames)
+        spec.check_pixels(name, frames)
     return np.broadcast_to(frames, (*frames.shape[:-1], channels))
 
 
@@ -444,15 +524,19 @@ def _as_float(frame: np.ndarray) -> np.ndarray:
     return wide
 
 
-def _resized(frame: np.ndarray, short: int) -> np.ndarray:
-    """Resizes (H, W, C) so that its shorter side is `short`, bilinearly."""
+def _resized(
+    frame: np.ndarray, short: int, size: tuple[int, int] | None = None
+) -> np.ndarray:
+    """Resizes (H, W, C) to a shorter side of `short`, or to `size`, bilinearly."""
     height, width = frame.shape[:2]
-    if min(height, width) == short:
-        return frame.astype(np.float32)
-    if height < width:
+    if size is None and min(height, width) == short:
+        size = (height, width)
+    elif size is None and height < width:
         size = (short, max(short, int(width / height * short)))
-    else:
+    elif size is None:
         size = (max(short, int(height / width * short)), short)
+    if (height, width) == size:
+        return frame.astype(np.float32)
     return np.asarray(_resize(jnp.asarray(frame, jnp.float32), size))
 
 

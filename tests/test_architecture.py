@@ -30,7 +30,7 @@ FLOORS = (
     | {"run_record"},
     {"programs"},
     {"estimate", "explain", "checkpoint", "viewer", "banks", "two_stream"},
-    {"classify", "detect", "evaluate", "runs"},
+    {"classify", "detect", "evaluate", "runs", "flow_cache"},
     {"train", "extract"},
     {"demo"},
     {"cli"},

@@ -13,13 +13,16 @@ trained, each by itself (Simonyan and Zisserman, 2014); the others are trained a
 
 A net that has been tested in a folder is not trained again there.
 
-    1600 test clips, chance is 6.25 %   seed 0      seed 1      seed 2
-    rgb                                 not run yet
-    flow
-    late
-    conv
-    add
-    multiply
+    1600 test clips, chance is 6.25 %   seed 0    seed 1    seed 2
+    rgb                                 25.1 %    25.2 %    25.3 %
+    flow                                25.2 %    25.0 %    25.0 %
+    late                                100.0 %   100.0 %   100.0 %
+    conv                                100.0 %   100.0 %   100.0 %
+    add                                 100.0 %   100.0 %   100.0 %
+    multiply                            100.0 %   100.0 %   100.0 %
+
+150 steps of 32 clips; 303 seconds of CPU time for all of it, compilation included, jax
+0.10.2. What rgb and flow can reach at all is 25 %.
 """
 
 import dataclasses

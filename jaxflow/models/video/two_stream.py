@@ -29,7 +29,7 @@ neither has the max-pool over time of their second stage of training.
 import dataclasses
 import re
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -398,18 +398,18 @@ class Model(nnx.Module):
     def maps(self, clip: jax.Array) -> tuple[jax.Array, ...]:
         """Returns the last map of each stream that has a classifier."""
         frames, stacks = self._parts(clip)
-        config, rgb, flow = self.config, cast(Any, self.rgb), cast(Any, self.flow)
+        config, rgb, flow = self.config, self.rgb, self.flow
         x = None if rgb is None else rgb.start(frames)
         motion = None if flow is None else flow.start(stacks)
         injects = config.fusion in ("add", "multiply")
         for number in STAGES:
             begun = None
             if motion is not None:
-                stage = flow.stage(number)
+                stage = getattr(flow, f"res{number}")
                 begun = stage.begin(motion) if injects else None
                 motion = stage(motion) if begun is None else stage.end(begun)
             if x is not None:
-                x = rgb.stage(number)(x, begun, how=config.fusion)
+                x = getattr(rgb, f"res{number}")(x, begun, how=config.fusion)
             if self.meeting is not None and number == config.fusion_after:
                 x, motion = self.meeting(x, motion), None
         return tuple(each for each in (x, motion) if each is not None)
