@@ -14,7 +14,7 @@ import numpy as np
 from flax import nnx
 
 from jaxflow import _checks, ops
-from jaxflow.layers import conv, dropout, non_local, norm
+from jaxflow.layers import conv, dropout, non_local, norm, remat
 
 DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 """Blocks in res2 to res5 of a bottleneck network of 50 or 101 layers."""
@@ -181,6 +181,7 @@ class Stage(nnx.Module):
         rngs: nnx.Rngs,
     ):
         out_features = 4 * inner_features
+        self.remat = False
         self.blocks = nnx.data(
             [
                 Bottleneck(
@@ -210,7 +211,7 @@ class Stage(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Transforms `x`, (B, T, H, W, C)."""
         for index, block in enumerate(self.blocks):
-            x = block(x)
+            x = remat.call(block, x, remat=self.remat)
             attention = getattr(self, f"non_local{index}", None)
             x = x if attention is None else attention(x)
         return x

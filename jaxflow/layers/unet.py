@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxflow.layers import conv, dropout, norm, timestep
+from jaxflow.layers import conv, dropout, norm, remat, timestep
 
 
 class ResBlock(nnx.Module):
@@ -96,6 +96,7 @@ class Stage(nnx.Module):
     """
 
     def __init__(self, res=None, attend=None, resize=None, frames: int | None = None):
+        self.remat = False
         self.res = nnx.data(res)
         self.attend = nnx.data(attend)
         self.resize = nnx.data(resize)
@@ -111,7 +112,7 @@ class Stage(nnx.Module):
             *context: What the attention takes besides.
         """
         if self.res is not None:
-            x = self.res(x, embedded, key=next(draws))
+            x = remat.call(self.res, x, embedded, key=next(draws), remat=self.remat)
         if self.attend is not None:
             x = self.attend(x, *context)
         if self.resize is not None:

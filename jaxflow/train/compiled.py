@@ -47,6 +47,7 @@ def make_step(
     mesh: Mesh | None = None,
     shard_params: bool = False,
     accumulate: int = 1,
+    remat: bool = False,
     skip_nonfinite: bool = False,
     patience: int = 10,
 ) -> Step:
@@ -68,6 +69,10 @@ def make_step(
             gradients, which is the gradient of the batch if the loss is a mean over
             its examples. Batch normalisation normalises each part by itself and moves
             its running statistics once a part. Metrics are means over the parts.
+        remat: Whether the backward pass computes parts of the model again instead of
+            keeping what is inside of them: the same step in less memory, for some more
+            time. RAFT's iterations, the bottlenecks of the 3-D ResNets and the
+            residual blocks of the U-Nets are such parts.
         skip_nonfinite: Whether a step whose loss or gradient is not finite changes
             neither weights, nor statistics, nor the optimiser, and is only counted, in
             the state and in the metrics "skipped" and "skipped_in_a_row". Without it
@@ -80,8 +85,8 @@ def make_step(
         it runs.
 
     Raises:
-        ValueError: If `mesh` has other axes, or `accumulate` or `patience` is less than
-            1.
+        ValueError: If `mesh` has other axes, `accumulate` or `patience` is less than 1,
+            or `remat` is asked of a model without such parts.
     """
     _checks.positive("accumulate", accumulate)
     _checks.positive("patience", patience)
@@ -92,7 +97,7 @@ def make_step(
         places = meshes.state_shardings(blank, mesh)
     take = functools.partial(
         train_step,
-        rebuild=separate(model),
+        rebuild=separate(model, remat=remat),
         loss=loss,
         optimiser=optimiser,
         accumulate=accumulate,

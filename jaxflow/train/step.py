@@ -10,6 +10,7 @@ import optax
 from flax import nnx
 
 from jaxflow.layers import dropout
+from jaxflow.layers import remat as again
 from jaxflow.train.state import TrainState
 
 Batch = Any
@@ -18,7 +19,7 @@ Loss = Callable[[Any, Batch], jax.Array | tuple[jax.Array, Metrics]]
 Rebuild = Callable[[dict, dict, jax.Array], nnx.Module]
 
 
-def separate(model: nnx.Module) -> Rebuild:
+def separate(model: nnx.Module, *, remat: bool = False) -> Rebuild:
     """Returns a pure function from arrays to a model in training mode.
 
     It is the only place where training meets Flax: (params, stats, key) -> model, with
@@ -27,9 +28,16 @@ def separate(model: nnx.Module) -> Rebuild:
 
     Args:
         model: Gives the architecture; it is not changed.
+        remat: Whether the backward pass computes parts of the model again; see
+            `layers.remat`.
+
+    Raises:
+        ValueError: If the model has no such part.
     """
     model = nnx.merge(*nnx.split(model), copy=True)
     model.train()
+    if remat:
+        again.switch(model)
     graph, params, stats, rest = nnx.split(model, nnx.Param, nnx.BatchStat, ...)
 
     def filled(state, values):

@@ -310,6 +310,7 @@ class Model(nnx.Module):
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
+        self.remat = False
         self.frames = spec.Frames(multiple=8, fit="pad", minimum=(128, 128))
         self.fnet = Encoder(config, config.feature_features, "instance", rngs=rngs)
         self.cnet = Encoder(
@@ -373,6 +374,8 @@ class Model(nnx.Module):
             flow = flow + change
             return (hidden, flow), (hidden, flow)
 
+        if self.remat:
+            update = jax.checkpoint(update, prevent_cse=False)
         (hidden, flow), (hiddens, flows) = lax.scan(
             update, (hidden, flow), None, length=iterations
         )
