@@ -66,6 +66,10 @@ class Config:
         refinement_levels: Pyramid levels of the TV-L1 that starts from the network's
             flow; 0 for none.
         refinement_warps: Its linearisations a level.
+        least_side: Frames whose shorter side is below this are enlarged to it, but at
+            most to twice their size, and the flow is brought back; 0 for never. The
+            finest flow of the network is at a quarter of the frame's size, which small
+            frames have too few pixels for.
     """
 
     levels: int = 5
@@ -77,6 +81,7 @@ class Config:
     hidden: int = 16
     refinement_levels: spec.Count = 0
     refinement_warps: int = 3
+    least_side: spec.Count = 0
 
     def __post_init__(self):
         spec.check_config(self)
@@ -106,6 +111,24 @@ def _unit(x: jax.Array) -> jax.Array:
     wide = x.astype(jnp.float32)
     square = jnp.sum(jnp.square(wide), axis=-1, keepdims=True)
     return (wide * lax.rsqrt(square + 1e-6)).astype(x.dtype)
+
+
+def enlarged_size(
+    size: tuple[int, int], *, least_side: int, multiple: int
+) -> tuple[int, int]:
+    """Returns the size that the network sees frames at.
+
+    Args:
+        size: Height and width of the frames, multiples of `multiple`.
+        least_side: What the shorter side shall have; 0 leaves all frames as they are.
+        multiple: What both sides of the result are rounded to.
+
+    Returns:
+        `size` times least_side / min(size), which is taken as 1 at least and 2 at most.
+    """
+    factor = min(max(least_side / min(size), 1.0), 2.0)
+    height, width = (multiple * round(factor * side / multiple) for side in size)
+    return height, width
 
 
 class Encoder(nnx.Module):
@@ -225,6 +248,30 @@ class Model(nnx.Module):
     def __call__(self, image1: jax.Array, image2: jax.Array) -> spec.Flow:
         """Estimates flow from `image1` to `image2`, both (B, H, W, 3) in [0, 1]."""
         image1, image2 = spec.check_pair(image1, image2, self.frames)
+        size = (image1.shape[1], image1.shape[2])
+        seen = enlarged_size(
+            size, least_side=self.config.least_side, multiple=self.frames.multiple
+        )
+        if seen == size:
+            return self.estimate(image1, image2)
+        image1, image2 = (
+            jnp.clip(ops.resize(image, seen, method="bicubic"), 0, 1)
+            for image in (image1, image2)
+        )
+        found = self.estimate(image1, image2).predictions
+        ratio = [new / old for new, old in zip(size, seen, strict=True)]
+        flows = tuple(
+            ops.resize_flow(
+                flow,
+                (round(flow.shape[1] * ratio[0]), round(flow.shape[2] * ratio[1])),
+                antialias=True,
+            )
+            for flow in found
+        )
+        return spec.Flow(flows[-1], flows)
+
+    def estimate(self, image1: jax.Array, image2: jax.Array) -> spec.Flow:
+        """Estimates flow at the size that the frames, (B, H, W, 3), have."""
         images = [jnp.concatenate([image1, image2]) - 0.5]
         for _ in range(self.config.levels - 1):
             images.append(ops.avg_pool(images[-1], 2, strides=2))
@@ -265,7 +312,8 @@ TINY = Config(
 
 VARIANTS = {
     "jaxflow_fast": Config(),
-    "jaxflow_accurate": Config(refinement_levels=2),
+    # 512 is twice the shorter side of the largest scenes that it learned from.
+    "jaxflow_accurate": Config(refinement_levels=2, least_side=512),
 }
 
 _shipped = functools.partial(

@@ -2,13 +2,14 @@
 
 import hashlib
 
+import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jaxflow
-from jaxflow import inference, io, weights
+from jaxflow import inference, io, ops, weights
 from jaxflow.models.flow import scale_shared
 
 NAMES = ("jaxflow_fast", "jaxflow_accurate")
@@ -57,6 +58,52 @@ def test_the_shipped_networks_find_a_motion_of_a_photograph():
         inside = flow[8:-8, 12:-12] - np.array([7, -4])
         # Of the median: the cup's shadow has almost no texture.
         assert np.median(np.linalg.norm(inside, axis=-1)) < bar, name
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((384, 512), (512, 704)),
+        ((192, 256), (384, 512)),
+        ((448, 1024), (512, 1152)),
+        ((64, 64), (128, 128)),
+        ((512, 512), (512, 512)),
+        ((832, 640), (832, 640)),
+    ],
+)
+def test_small_frames_are_enlarged_to_the_least_side_but_not_beyond_twice(
+    size, expected
+):
+    found = scale_shared.enlarged_size(size, least_side=512, multiple=64)
+    assert found == expected
+    assert scale_shared.enlarged_size(size, least_side=0, multiple=64) == size
+
+
+def test_flow_of_enlarged_frames_is_brought_back(rng):
+    # What the network says of frames that were enlarged beforehand, in other pixels.
+    small, plain = (
+        jaxflow.create_model("jaxflow_fast", levels=2, least_side=side)
+        for side in (48, 0)
+    )
+    first, second = (jnp.asarray(rng.random((1, 32, 40, 3)), jnp.float32) for _ in "12")
+
+    def larger(image):
+        wide = ops.resize(image, (48, 64), method="bicubic")
+        return jnp.clip(wide, 0, 1)
+
+    @jax.jit
+    def both(first, second):
+        return small(first, second), plain(larger(first), larger(second)).flow
+
+    found, large = both(first, second)
+    assert found.flow.shape == (1, 32, 40, 2)
+    # Of two levels at a quarter of their size, and of the frame.
+    assert [x.shape[1:3] for x in found.predictions] == [(4, 5), (8, 10), (32, 40)]
+    # OpenCV takes means of areas; the triangle that we take is a little wider.
+    back = cv2.resize(np.asarray(large[0]), (40, 32), interpolation=cv2.INTER_AREA)
+    back *= [40 / 64, 32 / 48]
+    np.testing.assert_allclose(found.flow[0], back, atol=0.1 * np.abs(back).max())
+    assert np.abs(np.asarray(found.flow[0]) - back).mean() < 0.02 * np.abs(back).max()
 
 
 def test_a_gradient_reaches_the_weights_of_the_refinement(rng):
