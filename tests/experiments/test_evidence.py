@@ -1,0 +1,147 @@
+"""Tests of `python -m experiments.evidence`: verdicts, what is missing, leak checks."""
+
+import json
+import math
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from experiments.evidence import __main__ as evidence
+from experiments.evidence import claims, page, recognition
+
+ABOVE = claims.Claim(text="a beats b", source="us", run="a", less="b")
+CHANCE = claims.Claim(text="blind", source="us", run="a", range=(47.0, 53.0))
+
+
+def test_the_interval_is_students():
+    numbers = [1.0, 2.5, 3.0, 7.0, 4.5]
+    mean, low, high = page.interval(numbers)
+    found = stats.ttest_1samp(numbers, 0.0).confidence_interval(0.95)
+    np.testing.assert_allclose((low, high), found)
+    assert mean == pytest.approx(3.6)
+    assert page.interval([2.0]) == (2.0, -math.inf, math.inf)
+
+
+@pytest.mark.parametrize(
+    ("claim", "numbers", "expected"),
+    [
+        (ABOVE, [5.0, 6.0, 7.0], "confirmed"),
+        (ABOVE, [-5.0, -6.0, -7.0], "refuted"),
+        (ABOVE, [-5.0, 1.0, 6.0], "undecided"),
+        (ABOVE, [5.0], "undecided"),
+        (ABOVE, [], "undecided"),
+        # Equal for all seeds: not more.
+        (ABOVE, [0.0, 0.0, 0.0], "refuted"),
+        (CHANCE, [49.0, 50.0, 51.0], "confirmed"),
+        (CHANCE, [46.0, 50.0, 54.0], "undecided"),
+        (CHANCE, [60.0, 61.0, 62.0], "refuted"),
+    ],
+)
+def test_a_verdict_says_where_the_interval_lies(claim, numbers, expected):
+    assert page.verdict(claim, numbers) == expected
+
+
+def test_a_difference_is_of_the_same_seed():
+    results = {
+        ("a", 0): {"top1": 50.0},
+        ("a", 1): {"top1": 60.0},
+        ("a", 2): {"top1": 70.0},
+        ("b", 1): {"top1": 20.0},
+        ("b", 0): {"top1": 40.0},
+    }
+    assert page.values(ABOVE, results).tolist() == [10.0, 40.0]
+
+
+def test_every_claim_names_runs_and_every_run_has_a_claim():
+    named = {name for claim in claims.CLAIMS for name in claim.runs}
+    assert named == set(recognition.RUNS)
+    texts = [claim.text for claim in claims.CLAIMS]
+    assert len(set(texts)) == len(texts)
+
+
+def test_goes_on_where_it_was_stopped_and_writes_the_page(
+    tmp_path, monkeypatch, capsys
+):
+    calls = []
+
+    def measure(name, seed):
+        calls.append((name, seed))
+        return {"top1": 50.0 + seed, "in_pair": 50.0}
+
+    monkeypatch.setattr(recognition, "measure", measure)
+    only = "order/single frame"
+    first = {"run": only, "seed": 0, "metrics": {"top1": 1.0, "in_pair": 49.0}}
+    first |= {"seconds": 1.0, "machine": "x"}
+    text = json.dumps(first) + '\n{"run": "order/sing'
+    (tmp_path / "results.jsonl").write_text(text)
+    args = evidence.Args(only=only, seeds=(0, 1, 2), folder=tmp_path)
+    evidence.main(args)
+    assert calls == [(only, 1), (only, 2)]
+    assert len(evidence.main(args)) == 3 and len(calls) == 2
+    assert len(evidence.read(tmp_path / "results.jsonl")) == 3
+    table = (tmp_path / "page.md").read_text()
+    assert "| 3 | **confirmed** |" in table and "not run yet" in table
+    assert all((tmp_path / name).is_file() for name in ("claims.png", "runs.png"))
+
+
+def test_shares_count_the_best_class_and_the_winner_of_a_pair():
+    run = types.SimpleNamespace(task="motion8")
+    scores = np.zeros((4, 8))
+    labels = np.array([0, 1, 2, 7])
+    # Right; wrong but above its reversal; below it; a tie, which is not above.
+    scores[0, 0] = 1
+    scores[1, [1, 4]] = 1, 2
+    scores[2, 3] = 1
+    found = recognition.shares(run, scores, labels)
+    assert found == {"top1": 25.0, "in_pair": 50.0}
+
+
+def test_frames_are_shuffled_and_averaged_clip_by_clip():
+    clips = jnp.arange(6.0)[None, :, None, None, None] + jnp.zeros((20, 6, 1, 1, 3))
+    found = np.asarray(recognition.shuffled(jax.random.key(0), clips))[..., 0, 0, 0]
+    assert (np.sort(found, axis=1) == np.arange(6)).all()
+    assert len(np.unique(found, axis=0)) > 10
+    mean = recognition.averaged(jax.random.key(0), clips)
+    assert mean.shape == (20, 2, 1, 1, 3) and (np.asarray(mean) == 2.5).all()
+
+
+def test_tints_are_linked_in_training_and_swapped_in_one_test():
+    run = recognition.RUNS["bias/RGB"]
+    keys = jax.random.split(jax.random.key(3), 4)
+    labels = jnp.arange(4)
+    linked, swapped = (
+        np.asarray(recognition.draw(run, keys, labels, swap)).mean((1, 2, 3))
+        for swap in (0, 1)
+    )
+    difference = linked - linked.mean(-1, keepdims=True)
+    # Each clip's tint; after the swap it is the next class's.
+    np.testing.assert_allclose(
+        np.sign(swapped - swapped.mean(-1, keepdims=True)),
+        np.sign(np.roll(difference, -1, axis=0)),
+    )
+
+
+def test_no_clip_of_a_test_is_another_seeds_or_one_of_training():
+    run = recognition.RUNS["order/3-D"]
+    first, other = (
+        np.asarray(recognition.held_out(run, start, 0)["clip"])
+        for start in (1_100_000, 1_100_000 + run.test_clips)
+    )
+    assert not (first[:, None] == other[None]).all((2, 3, 4, 5)).any()
+
+
+@pytest.mark.slow
+def test_a_run_trains_and_is_tested(monkeypatch):
+    run = recognition.RUNS["bias/flow"]
+    small = recognition.dataclasses.replace(
+        run, steps=2, batch_size=2, size=16, test_clips=100
+    )
+    monkeypatch.setitem(recognition.RUNS, "small", small)
+    monkeypatch.setattr(recognition, "STRIDE", 1)
+    found = recognition.measure("small", 3)
+    assert set(found) == {"top1", "swapped"}
+    assert all(0 <= value <= 100 for value in found.values())
