@@ -45,7 +45,7 @@ def floats(tree):
     return [
         leaf
         for leaf in jax.tree.leaves(tree)
-        if jnp.issubdtype(leaf.dtype, jnp.inexact)
+        if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
     ]
 
 
@@ -53,7 +53,7 @@ def along(slopes, directions):
     return sum(jnp.vdot(s, d) for s, d in zip(slopes, directions, strict=True))
 
 
-def derivatives(function, inputs, directions, *, step=1e-6):
+def derivatives(function, inputs, directions, *, step):
     """Returns what must be equal: name -> (found, expected)."""
 
     def loss(*inputs):
@@ -88,8 +88,12 @@ def derivatives(function, inputs, directions, *, step=1e-6):
 def assert_derivatives_agree(function, inputs, rng):
     inputs = tuple(jnp.asarray(x, jnp.float64) for x in inputs)
     directions = tuple(jnp.asarray(rng.normal(size=x.shape)) for x in inputs)
-    found = jax.jit(lambda *x: derivatives(function, x, directions))(*inputs)
-    if sum(x.size for x in inputs) > 10_000:
+    many = sum(x.size for x in inputs) > 10_000
+    # What depends on many numbers bends sharply along a direction that moves them all.
+    step = 1e-7 if many else 1e-6
+    compiled = jax.jit(lambda *x: derivatives(function, x, directions, step=step))
+    found = compiled(*inputs)
+    if many:
         # Among many numbers one always crosses a threshold, and its slope jumps.
         del found["differences of slopes"]
     for name, (actual, expected) in found.items():
@@ -312,7 +316,7 @@ QUICK = {
     "bicubic_sample, border, large",
     "warp, zeros, None, small",
     "warp, border, 0.999, large",
-    "tvl1, paper, first, small",
+    "tvl1, kinetics_release, first, small",
     "resize, bicubic, (9, 30), {'antialias': True}",
     "filter, reflect, (96, 128, 9)",
     "max_pool, (19, 23), {'strides': (3, 5)}",

@@ -153,7 +153,7 @@ STEPS = {
     "repflow": video_step,
     "slowfast": video_step,
 }
-QUICK = ("ramvid", "repflow", "step of pwcnet")
+QUICK = ("repflow", "step of pwcnet")
 PROGRAMS = {
     **OPS,
     **FORMS,

@@ -189,7 +189,7 @@ def make_step(model: Any, optimiser: Any, args: Args) -> train.Step:
     def run(state: train.TrainState):
         return steps[int(state.step) % len(steps)].run(state)
 
-    return train.Step(run, mesh, True)
+    return steps[0]._replace(run=run)
 
 
 def main(args: Args) -> dict[str, float]:
@@ -239,6 +239,7 @@ def main(args: Args) -> dict[str, float]:
         save_every=args.save_every,
         evaluate=evaluate,
         best="held_out_epe",
+        config=recipe.core.identity(args),
     )
     result = evaluate(state)
     path = pathlib.Path(args.workdir) / f"{args.model}.safetensors"

@@ -241,8 +241,8 @@ def test(
     numbers_given = GLYPH_TASKS if args.kind == "glyphs" else TASKS
     for task in tasks:
         given = masks.task(task, frames, given=numbers_given[task])
-        made = draw_samples(sample, clips, given, numbers, args.seed)
-        wrong = draw_samples(sample, clips, given, shuffled, args.seed)
+        made = draw_samples(sample, clips, given, numbers, args)
+        wrong = draw_samples(sample, clips, given, shuffled, args)
         rows[task] = {
             **scores(made, clips, given),
             "shuffled": scores(wrong, clips, given)["of_mean"],
@@ -260,15 +260,20 @@ def held_out(args: Args, count: int, frames: int) -> jax.Array:
     )
 
 
-def draw_samples(sample, videos, given, numbers, seed: int) -> np.ndarray:
-    """Returns `SAMPLES` videos of each clip."""
-    shape = videos.shape[:2]
-    observed = np.broadcast_to(given, shape).astype(np.float32)
+def draw_samples(sample, videos, given, numbers, args: Args) -> np.ndarray:
+    """Returns `SAMPLES` videos of each clip, of a training batch's clips at a time."""
     clean = np.where(given[:, None, None, None], videos, 0).astype(np.float32)
-    indices = np.broadcast_to(numbers, shape).astype(np.int32)
-    keys = jax.random.split(jax.random.key(seed), SAMPLES)
-    made = [sample(key, clean, observed, 1 - observed, indices) for key in keys]
-    return np.stack([np.clip(np.asarray(clip), -1, 1) for clip in made])
+    parts = np.split(clean, range(args.batch_size, len(clean), args.batch_size))
+    made = []
+    for key in jax.random.split(jax.random.key(args.seed), SAMPLES):
+        drawn = []
+        for number, part in enumerate(parts):
+            observed = np.broadcast_to(given, part.shape[:2]).astype(np.float32)
+            indices = np.broadcast_to(numbers, part.shape[:2]).astype(np.int32)
+            noise = jax.random.fold_in(key, number)
+            drawn.append(sample(noise, part, observed, 1 - observed, indices))
+        made.append(np.clip(np.concatenate(drawn), -1, 1))
+    return np.stack(made)
 
 
 def decibels(video: np.ndarray, target: np.ndarray, given: np.ndarray) -> float:

@@ -244,7 +244,8 @@ def erase_box(
     present = (u["gate"] < probability) & fits.any()
     inside = _box(height, width, corner, corner + sides) & present
     clip = photometric.as_float(clip)
-    return jnp.where(inside[..., None], jax.random.uniform(noise, clip.shape), clip)
+    noise = jax.random.uniform(noise, clip.shape, clip.dtype)
+    return jnp.where(inside[..., None], noise, clip)
 
 
 def mixup(

@@ -3,6 +3,7 @@
 import math
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 
 
@@ -23,7 +24,9 @@ def uniform(key: jax.Array, **shapes: tuple[int, ...]) -> dict[str, jax.Array]:
     words = jax.random.key_data(key)[..., :2]
     key = jax.random.wrap_key_data(words, impl="threefry2x32")
     sizes = [math.prod(shape) for shape in shapes.values()]
-    numbers = jax.random.uniform(key, (sum(sizes),), minval=1e-6, maxval=1 - 1e-6)
+    numbers = jax.random.uniform(
+        key, (sum(sizes),), jnp.float32, minval=1e-6, maxval=1 - 1e-6
+    )
     arrays, start = {}, 0
     for (name, shape), size in zip(shapes.items(), sizes, strict=True):
         arrays[name] = numbers[start : start + size].reshape(shape)

@@ -82,7 +82,7 @@ def frames_at_a_scale(key: Array, batch: int, length: int, most: int) -> Array:
     """
     first, second = jax.random.split(key)
     number = jax.random.randint(first, (batch,), 1, min(most, length) + 1)
-    scale, position = jax.random.uniform(second, (2, batch))
+    scale, position = jax.random.uniform(second, (2, batch), jnp.float32)
     return frames_of_draws(number, scale, position, length=length, most=most)
 
 

@@ -54,7 +54,7 @@ class BoxHead(nnx.Module):
         self.dropout = dropout.Dropout(dropout_rate)
         self.projection = conv.Linear(features, num_classes, rngs=rngs)
         self.projection.kernel[...] = 0.01 * jax.random.normal(
-            rngs.params(), (features, num_classes)
+            rngs.params(), (features, num_classes), jnp.float32
         )
 
     def __call__(

@@ -65,7 +65,7 @@ class Attention(nnx.Module):
         self.phi = _linear(features, features, rngs)
         self.g = _linear(features, features, rngs)
         self.out = _linear(features, features, rngs)
-        self.out.kernel[...] = jnp.zeros((features, features))
+        self.out.kernel[...] = jnp.zeros((features, features), jnp.float32)
         self.dropout = dropout.Dropout(dropout_rate)
 
     def __call__(
@@ -159,5 +159,6 @@ class NonLocalOperator(nnx.Module):
 def _linear(inputs: int, outputs: int, rngs: nnx.Rngs) -> conv.Linear:
     """Returns a projection whose weights start small, as those of non-local blocks."""
     layer = conv.Linear(inputs, outputs, rngs=rngs)
-    layer.kernel[...] = 0.01 * jax.random.normal(rngs.params(), (inputs, outputs))
+    shape = (inputs, outputs)
+    layer.kernel[...] = 0.01 * jax.random.normal(rngs.params(), shape, jnp.float32)
     return layer

@@ -83,7 +83,7 @@ def fit(
     _check_arguments(step, batches, log_every, save_every, best_mode)
     is_blank = meshes.is_used_up(state)
     state = meshes.blank(state) if is_blank else state
-    state = meshes.place(state, step.shardings)
+    state = meshes.place(state, step.shardings or meshes.everywhere(step.mesh))
     run = runs.Run(
         workdir,
         batches=batches,

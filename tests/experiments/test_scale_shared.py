@@ -1,5 +1,6 @@
 """Tests for the recipe of the networks that come with the package."""
 
+import json
 import pathlib
 import sys
 
@@ -74,13 +75,23 @@ def test_only_the_refinement_learns_when_the_network_is_given(recipe):
 
 
 @pytest.mark.slow
-def test_the_recipe_runs_stops_and_goes_on(recipe, tmp_path):
+def test_the_recipe_runs_stops_and_goes_on(recipe, tmp_path, monkeypatch):
     pytest.importorskip("skimage")
-    args = {
-        "workdir": str(tmp_path), "scenes": 1, "sizes": ((64, 64),), "pictures": 12,
-        "save_every": 1,
-    }  # fmt: skip
-    recipe.main(recipe.Args(steps=1, **args))
-    result = recipe.main(recipe.Args(steps=2, **args))
+    args = recipe.Args(
+        workdir=str(tmp_path), steps=2, scenes=1, sizes=((64, 64),), pictures=12,
+        save_every=1,
+    )  # fmt: skip
+    fit = recipe.train.fit
+
+    def stopped(*given, **options):
+        fit(*given, **options | {"steps": 1})
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(recipe.train, "fit", stopped)
+        recipe.main(args)
+    result = recipe.main(args)
+    rows = [json.loads(row) for row in (tmp_path / "metrics.jsonl").open()]
+    assert [row["step"] for row in rows] == [1, 2]
     assert np.isfinite(result["held_out_epe"])
     assert (tmp_path / "jaxflow_fast.safetensors").is_file()

@@ -123,7 +123,7 @@ class Model(nnx.Module):
         self.dropout = dropout.Dropout(config.dropout_rate)
         self.projection = conv.Linear(features, config.num_classes, rngs=rngs)
         self.projection.kernel[...] = 0.01 * jax.random.normal(
-            rngs.params(), (features, config.num_classes)
+            rngs.params(), (features, config.num_classes), jnp.float32
         )
 
     def __call__(

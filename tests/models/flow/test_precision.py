@@ -8,15 +8,10 @@ from jaxflow.layers import precision
 from tests import golden
 
 # Those that decide between matches: elsewhere the contract bounds the error.
-NAMES = (
-    "vcn_small",
-    *(
-        pytest.param(name, marks=pytest.mark.slow)
-        for name in ("hd3_dlaup_hda", "hd3_vgg_resnet", "hd3c_dlaup_hda")
-    ),
-)
+NAMES = ("vcn_small", "hd3_dlaup_hda", "hd3_vgg_resnet", "hd3c_dlaup_hda")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_bfloat16_finds_the_same_matches(test_data, name):
     model, arrays = golden.filled(test_data / "golden" / "flow", name)

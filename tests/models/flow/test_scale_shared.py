@@ -106,6 +106,7 @@ def test_flow_of_enlarged_frames_is_brought_back(rng):
     assert np.abs(np.asarray(found.flow[0]) - back).mean() < 0.02 * np.abs(back).max()
 
 
+@pytest.mark.slow
 def test_a_gradient_reaches_the_weights_of_the_refinement(rng):
     model = jaxflow.create_model("jaxflow_accurate", levels=2, refinement_levels=1)
     frames = [jnp.asarray(rng.random((1, 32, 32, 3)), jnp.float32) for _ in "12"]

@@ -47,6 +47,7 @@ def test_reads_every_published_key(published, count, unread, name, official):
     assert count(name) == parameters
 
 
+@pytest.mark.slow
 def test_observed_frames_are_those_of_the_clean_clip(rng):
     model = build(num_classes=None)
     model.last.kernel[...] = jnp.float32(rng.normal(size=model.last.kernel.shape))
@@ -115,6 +116,7 @@ def test_rejects_what_does_not_fit(overrides, options, message):
         )
 
 
+@pytest.mark.slow
 def test_dropout_acts_in_training_alone(rng):
     model = build(num_classes=None, dropout_rate=0.5)
     for _, variable in nnx.to_flat_state(nnx.state(model)):
