@@ -25,7 +25,8 @@ class Step(NamedTuple):
         mesh: The devices that it runs on.
         draws: Whether the step draws its own batch.
         record: What identifies the model, for the checkpoints of a run.
-        shardings: Where each array of the state is, or one sharding for all.
+        shardings: Where each array of the state is, or one sharding for all; None is
+            for whole arrays on every device.
         patience: How many steps in a row may be skipped; None if none is.
     """
 
