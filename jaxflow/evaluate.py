@@ -1,4 +1,4 @@
-"""A data set in, a table of errors out."""
+"""A data set in, a table of errors or accuracies out."""
 
 import csv
 import functools
@@ -12,12 +12,15 @@ import jax
 import numpy as np
 from flax import nnx
 
-from jaxflow import estimate, metrics
+from jaxflow import class_metrics, estimate, metrics
 from jaxflow.layers import precision as precisions
 
 Estimator = Callable[[np.ndarray, np.ndarray], Any]
 Pair = Sequence[np.ndarray]
 Watch = Callable[[Pair, np.ndarray, dict[str, float]], None]
+
+VIDEO_COLUMNS = ("videos", "damaged", "top1", "top5", "mean_class", "map", "seconds")
+"""Columns that `evaluate_video` may give."""
 
 COLUMNS = ("pairs", "epe", "1px", "3px", "5px", "fl_all", "seconds")
 """Columns of `format_table` that are shown if no others are asked for."""
@@ -96,6 +99,74 @@ def evaluate_flow(
         table[name] = _mean(values[counted], share[counted])
     warm = [t for i, t in enumerate(seconds) if sizes[i] in sizes[:i]]
     return table | {"seconds": float(np.median(warm or again()[1]))}
+
+
+def evaluate_video(
+    score: Callable[[Any], np.ndarray],
+    dataset: Iterable[tuple[Any, int | Sequence[int]]],
+    *,
+    several: bool = False,
+    watch: Callable[[Any, Any, np.ndarray | Exception], None] | None = None,
+) -> dict[str, float]:
+    """Measures a recognition network on labelled videos.
+
+    Args:
+        score: Video -> scores of its classes, (classes,), the higher the likelier, as
+            `jaxflow.classify_video` with all its options gives them.
+        dataset: Of (video, label): whatever `score` takes, and the number of its class,
+            from 0. With `several` the numbers of all its classes.
+        several: Whether a video may show several classes.
+        watch: Is called with each video, its label, and its scores or the error why
+            there are none.
+
+    Returns:
+        "videos" that were scored, and "damaged" ones, that could not be decoded and
+        count nowhere else. "top1", "top5" and "mean_class", of
+        `jaxflow.class_metrics`, or with `several` "map"; all in per cent. "seconds" a
+        video, the median of all but the first, which compiles.
+
+    Raises:
+        ValueError: If there is no video, or none that can be scored.
+    """
+    scores, labels, seconds, damaged = [], [], [], []
+    for video, label in dataset:
+        start = time.perf_counter()
+        try:
+            found: Any = np.asarray(score(video), np.float32)
+        except (ValueError, OSError) as error:
+            found = error
+            damaged.append(error)
+        else:
+            scores.append(found)
+            labels.append(label)
+            seconds.append(time.perf_counter() - start)
+        if watch is not None:
+            watch(video, label, found)
+    if not scores:
+        if damaged:
+            raise ValueError(
+                f"none of {len(damaged)} videos can be scored: {damaged[0]}"
+            )
+        raise ValueError("`dataset` must not be empty")
+    table: dict[str, float] = {"videos": len(scores), "damaged": len(damaged)}
+    numbers = _accuracies(np.stack(scores), labels, several)
+    table |= {name: 100 * value for name, value in numbers.items()}
+    return table | {"seconds": float(np.median(seconds[1:] or seconds))}
+
+
+def _accuracies(scores: np.ndarray, labels: list, several: bool) -> dict[str, float]:
+    """Returns how well scores fit the labels, as shares."""
+    if not several:
+        numbers = np.array(labels)
+        return {
+            "top1": class_metrics.top_k_accuracy(scores, numbers),
+            "top5": class_metrics.top_k_accuracy(scores, numbers, k=5),
+            "mean_class": class_metrics.mean_class_accuracy(scores, numbers),
+        }
+    shown = np.zeros(scores.shape, bool)
+    for row, classes in zip(shown, labels, strict=True):
+        row[list(classes)] = True
+    return {"map": class_metrics.mean_average_precision(scores, shown)}
 
 
 def format_table(

@@ -1,4 +1,4 @@
-"""``jaxflow evaluate``: the errors of estimators on data sets."""
+"""``jaxflow evaluate``: the errors of estimators of flow, and of recognition."""
 
 import argparse
 import functools
@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from jaxflow.cli import common, estimators, paths, worst
+from jaxflow.cli import common, estimators, evaluate_video, paths, worst
 from jaxflow.data import folders
 from jaxflow.io import files
 
 
 def add_command(commands) -> None:
     """Adds the command and its options to the parser."""
-    about = "Measure estimators of flow on data sets"
+    about = "Measure estimators of flow, or recognition networks, on data sets"
     example = (
         "jaxflow evaluate flow --model zero --model tvl1 --data sintel_clean=SINTEL"
     )
@@ -22,29 +22,34 @@ def add_command(commands) -> None:
     helps = {
         "model": "may be repeated; a network, published weights in the cache such as "
         "pwcnet/chairs, a classical method, or zero",
-        "data": f"may be repeated; NAME is one of {', '.join(folders.LAYOUTS)}",
-        "split": "train (default), val or test",
-        "limit": "N pairs only, spread evenly",
+        "task": "what is measured: flow, or video for the classes of videos",
+        "data": f"may be repeated; of flow, NAME is one of {', '.join(folders.LAYOUTS)}"
+        "; of video, DIR is a folder of a folder a class, or a list of videos and "
+        "their labels, and NAME is a name for the table",
+        "split": "train, val or test (default: train of flow, test of video)",
+        "limit": "N pairs or videos only, spread evenly",
         "all": "every estimator with weights at hand, zero flow included, with its "
         "time, memory and parameters; on scenes drawn here without --data",
         "worst": "draw the N pairs of each data set with the largest errors, into "
-        "--pictures: frame, true flow, estimate, error",
+        "--pictures: frame, true flow, estimate, error; or frames of the N videos "
+        "whose true class has the lowest score",
         "pictures": "folder that these pictures go into",
         "output": "write the numbers, too, as JSON (.json), a table of Markdown (.md) "
         "or comma-separated values (.csv)",
     }
     many = {"action": "append", "default": []}
-    add("task", choices=["flow"], help="what is measured")
+    add("task", choices=["flow", "video"], help=helps["task"])
     add("--model", metavar="NAME[=FILE]", help=helps["model"], **many)
     add("--all", action="store_true", help=helps["all"])
     estimators.add_options(add)
     add("--data", metavar="NAME=DIR", help=helps["data"], **many)
-    add("--split", default="train", help=helps["split"])
+    add("--split", help=helps["split"])
     add("--limit", type=common.whole, metavar="N", help=helps["limit"])
     add("--worst", type=common.whole, metavar="N", help=helps["worst"])
     add("--pictures", metavar="DIR", help=helps["pictures"])
     add("-o", "--output", metavar="FILE", help=helps["output"])
     common.add_json(add)
+    evaluate_video.add_options(add)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -55,10 +60,20 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError(
             "--weights: there are several models; give each its own, --model NAME=FILE"
         )
-    if not (args.all or args.data):
-        raise ValueError("--data: give NAME=DIR, or --all for scenes drawn here")
     if (args.worst is None) != (args.pictures is None):
         raise ValueError("--worst and --pictures: give both, or neither")
+    check_output(args)
+    if args.task == "video":
+        tables = evaluate_video.measure(args)
+    else:
+        tables = measure(args)
+    if args.output:
+        _write(args.output, tables)
+        common.wrote(args, args.output)
+
+
+def check_output(args: argparse.Namespace) -> None:
+    """Raises unless the numbers can be written where they shall be."""
     if args.output:
         paths.check_file("--output", args.output)
         roots = [word.partition("=")[2] for word in args.data]
@@ -67,6 +82,13 @@ def run(args: argparse.Namespace) -> None:
         read = filter(None, (*roots, *weights, *(args.weights or ()), *options))
         paths.check_targets([("--output", args.output)], read)
         paths.check_suffix("--output", args.output, (".json", ".md", ".csv"))
+
+
+def measure(args: argparse.Namespace) -> dict[str, dict]:
+    """Prints and returns the errors of estimators of flow."""
+    evaluate_video.refuse(args)
+    if not (args.all or args.data):
+        raise ValueError("--data: give NAME=DIR, or --all for scenes drawn here")
     data: list[tuple[str, Any]] = [_load_data(word, args) for word in args.data]
     if args.pictures:
         paths.make_folder("--pictures", args.pictures)
@@ -99,9 +121,7 @@ def run(args: argparse.Namespace) -> None:
     else:
         for name, rows in tables.items():
             print(evaluate.format_table(rows, columns=_columns(args, rows), title=name))
-    if args.output:
-        _write(args.output, tables)
-        common.wrote(args, args.output)
+    return tables
 
 
 def _columns(args: argparse.Namespace, rows: dict[str, dict]) -> tuple[str, ...]:
@@ -185,7 +205,7 @@ def _load_data(word: str, args: argparse.Namespace) -> tuple[str, _Pairs]:
             f"--data: give NAME=DIR, NAME one of {', '.join(folders.LAYOUTS)}; "
             f"got {word!r}"
         )
-    folder = folders.Folder(name, root, split=args.split, limit=args.limit)
+    folder = folders.Folder(name, root, split=args.split or "train", limit=args.limit)
     return name, _Pairs(folder)
 
 
