@@ -50,6 +50,15 @@ def test_shipped_weights_are_verified_small_and_found_by_name(name):
     assert sum(leaf.size for leaf in leaves) == described.num_params
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_the_card_beside_the_weights_is_about_them(name):
+    described, path = weights.describe(name), weights.place_of(name)
+    card = path.with_suffix(".md").read_text()
+    assert card.startswith(f"# {name}\n") and f'load_pretrained("{name}")' in card
+    assert f"| {described.num_params:,}" in card and described.licence in card
+    assert path.name in card and "## What it is bad at" in card
+
+
 def test_the_shipped_networks_find_a_motion_of_a_photograph():
     # 96 pixels are not a size that it was trained at, nor is the motion one of its own.
     first, second = moved_photograph((7, -4), (96, 160))
