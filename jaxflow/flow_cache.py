@@ -21,6 +21,7 @@ from flax import nnx
 
 from jaxflow import (
     __version__,
+    _checks,
     convert,
     estimate,
     io,
@@ -45,21 +46,24 @@ def cached_flow(
     *,
     options: Mapping[str, Any] | None = None,
     tile: int | None = None,
+    short_side: int | None = None,
     precision: precisions.Precision = "highest",
     batch_size: int = 4,
 ) -> pathlib.Path:
     """Returns a folder of pictures of a video's flow, computed if it is not there yet.
 
-    The flow from each frame to the next, of whole frames, at their size, rounded to 8
-    bits: cut to 20 pixels, in steps of 0.16. That is what `flow` of
+    The flow from each frame to the next, of whole frames, rounded to 8 bits: cut to 20
+    pixels of these frames, in steps of 0.16. That is what `flow` of
     `jaxflow.classify_video` takes.
 
     Args:
         estimator: A flow network with its weights, or the name of a classical method.
         video: See `jaxflow.classify_video`; two frames or more.
         folder: Folder of the cache, which is made.
-        options: As for `jaxflow.estimate_flow`, as for the two below.
+        options: As for `jaxflow.estimate_flow`, as `tile` and `precision`.
         tile: See there.
+        short_side: The frames' shorter side is resized to this first, as for
+            `jaxflow.classify_video`; None keeps them.
         precision: See there.
         batch_size: Pairs that run together.
 
@@ -72,12 +76,15 @@ def cached_flow(
         OSError: If the video cannot be read, or the cache not be written to.
     """
     folders.check_target("folder", folder)
+    if short_side is not None:
+        _checks.positive("short_side", short_side)
     estimator = estimate.named(estimator)
     programs.check_options(estimator, options)
     record = {
         "estimator": describe(estimator),
         "options": {key: _digest_of(value) for key, value in (options or {}).items()},
         "tile": tile,
+        "short_side": short_side,
         "precision": precision,
         "bound": two_stream.BOUND,
         "video": _digest_of_video(video),
@@ -90,7 +97,7 @@ def cached_flow(
     place.parent.mkdir(parents=True, exist_ok=True)
     flows = estimate.stream_flow(
         estimator,
-        _frames_of(video),
+        _frames_of(video, short_side),
         batch_size=batch_size,
         options=options,
         tile=tile,
@@ -160,11 +167,11 @@ def _made_whole(place: pathlib.Path) -> Iterator[pathlib.Path]:
         shutil.rmtree(begun, ignore_errors=True)
 
 
-def _frames_of(video: views.Video) -> Any:
-    """Returns the frames of a video, one by one."""
-    if isinstance(video, (str, os.PathLike)):
-        return io.read_frames(video)
-    return np.asarray(video)
+def _frames_of(video: views.Video, short_side: int | None) -> Iterator[np.ndarray]:
+    """Yields the frames of a video, resized if wanted."""
+    is_path = isinstance(video, (str, os.PathLike))
+    for frame in io.read_frames(video) if is_path else np.asarray(video):
+        yield frame if short_side is None else views.resized(frame, short_side)
 
 
 def _digest_of_video(video: views.Video) -> dict[str, Any]:

@@ -246,6 +246,19 @@ def mirrored(clip: np.ndarray) -> np.ndarray:
     return turned
 
 
+def resized(frame: np.ndarray, short_side: int) -> np.ndarray:
+    """Resizes a frame as `sample_views` does before it crops.
+
+    Args:
+        frame: (H, W, 3), uint8, uint16 or float in [0, 1].
+        short_side: Length of the shorter side, in pixels.
+
+    Returns:
+        (H', W', 3) float32 in [0, 1].
+    """
+    return _resized(_as_float(frame), short_side)
+
+
 def batches(views: Iterable[np.ndarray], size: int) -> Iterator[tuple[jax.Array, int]]:
     """Stacks views into batches of one size, so that a network compiles once.
 

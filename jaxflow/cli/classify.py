@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from jaxflow import io, viz
-from jaxflow.cli import common, estimators, paths
+from jaxflow.cli import common, estimators, paths, two_stream
 from jaxflow.io import files, frames, image, video
 
 MOST_FRAMES = 8
@@ -83,6 +83,7 @@ def add_command(commands) -> None:
     add("--batch-size", type=common.whole, default=4, metavar="N", help=helps["batch"])
     add("--seed", type=common.seed, default=0, metavar="N", help=helps["seed"])
     estimators.add_precision(add)
+    two_stream.add_options(add)
     add("--grad-cam", metavar="PATH", help=helps["cam"])
     add("--cam-layer", metavar="LAYER", help=helps["layer"])
     add("--class", dest="of_class", metavar="NAME", help=helps["class"])
@@ -113,7 +114,7 @@ def run(args: argparse.Namespace) -> None:
         paths.check_file(option, path)
     labels = read_labels(args.labels) if args.labels else None
     source, read = _open_clip(args.clip)
-    words = (args.weights, args.labels)
+    words = [args.weights, args.labels, args.stream_weights, *args.flow_weights]
     paths.check_targets(targets, [*read, *(word for word in words if word)])
 
     from jaxflow import classify
@@ -126,11 +127,12 @@ def run(args: argparse.Namespace) -> None:
             f"{classes}"
         )
     chosen = _find_class(args.of_class, labels, classes)
+    model, flow = two_stream.with_flow(model, source, args)
     cam_layer = args.cam_layer or model.cam_layer
     for layer in (cam_layer, *(layer for layer, _ in args.features)):
         classify.check_layer(model, layer)
 
-    views = functools.partial(_sample, model, source, args)
+    views = functools.partial(_sample, model, source, args, flow)
     scores = classify.score_views(
         model,
         views("score"),
@@ -160,7 +162,9 @@ def run(args: argparse.Namespace) -> None:
         _write_cam(args, model, clip, cam_layer, shown)
 
 
-def _sample(model: Any, source: Any, args: argparse.Namespace, about: str):
+def _sample(
+    model: Any, source: Any, args: argparse.Namespace, flow: str | None, about: str
+):
     """Yields the views of a clip that the options ask for, and shows progress."""
     from jaxflow import classify
 
@@ -178,6 +182,7 @@ def _sample(model: Any, source: Any, args: argparse.Namespace, about: str):
         fps=args.fps,
         crop_size=args.crop,
         seed=args.seed,
+        flow=flow,
     )
     known = args.placement != "dense"
     total = (args.random_views or count * crops) if known else None
@@ -188,6 +193,8 @@ def _open_clip(path: str) -> tuple[str | np.ndarray, list[pathlib.Path]]:
     """Returns a clip's path or the one frame of a picture, and what files it is."""
     if files.suffix(path) in image.READABLE and not frames.is_sequence(path):
         return io.read_image(path)[None], [pathlib.Path(path)]
+    if two_stream.is_flow(path):
+        return path, [*pathlib.Path(path).iterdir()]
     if frames.is_sequence(path):
         pictures = io.list_frames(path)
         frames.check_headers(pictures)
@@ -215,6 +222,10 @@ def _write_cam(
         class_index=class_index,
         precision=args.precision,
     )
+    if clip.shape[-1] == 2:
+        # Flow alone is shown as red and green.
+        clip = np.pad(clip, ((0, 0),) * 3 + ((0, 1),), constant_values=0.5)
+    clip = clip[..., :3]
     heat = classify.overlay(clip, np.asarray(warm[0]))
     pairs = [viz.panel(pair, gap=2) for pair in zip(clip, heat, strict=True)]
     if files.suffix(args.grad_cam) in video.WRITABLE:
@@ -237,9 +248,11 @@ def load_recogniser(args: argparse.Namespace) -> Any:
             + _checks.nearest(args.model, names, "`jaxflow models --task video`")
         )
     weights = [args.weights] if args.weights else None
-    return estimators.network(
-        args.model, weights, estimators.overrides(args.model, args.option)
-    )
+    overrides = estimators.overrides(args.model, args.option)
+    if weights and getattr(args, "stream_weights", None):
+        files = (args.weights, args.stream_weights)
+        return two_stream.load_streams(args.model, *files, overrides)
+    return estimators.network(args.model, weights, overrides)
 
 
 def read_labels(path: str) -> list[str]:

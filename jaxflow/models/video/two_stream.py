@@ -189,7 +189,12 @@ class Stage(nnx.Module):
         self.blocks = nnx.data(blocks)
 
     def __call__(
-        self, x: jax.Array, motion: jax.Array | None = None, *, how: str = "late"
+        self,
+        x: jax.Array,
+        motion: jax.Array | None = None,
+        *,
+        how: str = "late",
+        begun: bool = False,
     ) -> jax.Array:
         """Transforms `x`, (B, T, H, W, C).
 
@@ -198,9 +203,10 @@ class Stage(nnx.Module):
             motion: Output of the first block of the other stream, or None.
             how: "add" or "multiply": what motion does to what the residual branch of
                 the second block sees.
+            begun: Whether `x` is what `begin` returned.
         """
         first, *rest = self.blocks
-        total = _summed(first, x)
+        total = x if begun else _summed(first, x)
         x = jax.nn.relu(total)
         for index, block in enumerate(rest):
             seen = x
@@ -212,12 +218,6 @@ class Stage(nnx.Module):
     def begin(self, x: jax.Array) -> jax.Array:
         """Returns the output of the first block."""
         return self.blocks[0](x)
-
-    def end(self, x: jax.Array) -> jax.Array:
-        """Returns the output of the stage, of that of its first block."""
-        for block in list(self.blocks)[1:]:
-            x = block(x)
-        return x
 
 
 def _summed(block: Any, x: jax.Array, seen: jax.Array | None = None) -> jax.Array:
@@ -407,7 +407,7 @@ class Model(nnx.Module):
             if motion is not None:
                 stage = getattr(flow, f"res{number}")
                 begun = stage.begin(motion) if injects else None
-                motion = stage(motion) if begun is None else stage.end(begun)
+                motion = stage(begun, begun=True) if injects else stage(motion)
             if x is not None:
                 x = getattr(rgb, f"res{number}")(x, begun, how=config.fusion)
             if self.meeting is not None and number == config.fusion_after:
