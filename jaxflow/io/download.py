@@ -21,9 +21,11 @@ from typing import IO, Any, cast
 
 import tqdm
 
-from jaxflow.io import files
+from jaxflow.io import files, folders
 
 _CHUNK = 2**18
+# What is waited for before it is written, and lost if the transfer breaks meanwhile.
+_PIECE = 2**13
 _TIMEOUT = 30
 
 
@@ -51,13 +53,15 @@ def fetch(
 
     Raises:
         OSError: If there is no network, the server refuses, or the transfer breaks;
-            what has come is kept, and the next call goes on from there.
+            what has come is kept, and the next call goes on from there. Also if the
+            folder is a file, or may not be written to.
         ValueError: If the file is not the published one.
     """
     path = pathlib.Path(path)
     if path.is_file():
         return path
     whole = path.with_name(f"{path.name}.zip") if member else path
+    folders.check_target("`path`: the folder", whole.parent)
     whole.parent.mkdir(parents=True, exist_ok=True)
     with _partial(whole) as part:
         if not path.is_file():  # another process was faster
@@ -191,7 +195,7 @@ def _receive(reply, part, begun: int, total: int | None, name: str) -> None:
             disable=None,
         ) as bar,
     ):  # fmt: skip
-        for chunk in reply.iter_content(_CHUNK):
+        for chunk in reply.iter_content(_PIECE):
             file.write(chunk)
             bar.update(len(chunk))
     size = part.stat().st_size

@@ -180,3 +180,20 @@ def test_without_locks_each_has_a_partial_file_of_its_own(
     assert path.read_bytes() == CONTENT
     assert server.asked == [None, None]
     assert [each.name for each in tmp_path.iterdir()] == ["net.pth"]
+
+
+def test_little_is_lost_when_a_short_transfer_breaks(tmp_path, server):
+    path, server.cut = tmp_path / "net.pth", 90_000
+    with pytest.raises(OSError, match="failed"):
+        download.fetch(server.url, path, sha256=DIGEST)
+    assert (tmp_path / "net.pth.part").stat().st_size > 80_000
+    server.cut = len(CONTENT)
+    download.fetch(server.url, path, sha256=DIGEST)
+    assert path.read_bytes() == CONTENT
+
+
+def test_a_folder_that_is_a_file_is_one_line(tmp_path, server):
+    (tmp_path / "cache").write_text("no folder")
+    with pytest.raises(OSError, match=r"must be a folder, but .*cache is a file"):
+        download.fetch(server.url, tmp_path / "cache/deep/net.pth")
+    assert server.asked == []
