@@ -13,12 +13,14 @@ whole; whoever computes one twice gets the same bytes. `jaxflow.cli.extract` run
 by Apache Beam. Needs array_record, of the extra ``data``.
 """
 
+import contextlib
 import dataclasses
 import glob
 import io
 import json
 import os
 import pathlib
+import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -26,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from jaxflow import _checks
-from jaxflow.io import files, frames, video
+from jaxflow.io import files, folders, frames, video
 
 PLAN = "plan.json"
 REPORT = "report.json"
@@ -62,7 +64,7 @@ class Plan:
 
     def left(self) -> list[str]:
         """Returns the shards that have not been finished."""
-        folder = pathlib.Path(self.folder)
+        folder = folders.folder(self.folder)
         return [s for s in self.shards if not (folder / f"{s}.json").is_file()]
 
 
@@ -77,8 +79,13 @@ def find_videos(pattern: str) -> list[str]:
         pictures. What is hidden does not count.
 
     Raises:
-        ValueError: If there are none.
+        ValueError: If there are none, or they are in cloud storage.
     """
+    if folders.is_remote(pattern):
+        raise ValueError(
+            f"{pattern}: videos are read from this machine; mount the bucket or copy "
+            "them, and name that folder"
+        )
     found = sorted(
         os.path.abspath(path)
         for path in glob.glob(pattern, recursive=True)
@@ -102,7 +109,7 @@ def make_plan(
     """Writes the plan of a folder, or checks that it is the one which is there.
 
     Args:
-        folder: Of the results; made if it is not there.
+        folder: Of the results, here or at gs://bucket/folder; made if it is not there.
         videos: Their paths.
         settings: What is computed; anything that JSON holds.
         shard_size: Videos of a shard: what a killed run loses at most.
@@ -116,21 +123,24 @@ def make_plan(
         OSError: If the plan cannot be written.
     """
     _checks.positive("shard_size", shard_size)
-    folder = os.path.abspath(folder)
+    place = _place(folder)
     plan = Plan(
-        folder, json.loads(json.dumps(dict(settings))), tuple(videos), shard_size
+        os.fspath(place),
+        json.loads(json.dumps(dict(settings))),
+        tuple(videos),
+        shard_size,
     )
-    path = pathlib.Path(folder, PLAN)
+    path = place / PLAN
     if path.is_file():
         _check_same(load_plan(folder), plan)
         return plan
-    os.makedirs(folder, exist_ok=True)
+    place.mkdir(parents=True, exist_ok=True)
     content = {
         "settings": plan.settings,
         "shard_size": shard_size,
         "videos": list(plan.videos),
     }
-    files.write_bytes(path, files.json_text(content, indent=1).encode())
+    _write(path, files.json_text(content, indent=1).encode())
     return plan
 
 
@@ -141,11 +151,12 @@ def load_plan(folder: str | os.PathLike[str]) -> Plan:
         ValueError: If it is damaged.
         OSError: If there is none.
     """
-    path = pathlib.Path(folder, PLAN)
+    place = _place(folder)
+    path = place / PLAN
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         return Plan(
-            os.path.abspath(folder),
+            os.fspath(place),
             content["settings"],
             tuple(content["videos"]),
             int(content["shard_size"]),
@@ -172,13 +183,11 @@ def write_shard(plan: Plan, shard: str, compute: Compute) -> None:
             records.append(_pack(path, compute(path)))
         except (ValueError, OSError) as error:
             damaged[path] = " ".join(str(error).split()) or type(error).__name__
-    folder = pathlib.Path(plan.folder)
+    folder = folders.folder(plan.folder)
     if records:
         _write_records(folder / f"{shard}.array_record", records)
     done = {"records": len(records), "damaged": damaged}
-    files.write_bytes(
-        folder / f"{shard}.json", files.json_text(done, indent=1).encode()
-    )
+    _write(folder / f"{shard}.json", files.json_text(done, indent=1).encode())
 
 
 def write_report(plan: Plan) -> dict[str, Any]:
@@ -196,12 +205,12 @@ def write_report(plan: Plan) -> dict[str, Any]:
         )
     report: dict[str, Any] = {"videos": len(plan.videos), "records": 0, "damaged": {}}
     for shard in plan.shards:
-        path = pathlib.Path(plan.folder, f"{shard}.json")
+        path = folders.folder(plan.folder) / f"{shard}.json"
         done = json.loads(path.read_text(encoding="utf-8"))
         report["records"] += done["records"]
         report["damaged"] |= done["damaged"]
     text = files.json_text(report, indent=1)
-    files.write_bytes(pathlib.Path(plan.folder, REPORT), text.encode())
+    _write(folders.folder(plan.folder) / REPORT, text.encode())
     return report
 
 
@@ -209,15 +218,21 @@ class Records(Sequence[dict[str, Any]]):
     """The results of a folder, as a source for Grain: ``path``, and named arrays.
 
     Args:
-        folder: Of the results, all of whose shards are there.
+        folder: Of the results, all of whose shards are there, on this machine.
 
     Raises:
-        ValueError: If shards are not finished.
+        ValueError: If shards are not finished, or lie in cloud storage, which
+            array_record does not read.
         OSError: If there is no plan.
         ImportError: If array_record is not installed.
     """
 
     def __init__(self, folder: str | os.PathLike[str]):
+        if folders.is_remote(folder):
+            raise ValueError(
+                f"{os.fspath(folder)}: array_record reads files of this machine; mount "
+                "the bucket or copy the folder, and name that"
+            )
         plan = load_plan(folder)
         if left := plan.left():
             raise ValueError(f"{plan.folder}: {len(left)} shards are not finished")
@@ -279,19 +294,40 @@ def _pack(path: str, arrays: Mapping[str, np.ndarray]) -> bytes:
     return buffer.getvalue()
 
 
-def _write_records(path: pathlib.Path, records: Sequence[bytes]) -> None:
+def _place(folder: str | os.PathLike[str]) -> folders.Place:
+    """Returns a folder of results, here or in cloud storage."""
+    if folders.is_remote(folder):
+        return folders.folder(folder)
+    return folders.folder(os.path.abspath(folder))
+
+
+def _write(path: folders.Place, content: bytes) -> None:
+    """Writes a file that is there as a whole or not at all, as an object in a cloud."""
+    if folders.is_remote(path):
+        path.write_bytes(content)
+    else:
+        files.write_bytes(path, content)
+
+
+def _write_records(path: folders.Place, records: Sequence[bytes]) -> None:
     """Writes a file of records, and moves it to its place."""
-    # Whoever computes the same shard at the same time writes to another name.
-    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
     module = _array_record("array_record_module")
-    try:
+    with contextlib.ExitStack() as stack:
+        home = pathlib.Path(path.parent)
+        if folders.is_remote(path):
+            # The library writes files of this machine.
+            home = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        # Whoever computes the same shard at the same time writes to another name.
+        temporary = home / f".{path.name}-{uuid.uuid4().hex}"
+        stack.callback(temporary.unlink, missing_ok=True)
         writer = module.ArrayRecordWriter(os.fspath(temporary), "group_size:1")
         for record in records:
             writer.write(record)
         writer.close()
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        if folders.is_remote(path):
+            path.write_bytes(temporary.read_bytes())
+        else:
+            os.replace(temporary, path)
 
 
 def _array_record(name: str):

@@ -149,3 +149,55 @@ def test_a_pattern_finds_videos_and_folders_of_pictures(tmp_path):
     assert [str(path) for path in found] == ["a.mp4", "b/c.AVI", "b/d/e.webm", "clip"]
     with pytest.raises(ValueError, match="names no videos"):
         extract.find_videos(str(tmp_path / "*.mkv"))
+
+
+@pytest.fixture
+def cloud(monkeypatch):
+    """A bucket in the memory of this process; the library of paths is the real one."""
+    memory = pytest.importorskip("fsspec.implementations.memory")
+    backend = pytest.importorskip("etils.epath.backend")
+
+    class Bucket(memory.MemoryFileSystem):
+        protocol = ("gs", "gcs")
+        store, pseudo_dirs = {}, [""]
+        cachable = False
+
+        @classmethod
+        def _strip_protocol(cls, path):
+            return super()._strip_protocol(path.removeprefix("gs:/"))
+
+    monkeypatch.setattr(
+        backend._FileSystemSpecBackend, "_get_filesystem", lambda *_: Bucket()
+    )
+    return Bucket.store
+
+
+def test_shards_go_into_a_bucket(cloud, tmp_path):
+    settings = {"settings": SETTINGS, "shard_size": 4}
+    plan = extract.make_plan("gs://bucket/out", VIDEOS, **settings)
+    assert plan.folder == "gs://bucket/out" and len(plan.left()) == 3
+    finish(plan)
+    assert extract.make_plan("gs://bucket/out", VIDEOS, **settings).left() == []
+    assert extract.write_report(plan)["records"] == 8
+    with pytest.raises(ValueError, match="gs://bucket/out: array_record reads files"):
+        extract.Records("gs://bucket/out")
+    for name, file in cloud.items():
+        local = tmp_path / name.removeprefix("/bucket/")
+        local.parent.mkdir(parents=True, exist_ok=True)
+        local.write_bytes(file.getvalue())
+    records = extract.Records(tmp_path / "out")
+    assert [record["path"] for record in records][:4] == [*VIDEOS[:3], VIDEOS[4]]
+
+
+def test_a_place_may_be_given_as_an_address(tmp_path):
+    address = (tmp_path / "out").as_uri()
+    plan = extract.make_plan(address, VIDEOS, settings=SETTINGS, shard_size=4)
+    assert plan.folder == str(tmp_path / "out")
+    finish(plan)
+    assert extract.write_report(plan)["records"] == 8
+    assert len(extract.Records(tmp_path / "out")) == 8
+
+
+def test_videos_in_a_bucket_are_refused():
+    with pytest.raises(ValueError, match="are read from this machine"):
+        extract.find_videos("gs://bucket/*.mp4")

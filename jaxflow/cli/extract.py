@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxflow import _checks, extract
 from jaxflow.cli import classify, common, estimators, flow, paths
+from jaxflow.io import folders
 
 _SHOWN = 3
 
@@ -29,7 +30,8 @@ def add_command(commands) -> None:
         "recognition network puts out",
         "input": "pattern of videos, or of folders of pictures, in quotes; ** is any "
         "number of folders",
-        "output": "folder of the shards; a run that was stopped goes on in it",
+        "output": "folder of the shards, here or at gs://bucket/folder; a run that was "
+        "stopped goes on in it",
         "model": "of flow: see jaxflow flow (default: "
         f"{flow.DEFAULT_MODEL}); of features: see jaxflow classify",
         "layer": "of features: the layer, such as slow.res5",
@@ -65,7 +67,8 @@ def run(args: argparse.Namespace) -> None:
     settings = _settings(args)
     compute_of(json.dumps(settings))  # What cannot be is said before any work.
     beam = _import_beam()
-    paths.make_folder("--output", args.output)
+    if not folders.is_remote(args.output):
+        paths.make_folder("--output", args.output)
     plan = extract.make_plan(
         args.output, videos, settings=settings, shard_size=args.shard_size
     )
