@@ -10,7 +10,7 @@ PACKAGED := pyproject.toml README.md LICENSE $(shell find jaxflow -type f ! -nam
 PYTEST := -m pytest -n auto --dist worksteal
 TEST := JAXFLOW_WHEEL="$(WHEEL)" PYTHONPATH="$(WHEEL):$(CURDIR)" $(BIN)/python -P $(PYTEST)
 
-.PHONY: demo test test-slow test-all test-colab notebooks accelerator lint clean
+.PHONY: demo docs test test-slow test-all test-colab notebooks accelerator lint clean
 
 demo: .venv/demo.stamp
 	$(BIN)/jaxflow demo
@@ -31,6 +31,10 @@ test-colab: $(COLAB)/test.stamp
 # Executes the notebooks that are not stored as their sources are; goes on where it stopped.
 notebooks: .venv/test.stamp
 	$(BIN)/python experiments/notebooks.py $(OPTIONS)
+
+# The site, in build/site; a warning is an error.
+docs: .venv/docs.stamp
+	JAX_PLATFORMS=cpu $(BIN)/sphinx-build -q -W --keep-going -c colabs/site colabs build/site
 
 # Checks and times the device that JAX sees, in eight minutes; OPTIONS=--small tries it.
 accelerator: .venv/test.stamp

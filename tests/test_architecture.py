@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import runpy
 
 import pytest
 
@@ -93,3 +94,15 @@ def test_top_level_is_fixed():
     ).stdout.split()
     found = {name.split("/")[0] for name in tracked}
     assert {name for name in found if not name.startswith(".")} <= allowed
+
+
+def test_the_picture_of_the_floors_is_theirs():
+    script = pathlib.Path(__file__).parents[1] / "colabs/site/draw_floors.py"
+    if not script.exists():
+        pytest.skip("installed without its repository")
+    drawn = runpy.run_path(str(script))
+    assert [{*parts} for parts in drawn["floors"]()] == [
+        parts - {"__version__"} for parts in FLOORS
+    ]
+    picture = script.with_name("architecture.svg").read_text()
+    assert picture == drawn["draw"](drawn["floors"]()), f"run python {script.name}"
