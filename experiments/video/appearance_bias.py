@@ -10,10 +10,22 @@ next class ("swapped"). Who goes by the looks is right always, once in four, and
 
 A net that has been tested in a folder is not trained again there.
 
-    400 test clips each, chance is 25 %   linked      any      swapped
-    rgb                                   not run yet
-    flow
-    late
+    test clips, chance is 25 %   seed   linked     any        swapped
+    rgb                          0      100.0 %    25.0 %     0.0 %
+                                 1      100.0 %    25.0 %     0.0 %
+                                 2      100.0 %    25.0 %     0.0 %
+    flow                         0      100.0 %    100.0 %    100.0 %
+                                 1      100.0 %    100.0 %    100.0 %
+                                 2      100.0 %    100.0 %    100.0 %
+    late                         0      100.0 %    70.2 %     68.2 %
+                                 1      100.0 %    62.8 %     66.2 %
+                                 2      100.0 %    74.3 %     80.0 %
+    conv                         0      100.0 %    68.8 %     91.8 %
+                                 1      100.0 %    84.1 %     88.0 %
+                                 2      100.0 %    80.6 %     72.0 %
+
+400 clips are linked, 400 swapped, 1600 any. 150 steps of 32 clips; 170 seconds of CPU
+time for these 12, compilation included, jax 0.10.2.
 """
 
 import dataclasses
@@ -49,7 +61,7 @@ class Args:
     """
 
     seeds: tuple[int, ...] = (0, 1, 2)
-    nets: tuple[str, ...] = product.NETS
+    nets: tuple[str, ...] = ("rgb", "flow", "late", "conv")
     estimator: str = "lucas_kanade"
     steps: int = 150
     rate: float = 1e-2

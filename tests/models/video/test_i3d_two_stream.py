@@ -34,3 +34,18 @@ def test_logits_are_added_and_probabilities_averaged(rng, run):
     # Two frames leave one position, of which softmax of the logits is the softmax.
     expected = (jax.nn.softmax(rgb) + jax.nn.softmax(flow)) / 2
     np.testing.assert_allclose(run(likely, clip), expected, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_equals_the_sum_of_both_pytorch_ports(golden, build, run):
+    cases = {name: golden(f"i3d_inception_{name}") for name in ("rgb", "flow")}
+    state = {
+        f"{name}.{key}": value
+        for name, case in cases.items()
+        for key, value in case.state_dict().items()
+    }
+    model = build("i3d_inception_two_stream", state)
+    clip = jnp.concatenate([case.clip() for case in cases.values()], axis=-1)
+    expected = sum(case.arrays["mean_logits"] for case in cases.values())
+    # Float32 through 22 layers in another order, twice.
+    np.testing.assert_allclose(run(model, clip), expected, atol=1e-4)
