@@ -13,7 +13,6 @@ NumPy lacks, is widened to float32.
 
 import collections
 import io
-import math
 import os
 import pickle
 import sys
@@ -21,26 +20,18 @@ import zipfile
 from collections.abc import Callable
 from typing import Any, ClassVar, NoReturn
 
-import numpy as np
-
 from jaxflow.io import files, inert
+from jaxflow.io.torch_objects import (
+    ALLOWED,
+    STORAGES,
+    Array,
+    Dtype,
+    Refusal,
+    Storage,
+    Tensor,
+)
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-# What a stride of 0 may unfold to beyond the elements that the file holds.
-_EXPANDED_ELEMENTS = 2**20
-
-_STORAGES = {
-    "DoubleStorage": "f8",
-    "FloatStorage": "f4",
-    "HalfStorage": "f2",
-    "BFloat16Storage": "bfloat16",
-    "LongStorage": "i8",
-    "IntStorage": "i4",
-    "ShortStorage": "i2",
-    "CharStorage": "i1",
-    "ByteStorage": "u1",
-    "BoolStorage": "?",
-}
 
 
 def read_torch(path: files.Path) -> Any:
@@ -63,7 +54,7 @@ def read_torch(path: files.Path) -> Any:
             is_zip = file.read(4) == b"PK\x03\x04"
             file.seek(0)
             return _read_zip(path) if is_zip else _read_pickles(path, file.read())
-    except _Refusal as refusal:
+    except Refusal as refusal:
         raise files.fault(path, " ".join(str(refusal).split())[:300]) from None
     except Exception as error:  # opcodes and archives fail in every way there is
         if isinstance(error, OSError) and error.filename is not None:
@@ -73,180 +64,6 @@ def read_torch(path: files.Path) -> Any:
         raise files.fault(path, what) from error
 
 
-class _Refusal(Exception):
-    """The one-line reason why a file is not read."""
-
-
-class _Storage:
-    """The flat memory behind one or more tensors."""
-
-    def __init__(self, kind: str, key: str, count: int):
-        self.kind = kind
-        self.key = key
-        self.count = count
-        self.elements: np.ndarray | None = None
-
-    @property
-    def item_bytes(self) -> int:
-        return 2 if self.kind == "bfloat16" else np.dtype(self.kind).itemsize
-
-    def fill(self, data: bytes | memoryview, order: str = "<") -> None:
-        """Interprets the bytes of the file, in its byte order."""
-        if len(data) != self.count * self.item_bytes:
-            raise _Refusal(
-                f"storage {self.key} has {len(data)} bytes instead of "
-                f"{self.count * self.item_bytes}"
-            )
-        if self.kind == "bfloat16":
-            wide = np.frombuffer(data, f"{order}u2").astype(np.uint32) << 16
-            self.elements = wide.view(np.float32)
-        else:
-            dtype = np.dtype(f"{order}{self.kind}")
-            elements = np.frombuffer(data, dtype)
-            self.elements = elements.astype(dtype.newbyteorder("="), copy=False)
-
-
-class _Tensor:
-    """A strided view of a storage whose bytes may not have been read yet."""
-
-    def __init__(self, storage, offset, size, stride):
-        if not isinstance(storage, _Storage):
-            raise _Refusal("a tensor has no storage")
-        if not isinstance(size, (tuple, list)) or not isinstance(stride, (tuple, list)):
-            raise _Refusal(f"a tensor has size {size!r} and stride {stride!r}")
-        self.storage = storage
-        self.offset = offset
-        self.size = tuple(size)
-        self.stride = tuple(stride)
-
-    def array(self) -> np.ndarray:
-        numbers = (self.offset, *self.size, *self.stride)
-        if len(self.size) != len(self.stride) or not all(
-            isinstance(n, int) and n >= 0 for n in numbers
-        ):
-            raise _Refusal(f"a tensor has size {self.size} and stride {self.stride}")
-        elements = self.storage.elements
-        if elements is None:
-            raise _Refusal(f"storage {self.storage.key} is missing")
-        count = math.prod(self.size)
-        if count == 0:
-            return np.zeros(self.size, elements.dtype)
-        pairs = zip(self.size, self.stride, strict=True)
-        last = self.offset + sum((n - 1) * step for n, step in pairs)
-        if last >= elements.size or count > max(elements.size, _EXPANDED_ELEMENTS):
-            raise _Refusal(
-                f"a tensor of size {self.size} does not fit the {elements.size} "
-                f"elements of storage {self.storage.key}"
-            )
-        return np.lib.stride_tricks.as_strided(
-            elements[self.offset :],
-            self.size,
-            [step * elements.itemsize for step in self.stride],
-            writeable=False,
-        )
-
-
-class _Dtype:
-    """Stands in for `numpy.dtype`: numbers and short strings, never objects."""
-
-    def __init__(self, code, *_):
-        code = code.decode("ascii") if isinstance(code, bytes) else code
-        if not isinstance(code, str) or code[:1] not in "?biufSU":
-            raise _Refusal(f"an array has elements of type {code!r}")
-        self.dtype = np.dtype(code)
-
-    def __setstate__(self, state):
-        order = state[1].decode("ascii") if isinstance(state[1], bytes) else state[1]
-        if order not in ("<", ">", "|", "="):
-            raise _Refusal(f"an array has byte order {order!r}")
-        self.dtype = np.dtype(f"{order}{self.dtype.str[1:]}")
-
-
-class _Array:
-    """Stands in for `numpy.ndarray` while its parts arrive."""
-
-    def __init__(self, *_):
-        self.value: np.ndarray | None = None
-
-    def __setstate__(self, state):
-        _, shape, dtype, fortran, data = state
-        self.value = _array_from_bytes(data, dtype, shape, "F" if fortran else "C")
-
-    def array(self) -> np.ndarray:
-        if self.value is None:
-            raise _Refusal("an array has no data")
-        return self.value
-
-
-def _array_from_bytes(data, dtype, shape, order="C"):
-    if not isinstance(dtype, _Dtype):
-        raise _Refusal(f"an array has elements of type {dtype!r}")
-    data = data.encode("latin1") if isinstance(data, str) else data
-    flat = np.frombuffer(data, dtype.dtype)
-    return flat.reshape(shape, order="F" if order == "F" else "C")
-
-
-def _scalar(dtype, data):
-    return _array_from_bytes(data, dtype, ())[()]
-
-
-def _buffer_array(data, dtype, shape, order):
-    return _array_from_bytes(data, dtype, shape, order)
-
-
-def _encode(text, encoding):
-    if encoding not in ("latin1", "latin-1"):
-        raise _Refusal(f"bytes are encoded as {encoding!r}")
-    return text.encode("latin1")
-
-
-def _rebuild_tensor(storage, offset, size, stride, *_):
-    return _Tensor(storage, offset, size, stride)
-
-
-def _rebuild_parameter(tensor, *_):
-    return tensor
-
-
-def _rebuild_with_attributes(rebuild, _, arguments, *__):
-    if rebuild not in (_rebuild_tensor, _rebuild_parameter):
-        raise _Refusal(f"has a tensor of an unknown kind: {rebuild!r}")
-    return rebuild(*arguments)
-
-
-def _defaultdict(*arguments):
-    return dict(arguments[1]) if len(arguments) > 1 else {}
-
-
-def _numpy_names() -> dict[tuple[str, str], Any]:
-    names: dict[tuple[str, str], Any] = {
-        ("numpy", "ndarray"): _Array,
-        ("numpy", "dtype"): _Dtype,
-        ("_codecs", "encode"): _encode,
-    }
-    for core in ("numpy.core", "numpy._core"):
-        names[f"{core}.multiarray", "_reconstruct"] = _Array
-        names[f"{core}.multiarray", "scalar"] = _scalar
-        names[f"{core}.numeric", "_frombuffer"] = _buffer_array
-    return names
-
-
-_ALLOWED = {
-    ("collections", "OrderedDict"): collections.OrderedDict,
-    ("collections", "defaultdict"): _defaultdict,
-    ("copyreg", "_reconstructor"): inert.reconstruct,
-    ("copy_reg", "_reconstructor"): inert.reconstruct,
-    ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
-    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
-    ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
-    ("torch._utils", "_rebuild_parameter_with_state"): _rebuild_parameter,
-    ("torch._tensor", "_rebuild_from_type_v2"): _rebuild_with_attributes,
-    ("torch", "Size"): tuple,
-    **{("torch", name): kind for name, kind in _STORAGES.items()},
-    **_numpy_names(),
-}
-
-
 # The interpreter written in Python, not the faster one in C: the latter allocates
 # whatever length or memo index an opcode claims before it looks at the file.
 class _Unpickler(pickle._Unpickler):
@@ -254,7 +71,7 @@ class _Unpickler(pickle._Unpickler):
 
     def __init__(self, file: io.BytesIO):
         super().__init__(file, encoding="latin1")
-        self.storages: dict[str, _Storage] = {}
+        self.storages: dict[str, Storage] = {}
 
     stack: list  # the operands of the opcodes
     read: Callable[[int], bytes]
@@ -263,10 +80,10 @@ class _Unpickler(pickle._Unpickler):
     def load_build(self) -> None:
         state = self.stack.pop()
         target = self.stack[-1]
-        if isinstance(target, (_Array, _Dtype)):
+        if isinstance(target, (Array, Dtype)):
             target.__setstate__(state)
         elif not isinstance(target, (dict, inert.Foreign)):
-            raise _Refusal("sets attributes of something that is not an array")
+            raise Refusal("sets attributes of something that is not an array")
 
     def load_newobj(self) -> None:
         arguments, kind = self.stack.pop(), self.stack.pop()
@@ -280,14 +97,16 @@ class _Unpickler(pickle._Unpickler):
         size = int.from_bytes(self.read(8), "little")
         data = self.read(size)  # the original allocates what is claimed first
         if len(data) != size:
-            raise _Refusal(f"claims {size} bytes and ends after {len(data)}")
+            raise Refusal(f"claims {size} bytes and ends after {len(data)}")
         self.append(bytearray(data))
 
     def _build(self, kind: Any, arguments: Any) -> Any:
-        if kind not in (collections.OrderedDict, _Array, _Dtype) and not isinstance(
-            kind, inert.Foreign
-        ):
-            raise _Refusal(f"builds {kind!r}, which is no class")
+        if kind not in (
+            collections.OrderedDict,
+            Array,
+            Dtype,
+        ) and not isinstance(kind, inert.Foreign):
+            raise Refusal(f"builds {kind!r}, which is no class")
         return kind(*arguments)
 
     dispatch: ClassVar[dict[int, Any]] = {
@@ -299,11 +118,11 @@ class _Unpickler(pickle._Unpickler):
     }
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in _ALLOWED:
-            return _ALLOWED[module, name]
+        if (module, name) in ALLOWED:
+            return ALLOWED[module, name]
         unread = module == "torch._utils" and name.startswith("_rebuild")
         if unread or inert.is_alarming(module, name):
-            raise _Refusal(
+            raise Refusal(
                 f"refers to {module}.{name}, which is no part of weights that are read "
                 "here: refused, because loading it could run code; save the state dict "
                 "alone"
@@ -311,17 +130,17 @@ class _Unpickler(pickle._Unpickler):
         return inert.Foreign(f"{module}.{name}")
 
     def get_extension(self, code: int) -> NoReturn:
-        raise _Refusal(f"refers to extension {code}: refused")
+        raise Refusal(f"refers to extension {code}: refused")
 
-    def persistent_load(self, pid: Any) -> _Storage:
+    def persistent_load(self, pid: Any) -> Storage:
         tag, kind, key, _, count, *view = pid
-        if tag != "storage" or kind not in _STORAGES.values():
-            raise _Refusal(f"has a record of an unknown kind: {tag!r}")
+        if tag != "storage" or kind not in STORAGES.values():
+            raise Refusal(f"has a record of an unknown kind: {tag!r}")
         if view and view[0] is not None:
-            raise _Refusal("has a storage that is a view of another; save it again")
+            raise Refusal("has a storage that is a view of another; save it again")
         if not isinstance(count, int) or count < 0:
-            raise _Refusal(f"storage {key} claims {count} elements")
-        return self.storages.setdefault(str(key), _Storage(kind, str(key), count))
+            raise Refusal(f"storage {key} claims {count} elements")
+        return self.storages.setdefault(str(key), Storage(kind, str(key), count))
 
 
 def _read_zip(path: files.Path) -> Any:
@@ -333,14 +152,14 @@ def _read_zip(path: files.Path) -> Any:
 
         def read(name: str) -> bytes:
             if name not in entries:
-                raise _Refusal(f"is a zip archive without {name}, not a checkpoint")
+                raise Refusal(f"is a zip archive without {name}, not a checkpoint")
             info = entries[name]
             if info.compress_type != zipfile.ZIP_STORED or info.file_size > total:
-                raise _Refusal(f"holds {name} compressed, which torch never does")
+                raise Refusal(f"holds {name} compressed, which torch never does")
             return archive.read(info)
 
         if "constants.pkl" in entries:
-            raise _Refusal("is a TorchScript program; save its state dict instead")
+            raise Refusal("is a TorchScript program; save its state dict instead")
         unpickler = _Unpickler(io.BytesIO(read("data.pkl")))
         saved = unpickler.load()
         big = "byteorder" in entries and read("byteorder") == b"big"
@@ -351,16 +170,16 @@ def _read_zip(path: files.Path) -> Any:
 
 def _read_pickles(path: files.Path, data: bytes) -> Any:
     if data[257:262] == b"ustar":
-        raise _Refusal("is a tar archive of torch 0.1; save it again with a newer one")
+        raise Refusal("is a tar archive of torch 0.1; save it again with a newer one")
     if data[:1] not in (b"\x80", b"(", b"}", b"]", b"c"):
-        raise _Refusal("is neither a torch checkpoint nor a pickle")
+        raise Refusal("is neither a torch checkpoint nor a pickle")
     stream = io.BytesIO(data)
     first = _Unpickler(stream).load()
     if first != _LEGACY_MAGIC:
         return _materialise(first)
     version, system = _Unpickler(stream).load(), _Unpickler(stream).load()
     if version != 1001 or not isinstance(system, dict):
-        raise _Refusal(f"has version {version} of torch's format; 1001 is known")
+        raise Refusal(f"has version {version} of torch's format; 1001 is known")
     order = "<" if system.get("little_endian", sys.byteorder == "little") else ">"
     unpickler = _Unpickler(stream)
     saved = unpickler.load()
@@ -368,10 +187,10 @@ def _read_pickles(path: files.Path, data: bytes) -> Any:
     for key in _Unpickler(stream).load():
         storage = unpickler.storages.get(str(key))
         if storage is None:
-            raise _Refusal(f"lists storage {key}, which nothing uses")
+            raise Refusal(f"lists storage {key}, which nothing uses")
         count = int.from_bytes(stream.read(8), "little" if order == "<" else "big")
         if count != storage.count:
-            raise _Refusal(f"storage {key} has {count} elements, not {storage.count}")
+            raise Refusal(f"storage {key} has {count} elements, not {storage.count}")
         start = stream.tell()
         end = start + count * storage.item_bytes
         storage.fill(view[start:end], order)
@@ -384,7 +203,7 @@ def _materialise(root: Any) -> Any:
     done: dict[int, Any] = {}
 
     def visit(value: Any) -> Any:
-        if isinstance(value, (_Tensor, _Array)):
+        if isinstance(value, (Tensor, Array)):
             if id(value) not in done:
                 done[id(value)] = value.array()
             return done[id(value)]

@@ -13,7 +13,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from jaxflow.io import torch_files
+from jaxflow.io import torch_files, torch_objects
 
 FIXTURES = pathlib.Path(__file__).parent.parent / "fixtures"
 RAMP = np.arange(24, dtype=np.float32)
@@ -115,7 +115,7 @@ def test_refuses_to_set_attributes_of_what_it_builds_with(tmp_path):
     path.write_bytes(attack)
     with pytest.raises(ValueError, match="sets attributes"):
         torch_files.read_torch(path)
-    assert not hasattr(torch_files._rebuild_tensor, "a")
+    assert not hasattr(torch_objects._rebuild_tensor, "a")
 
 
 def test_object_arrays_are_refused(tmp_path):
