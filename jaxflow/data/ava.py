@@ -60,7 +60,7 @@ def read_boxes(path: str | os.PathLike[str]) -> list[Box]:
         OSError: If the file cannot be opened.
     """
     path = pathlib.Path(path)
-    return [_box(path, number, line) for number, line in list_rows.read_lines(path)]
+    return [read_row(path, *row) for row in list_rows.read_lines(path)]
 
 
 def write_boxes(path: str | os.PathLike[str], boxes: Iterable[Box]) -> None:
@@ -132,8 +132,17 @@ def read_label_map(path: str | os.PathLike[str]) -> dict[int, str]:
     return names
 
 
-def _box(path: pathlib.Path, number: int, line: str) -> Box:
-    """Reads a row."""
+def read_row(path: pathlib.Path, number: int, line: str) -> Box:
+    """Reads a row of a table of boxes.
+
+    Args:
+        path: The file, for the message.
+        number: Of the row, likewise.
+        line: The row.
+
+    Raises:
+        ValueError: If it is no box: the one line names the file, the row and why.
+    """
 
     def refuse(what: str) -> ValueError:
         return list_rows.fault(path, number, f"{what}: {line!r}")

@@ -15,11 +15,10 @@ Films are YouTube's, so what is missing is said and left out.
 """
 
 import pathlib
-import re
 
 import numpy as np
 
-from jaxflow.data import list_rows
+from jaxflow.data import ava, list_rows
 from jaxflow.data.builders import common, videos
 
 
@@ -67,63 +66,44 @@ class AVA(videos.VideoBuilder):
         common.raise_report(
             root, videos.missing(root, [folder, classes, *boxes, *excluded])
         )
-        places, names = _classes(classes)
+        names = ava.read_label_map(classes)
+        places = {number: place for place, number in enumerate(names)}
         there = {path.stem: path for path in list_rows.find_videos(folder)}
         splits = {
-            split: _clips(folder, there, boxes[i], _seconds(excluded[i]), places)
+            split: _clips(
+                folder, there, boxes[i], ava.read_exclusions(excluded[i]), places
+            )
             for i, split in enumerate(("train", "validation"))
         }
         listed = [clip.path for clips in splits.values() for clip in clips]
         tested = table("file_names_test_v2.1.txt")
         if tested.is_file():
             listed += [folder / name for _, name in list_rows.read_lines(tested)]
-        return videos.Listing(splits, names, videos.unlisted(root, folder, listed))
-
-
-def _classes(path: pathlib.Path) -> tuple[dict[int, int], tuple[str, ...]]:
-    """Reads entries such as ``label { name: "stand" label_id: 12 }``."""
-    entries = re.findall(
-        r'name:\s*"([^"]*)"\s*(?:label_)?id:\s*(\d+)', path.read_text("utf-8-sig")
-    )
-    order = sorted((int(number), name) for name, number in entries)
-    if not order or len({number for number, _ in order}) < len(order):
-        raise list_rows.fault(path, 0, "holds no list of actions, each with its number")
-    places = {number: place for place, (number, _) in enumerate(order)}
-    return places, tuple(name for _, name in order)
-
-
-def _seconds(path: pathlib.Path) -> set[tuple[str, int]]:
-    """Reads which seconds of which films are excluded."""
-    found = set()
-    for number, line in list_rows.read_lines(path):
-        film, comma, second = line.rpartition(",")
-        if not comma or not second.strip().isdecimal():
-            raise list_rows.fault(path, number, f"is not 'film,second': {line!r}")
-        found.add((film.strip(), int(second)))
-    return found
+        return videos.Listing(
+            splits, tuple(names.values()), videos.unlisted(root, folder, listed)
+        )
 
 
 def _clips(folder, there, path, excluded, places) -> list[videos.Clip]:
     """Reads lines film,second,left,top,right,bottom,action,person."""
     seconds: dict[tuple[str, int], dict[tuple, list[int]]] = {}
     for number, line in list_rows.read_lines(path):
-        film, *cells = (cell.strip() for cell in line.split(","))
-        try:
-            second, action, person = int(cells[0]), cells[5], int(cells[6])
-            box = tuple(map(float, cells[1:5]))
-            place = None if not action else places[int(action)]
-        except (ValueError, IndexError, KeyError):
+        box = ava.read_row(path, number, line)
+        whole = box.second.is_integer() and box.score.is_integer()
+        known = box.action is None or box.action in places
+        if line.count(",") != 7 or not whole or not known:
             raise list_rows.fault(
                 path, number, f"is no box with an action and a person: {line!r}"
-            ) from None
-        if not (0 <= box[0] <= box[2] <= 1 and 0 <= box[1] <= box[3] <= 1):
+            )
+        if min(box.corners) < 0 or max(box.corners) > 1:
             raise list_rows.fault(
                 path, number, f"has a box outside the frame: {line!r}"
             )
-        if (film, second) not in excluded:
-            people = seconds.setdefault((film, second), {})
-            labels = people.setdefault((*box, person), [])
-            labels += [] if place is None else [place]
+        moment = box.video, int(box.second)
+        if moment not in excluded:
+            people = seconds.setdefault(moment, {})
+            labels = people.setdefault((*box.corners, int(box.score)), [])
+            labels += [] if box.action is None else [places[box.action]]
     return [
         _clip(there.get(film, folder / f"{film}.mp4"), second, people, len(places))
         for (film, second), people in seconds.items()

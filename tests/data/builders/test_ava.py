@@ -91,9 +91,10 @@ def test_damaged_and_short_films_are_said(root, tmp_path):
     ("old", "new", "said"),
     [
         (",12,1\n", ",13,1\n", "is no box with an action"),
-        ("0.811,12,1", "12,1", "is no box with an action"),
+        (",12,1\n", ",12\n", "is no box with an action"),
+        ("0.811,12,1", "12,1", "has a box far outside of the frame"),
         ("0.283", "1.283", "has a box outside the frame"),
-        ("0.077", "nan", "has a box outside the frame"),
+        ("0.077", "nan", "has a number that is NaN"),
     ],
 )
 def test_lines_that_say_nothing_are_named(root, tmp_path, old, new, said):
