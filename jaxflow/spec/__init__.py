@@ -5,6 +5,7 @@ from jaxflow.spec.configs import Number as Number
 from jaxflow.spec.configs import Share as Share
 from jaxflow.spec.configs import check_config as check_config
 from jaxflow.spec.inputs import check_clip as check_clip
+from jaxflow.spec.inputs import check_fixed_clip as check_fixed_clip
 from jaxflow.spec.inputs import check_pair as check_pair
 from jaxflow.spec.inputs import check_pixels as check_pixels
 from jaxflow.spec.protocols import Flow as Flow

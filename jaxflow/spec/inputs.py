@@ -90,6 +90,29 @@ def check_clip(
     return jnp.asarray(clip, jnp.float32)
 
 
+def check_fixed_clip(clip: jax.Array, *, frames: int, side: int) -> jax.Array:
+    """Verifies a clip for a network whose dense layers fix its length and its size.
+
+    Args:
+        clip: The clip; must be (B, frames, side, side, 3) and floating.
+        frames: `num_frames` of the config.
+        side: `crop_size` of the config.
+
+    Returns:
+        The clip in float32.
+
+    Raises:
+        ValueError: If the shape or the type is not what the network takes.
+    """
+    clip = check_clip(clip)
+    if clip.shape[1:] != (frames, side, side, 3):
+        raise ValueError(
+            f"`clip` must be (B, {frames}, {side}, {side}, 3), which the dense layers "
+            f"fix; got {clip.shape}: crop it, or set crop_size and num_frames"
+        )
+    return clip
+
+
 def check_pixels(name: str, pixels: jax.Array | np.ndarray) -> None:
     """Verifies the values of frames outside of `jax.jit`, which cannot.
 

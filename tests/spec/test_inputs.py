@@ -62,6 +62,13 @@ def test_a_wrong_clip_is_one_clear_error(clip, message):
         spec.check_clip(clip, minimum=(3, 8, 9))
 
 
+def test_a_clip_of_another_size_than_the_dense_layers_fix_is_an_error():
+    spec.check_fixed_clip(frame(2, 4, 8, 8, 3), frames=4, side=8)
+    for shape in ((2, 5, 8, 8, 3), (2, 4, 8, 9, 3), (2, 4, 9, 8, 3)):
+        with pytest.raises(ValueError, match=r"must be \(B, 4, 8, 8, 3\).* crop it"):
+            spec.check_fixed_clip(frame(*shape), frames=4, side=8)
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [(float("nan"), "finite"), (float("inf"), "finite"), (1.5, "0 to 1.5: divide")],

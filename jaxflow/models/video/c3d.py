@@ -17,6 +17,7 @@ from typing import ClassVar, Literal
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import lax
 from jax.typing import DTypeLike
 
 from jaxflow import ops, spec
@@ -119,15 +120,9 @@ class Model(nnx.Module):
         Raises:
             ValueError: If the clip has another length or size.
         """
-        clip = spec.check_clip(clip)
-        side = self.config.crop_size
-        expected = (self.config.num_frames, side, side, 3)
-        if clip.shape[1:] != expected:
-            raise ValueError(
-                f"`clip` must be (B, {', '.join(map(str, expected))}), which the dense "
-                f"layers of C3D fix; got {clip.shape}: crop it, or set crop_size and "
-                "num_frames"
-            )
+        clip = spec.check_fixed_clip(
+            clip, frames=self.config.num_frames, side=self.config.crop_size
+        )
         keys = dropout.split(key, 2)
         x = self.features(clip)
         x = self.dropout(jax.nn.relu(self.fc6(x)), key=keys[0])
@@ -138,7 +133,7 @@ class Model(nnx.Module):
     def features(self, clip: jax.Array) -> jax.Array:
         """Returns the flattened last map, (B, features), channels slowest."""
         clip = spec.check_clip(clip)
-        mean = jnp.array([104.0, 117.0, 128.0], clip.dtype)
+        mean = lax.broadcast_to_rank(jnp.array([104.0, 117.0, 128.0], clip.dtype), 5)
         x = clip[..., ::-1] if self.config.colour == "bgr" else clip
         x = (255 * x - mean).astype(self.dtype)
         for name, (_, pool) in CONVOLUTIONS.items():

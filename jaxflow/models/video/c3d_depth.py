@@ -108,15 +108,9 @@ class Model(nnx.Module):
         Raises:
             ValueError: If the clip has another length or size.
         """
-        clip = spec.check_clip(clip)
-        side = self.config.crop_size
-        expected = (self.config.num_frames, side, side, 3)
-        if clip.shape[1:] != expected:
-            raise ValueError(
-                f"`clip` must be (B, {', '.join(map(str, expected))}), which the dense "
-                f"layers fix; got {clip.shape}: crop it, or set crop_size and "
-                "num_frames"
-            )
+        clip = spec.check_fixed_clip(
+            clip, frames=self.config.num_frames, side=self.config.crop_size
+        )
         keys = dropout.split(key, 2)
         x = self.features(clip)
         x = x.reshape(x.shape[0], -1)
