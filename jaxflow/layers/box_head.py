@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 
 from jaxflow import _checks, ops
-from jaxflow.layers import conv, dropout, resnet3d
+from jaxflow.layers import clip_head, dropout
 
 Regions = Literal["none", "legacy", "aligned"]
 """Whether a network scores boxes, and how `ops.roi_align` counts their coordinates."""
@@ -29,7 +29,7 @@ class BoxHead(nnx.Module):
         features: Channels of all maps together.
         num_classes: Number of classes.
         aligned: As for `ops.roi_align`.
-        mode: As for `layers.resnet3d.Head`.
+        mode: As for `layers.clip_head.Head`.
         dropout_rate: Share of the pooled features zeroed in training.
         rngs: Source of the initial weights.
 
@@ -43,19 +43,16 @@ class BoxHead(nnx.Module):
         num_classes: int,
         *,
         aligned: bool,
-        mode: resnet3d.HeadMode,
+        mode: clip_head.HeadMode,
         dropout_rate: float,
         rngs: nnx.Rngs,
     ):
-        _checks.one_of("head_mode", mode, resnet3d.HEAD_MODES)
+        _checks.one_of("head_mode", mode, clip_head.HEAD_MODES)
         self.aligned = aligned
         self.mode = mode
         self.deterministic = True
         self.dropout = dropout.Dropout(dropout_rate)
-        self.projection = conv.Linear(features, num_classes, rngs=rngs)
-        self.projection.kernel[...] = 0.01 * jax.random.normal(
-            rngs.params(), (features, num_classes), jnp.float32
-        )
+        self.projection = clip_head.projection(features, num_classes, rngs=rngs)
 
     def __call__(
         self, *maps: jax.Array, boxes: jax.Array, key: jax.Array | None = None
@@ -75,7 +72,7 @@ class BoxHead(nnx.Module):
         pooled = pool(maps, boxes[:, 1:], owners, aligned=self.aligned)
         scores = self.projection(self.dropout(pooled, key=key))
         if self.deterministic:
-            scores = resnet3d.activated(scores, self.mode)
+            scores = clip_head.activated(scores, self.mode)
         return jnp.where(owners[:, None] >= 0, scores, 0)
 
 
@@ -119,7 +116,7 @@ def owners_of(boxes: jax.Array, examples: int) -> jax.Array:
     return jnp.where(known, owners, -1).astype(jnp.int32)
 
 
-def head_of(features: int, config: Any, *, rngs: nnx.Rngs) -> resnet3d.Head | BoxHead:
+def head_of(features: int, config: Any, *, rngs: nnx.Rngs) -> clip_head.Head | BoxHead:
     """Returns the head that a config asks for.
 
     Args:
@@ -129,9 +126,9 @@ def head_of(features: int, config: Any, *, rngs: nnx.Rngs) -> resnet3d.Head | Bo
         rngs: Source of the initial weights.
     """
     common = {"mode": config.head_mode, "dropout_rate": config.dropout_rate}
-    window = resnet3d.head_window(config.crop_size)
+    window = clip_head.head_window(config.crop_size)
     if config.regions == "none":
-        return resnet3d.Head(
+        return clip_head.Head(
             features, config.num_classes, window=window, rngs=rngs, **common
         )
     aligned = config.regions == "aligned"
@@ -139,7 +136,7 @@ def head_of(features: int, config: Any, *, rngs: nnx.Rngs) -> resnet3d.Head | Bo
 
 
 def scored(
-    head: resnet3d.Head | BoxHead,
+    head: clip_head.Head | BoxHead,
     maps: Sequence[jax.Array],
     clip: jax.Array,
     boxes: jax.Array | None,

@@ -1,45 +1,12 @@
+"""Tests for jaxflow.layers.resnet3d."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from flax import nnx
 
 from jaxflow import convert
 from jaxflow.layers import resnet3d
-from tests import golden
-
-
-def test_both_head_modes_agree_on_one_window_only(rng):
-    def head(mode):
-        layer = resnet3d.Head(
-            3, 4, window=2, mode=mode, dropout_rate=0.5, rngs=nnx.Rngs(0)
-        )
-        layer.projection.kernel[...] *= 100
-        layer.eval()
-        return layer
-
-    features = jnp.asarray(rng.normal(size=(2, 3, 4, 2, 3)), jnp.float32)
-    one, several = features[:, :, :2], features
-    for x, same in ((one, True), (several, False)):
-        after = jax.nn.softmax(golden.run(head("logit_mean"), x))
-        inside = golden.run(head("softmax_mean"), x)
-        np.testing.assert_allclose(inside.sum(-1), 1, rtol=1e-5)
-        assert np.allclose(after, inside, atol=1e-5) == same
-
-
-def test_head_is_a_matrix_product_of_window_means(rng):
-    layer = resnet3d.Head(
-        5, 2, window=2, mode="logit_mean", dropout_rate=0.5, rngs=nnx.Rngs(0)
-    )
-    slow = rng.normal(size=(1, 2, 3, 2, 2)).astype(np.float32)
-    fast = rng.normal(size=(1, 4, 3, 2, 3)).astype(np.float32)
-    rows = [
-        np.concatenate([m[0, :, y : y + 2].mean((0, 1, 2)) for m in (slow, fast)])
-        for y in (0, 1)
-    ]
-    expected = np.mean(rows, axis=0) @ np.asarray(layer.projection.kernel[...])
-    actual = layer(jnp.asarray(slow), jnp.asarray(fast))
-    np.testing.assert_allclose(actual[0], expected, atol=1e-6)
 
 
 def test_a_new_bottleneck_is_its_shortcut(rng):
@@ -76,8 +43,3 @@ def test_first_layer_takes_the_mean_over_colours_for_flow():
     state = {"conv1.weight": kernel}
     deep = resnet3d.inflate_state_dict(state, {"conv1.weight": (1, 20, 2, 1)})
     np.testing.assert_allclose(deep["conv1.weight"][0, :, 0, 0], 2)
-
-
-def test_rejects_an_unknown_head_mode():
-    with pytest.raises(ValueError, match="head_mode"):
-        resnet3d.Head(1, 1, window=1, mode="max", dropout_rate=0, rngs=nnx.Rngs(0))
