@@ -19,7 +19,9 @@ from flax import nnx
 from jax import export, lax
 
 from jaxflow import losses, ops, train
-from jaxflow.diffusion import training
+from jaxflow.diffusion import masks, process, training
+from jaxflow.layers import attention, non_local, precision
+from jaxflow.models.generation import fdm
 from jaxflow.ops import bilinear
 from tests import test_api
 from tests.models import test_contract
@@ -73,9 +75,10 @@ def a_network(module):
     return run, (test_contract.tiny(module)[1], *test_contract.inputs(module, batch=1))
 
 
-def a_step(module, loss, batch):
+def a_step(module, loss, batch, dtype):
     """Returns the whole step of a tiny network: loss, gradient, Adam."""
     model = nnx.merge(*test_contract.tiny(module), copy=True)
+    precision.set_dtype(model, dtype)
     optimiser = optax.adam(1e-3)
     step = train.make_step(
         model, loss, optimiser, mesh=train.data_mesh(jax.devices()[:1])
@@ -84,7 +87,7 @@ def a_step(module, loss, batch):
     return step.run, (state, batch)
 
 
-def flow_step(module):
+def flow_step(module, dtype=jnp.float32):
     frame1, frame2 = test_contract.inputs(module, batch=2)
 
     def loss(model, batch):
@@ -92,10 +95,11 @@ def flow_step(module):
         return losses.multi_scale(flows, batch["flow"], weights=(1.0,) * len(flows))
 
     flow = struct(*frame1.shape[:3], 2)
-    return a_step(module, loss, {"frames": (frame1, frame2), "flow": flow})
+    batch = {"frames": (frame1, frame2), "flow": flow}
+    return a_step(module, loss, batch, dtype)
 
 
-def video_step(module):
+def video_step(module, dtype=jnp.float32):
     (clip,) = test_contract.inputs(module, batch=2)
 
     def loss(model, batch):
@@ -104,17 +108,26 @@ def video_step(module):
             logits, batch["label"]
         ).mean()
 
-    return a_step(module, loss, {"clip": clip, "label": struct(2, dtype=jnp.int32)})
+    batch = {"clip": clip, "label": struct(2, dtype=jnp.int32)}
+    return a_step(module, loss, batch, dtype)
 
 
-def generation_step(module):
-    config = module.TINY
-    frames = config.num_frames
-    videos = struct(2, frames, config.image_size, config.image_size, config.channels)
-    process = nnx.merge(*test_contract.tiny(module), copy=True).process
-    draw = functools.partial(training.batch, process=process, most=frames)
+def generation_step(module, dtype=jnp.float32):
+    config = module.RECORD.tiny
+    frames = np.arange(config.num_frames)
+    videos = struct(2, len(frames), *[config.image_size] * 2, config.channels)
+    diffusion = nnx.merge(*test_contract.tiny(module), copy=True).process
+
+    def draw(key, videos):
+        numbers = jnp.broadcast_to(frames, (2, len(frames)))
+        given = (numbers < getattr(config, "num_past", 1)).astype(jnp.float32)
+        noised = process.add_noise(key, diffusion, videos)
+        return training.Batch(
+            noised, videos, masks.Selection(numbers, given, 1 - given)
+        )
+
     batch = jax.eval_shape(draw, jax.random.key(0), videos)
-    return a_step(module, training.loss, batch)
+    return a_step(module, training.loss, batch, dtype)
 
 
 # Name -> () -> (function, what it is called with).
@@ -148,17 +161,24 @@ FORMS = {
 }
 NETWORKS = {m.__name__.rpartition(".")[2]: m for m in test_contract.ALL}
 STEPS = {
-    "fdm": generation_step,
     "pwcnet": flow_step,
     "repflow": video_step,
     "slowfast": video_step,
+    **dict.fromkeys(("fdm", "mcvd", "ramvid", "rvd", "unet3d"), generation_step),
 }
+HALF_STEPS = ("fdm", "pwcnet", "slowfast")
 QUICK = ("repflow", "step of pwcnet")
 PROGRAMS = {
     **OPS,
     **FORMS,
     **{n: functools.partial(a_network, m) for n, m in NETWORKS.items()},
     **{f"step of {n}": functools.partial(f, NETWORKS[n]) for n, f in STEPS.items()},
+    **{
+        f"step of {n} in bfloat16": functools.partial(
+            STEPS[n], NETWORKS[n], jnp.bfloat16
+        )
+        for n in HALF_STEPS
+    },
 }
 
 
@@ -259,6 +279,60 @@ def test_networks_and_their_training_hold_no_cpu_form_on_accelerators(plain, nam
 @pytest.mark.parametrize("name", sorted({*PROGRAMS} - {*OPS} - {*FORMS} - {*QUICK}))
 def test_every_network_holds_no_cpu_form_on_accelerators(plain, name):
     assert_no_cpu_form(plain, [name])
+
+
+def a_layer(make, *inputs):
+    graph, state = nnx.split(nnx.eval_shape(lambda: make(nnx.Rngs(0))))
+
+    def run(state, *arrays):
+        return nnx.merge(graph, state)(*arrays)
+
+    return run, (state, *inputs)
+
+
+half = functools.partial(struct, dtype=jnp.bfloat16)
+TOKENS = (half(2, 2, 3, 8), half(2, 2, 5, 8), half(2, 2, 5, 8))
+CLIPS = half(1, 3, 4, 4, 8)
+RELATIVE = fdm.Config(num_heads=2, groups=2, time_encoding="relative")
+# Name -> () -> (layer, what it is called with).
+HALF = {
+    "softmax attention": lambda: (attention.softmax_attention, TOKENS),
+    "linear attention": lambda: (attention.linear_attention, TOKENS),
+    "non-local block": lambda: a_layer(
+        lambda rngs: non_local.NonLocal(8, 4, rngs=rngs), CLIPS
+    ),
+    "attention over frames": lambda: a_layer(
+        lambda rngs: fdm.FrameAttention(8, RELATIVE, 6, rngs=rngs),
+        CLIPS, half(1, 1, 6), struct(1, 3), struct(1, 3, 3, dtype=bool),
+    ),
+}  # fmt: skip
+
+
+# Numbers of frames are float32: three small networks take them, there and back.
+SINGLE = {"attention over frames": 6}
+
+
+@pytest.mark.parametrize("name", HALF)
+def test_products_of_half_precision_are_so_on_the_way_back(name):
+    function, arrays = HALF[name]()
+
+    def total(floats, others):
+        out = function(*floats, *others)
+        return jnp.sum(jnp.square(out.astype(jnp.float32)))
+
+    others = [x for x in arrays[1:] if getattr(x, "dtype", None) != jnp.bfloat16]
+    floats = arrays[: len(arrays) - len(others)]
+    slope = jax.jit(jax.grad(total, allow_int=True))
+    text = export.export(slope, platforms=["tpu"])(floats, others).mlir_module()
+    products = re.findall(
+        r"stablehlo\.(?:dot_general|convolution)\b.*: \((.*)\) ->", text
+    )
+    # Two on the way back for each on the way there.
+    assert len(products) >= 6
+    kinds = [tuple(re.findall(r"x([a-z]+\d+)>", each)) for each in products]
+    single = SINGLE.get(name, 0)
+    assert kinds.count(("f32", "f32")) == single
+    assert kinds.count(("bf16", "bf16")) == len(kinds) - single
 
 
 def test_operations_are_counted_as_often_as_they_are_called():

@@ -5,6 +5,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxflow.layers import conv, norm
+from jaxflow.ops import products
+from jaxflow.ops.correlation import accumulator
 
 
 def softmax_attention(
@@ -31,13 +33,13 @@ def softmax_attention(
         (*B, heads, N, E), in the dtype of `value`; products are summed and the softmax
         taken in float32 at least.
     """
-    wide = _accumulator(query)
-    scores = jnp.einsum("...id,...jd->...ij", query, key, preferred_element_type=wide)
+    scores = products.einsum("...id,...jd->...ij", query, key)
+    wide = scores.dtype
     scores = scores * jnp.asarray(scale, wide)
     if bias is not None:
-        scores = scores + bias.astype(wide)
+        scores += jax.lax.broadcast_to_rank(bias.astype(wide), scores.ndim)
     weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
-    out = jnp.einsum("...ij,...je->...ie", weights, value, preferred_element_type=wide)
+    out = products.einsum("...ij,...je->...ie", weights, value)
     return out.astype(value.dtype)
 
 
@@ -56,12 +58,10 @@ def linear_attention(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.
     Returns:
         (*B, heads, N, E), in the dtype of `value`; summed in float32 at least.
     """
-    wide = _accumulator(query)
+    wide = accumulator(key)
     weights = jax.nn.softmax(key.astype(wide), axis=-2).astype(value.dtype)
-    gathered = jnp.einsum(
-        "...jd,...je->...de", weights, value, preferred_element_type=wide
-    ).astype(value.dtype)
-    out = jnp.einsum("...id,...de->...ie", query, gathered, preferred_element_type=wide)
+    gathered = products.einsum("...jd,...je->...de", weights, value)
+    out = products.einsum("...id,...de->...ie", query, gathered.astype(value.dtype))
     return out.astype(value.dtype)
 
 
@@ -80,10 +80,6 @@ def join_heads(x: jax.Array) -> jax.Array:
     """Undoes `split_heads`: (*B, heads, N, D) -> (*B, N, heads D)."""
     x = jnp.swapaxes(x, -3, -2)
     return x.reshape(*x.shape[:-2], -1)
-
-
-def _accumulator(x: jax.Array):
-    return jnp.float64 if x.dtype == jnp.float64 else jnp.float32
 
 
 class LinearAttention(nnx.Module):
@@ -119,7 +115,7 @@ class LinearAttention(nnx.Module):
         tokens = self.norm(x).reshape(*x.shape[:-3], -1, x.shape[-1])
         query, key, value = split_qkv(self.to_qkv(tokens), self.heads)
         if self.normalise_query:
-            query = jax.nn.softmax(query.astype(_accumulator(query)), axis=-1)
+            query = jax.nn.softmax(query.astype(accumulator(query)), axis=-1)
         query = (query * query.shape[-1] ** -0.5).astype(x.dtype)
         out = linear_attention(query, key, value)
         return x + self.to_out(join_heads(out)).reshape(x.shape)

@@ -9,6 +9,7 @@ from flax import nnx
 
 from jaxflow import _checks, ops
 from jaxflow.layers import conv, norm
+from jaxflow.ops import products
 
 Form = Literal["gaussian", "embedded_gaussian", "dot_product", "concatenation"]
 FORMS = ("gaussian", "embedded_gaussian", "dot_product", "concatenation")
@@ -81,9 +82,7 @@ class NonLocal(nnx.Module):
         seen = ops.max_pool(x, window) if math.prod(window) > 1 else x
         weights = self._weights(x, seen)
         values = _flat(self.g(seen))
-        gathered = jnp.einsum(
-            "bij,bjc->bic", weights, values, preferred_element_type=jnp.float32
-        ).astype(x.dtype)
+        gathered = products.einsum("bij,bjc->bic", weights, values).astype(x.dtype)
         return x + self.norm(self.out(gathered.reshape(*x.shape[:-1], -1)))
 
     def _weights(self, x: jax.Array, seen: jax.Array) -> jax.Array:
@@ -96,11 +95,9 @@ class NonLocal(nnx.Module):
             kernel = self.score.kernel[...].reshape(2, -1).astype(x.dtype)
             scores = (query @ kernel[0])[:, :, None] + (key @ kernel[1])[:, None]
             bias = cast(nnx.Param, self.score.bias)
-            scores = scores + bias[...].astype(x.dtype)
+            scores = scores + bias[...].astype(x.dtype)[None, None]
             return jax.nn.relu(scores) / scores.shape[-1]
-        scores = jnp.einsum(
-            "bic,bjc->bij", query, key, preferred_element_type=jnp.float32
-        )
+        scores = products.einsum("bic,bjc->bij", query, key)
         if self.form == "dot_product":
             return (scores / scores.shape[-1]).astype(x.dtype)
         if self.form == "embedded_gaussian":

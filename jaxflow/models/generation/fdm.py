@@ -32,6 +32,7 @@ from jax.typing import DTypeLike
 from jaxflow import _checks, spec
 from jaxflow.diffusion import process
 from jaxflow.layers import attention, conv, generation, norm, timestep, unet
+from jaxflow.ops import products
 
 TimeEncoding = Literal["relative", "absolute", "none"]
 ENCODINGS = ("relative", "absolute", "none")
@@ -207,22 +208,23 @@ class FrameAttention(nnx.Module):
         query, key, value = (split[..., i, :, :].swapaxes(2, 3) for i in range(3))
         scale = query.shape[-1] ** -0.5
         query = query * scale
-        dot = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
-        logits = dot("bphtd,bphsd->bphts", query, key)
+        logits = products.einsum("bphtd,bphsd->bphts", query, key)
         of_value = None
         if self.encoding == "relative":
             distance = indices[:, :, None] - indices[:, None]
             of_query, of_key, of_value = (
                 net(embedded, distance) for net in (self.rpe_q, self.rpe_k, self.rpe_v)
             )
-            logits = logits + dot("bphtd,bhtsd->bphts", query, of_key)
-            logits = logits + dot("bphsd,bhstd->bphts", key * scale, of_query)
+            logits = logits + products.einsum("bphtd,bhtsd->bphts", query, of_key)
+            logits = logits + products.einsum(
+                "bphsd,bhstd->bphts", key * scale, of_query
+            )
         if hidden is not None:
             logits = jnp.where(hidden[:, None, None], -jnp.inf, logits)
         weights = jax.nn.softmax(logits, axis=-1).astype(tokens.dtype)
-        out = dot("bphts,bphsd->bphtd", weights, value)
+        out = products.einsum("bphts,bphsd->bphtd", weights, value)
         if of_value is not None:
-            out = out + dot("bphts,bhtsd->bphtd", weights, of_value)
+            out = out + products.einsum("bphts,bhtsd->bphtd", weights, of_value)
         out = out.astype(tokens.dtype).swapaxes(2, 3)
         return out.reshape(batch, height, width, frames, features)
 
@@ -418,7 +420,7 @@ class Model(nnx.Module):
         generation.check_classes(classes, time.shape[0], self.config.num_classes)
         assert self.classes is not None
         table = self.classes[...]
-        rows = jnp.arange(table.shape[0]) == classes[:, None]
+        rows = jnp.arange(table.shape[0])[None, :] == classes[:, None]
         found = rows.any(-1) | (classes == -1)
         chosen = jnp.where(found[:, None], rows.astype(table.dtype) @ table, jnp.nan)
         return x + chosen

@@ -38,6 +38,7 @@ from jax.typing import DTypeLike
 from jaxflow import ops, spec
 from jaxflow.diffusion import process as processes
 from jaxflow.layers import attention, conv, dropout, generation, norm, timestep
+from jaxflow.ops import products
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -158,7 +159,7 @@ class TimeConv(nnx.Module):
         """Convolves `x`; zeros lie before the first and behind the last frame."""
         kernel = self.kernel[...].astype(x.dtype)[:, None, None]
         y = ops.conv3d(x, kernel, padding=(kernel.shape[0] // 2, 0, 0))
-        return y + self.bias[...].astype(x.dtype)
+        return y + self.bias[...].astype(x.dtype)[None, None, None, None]
 
 
 class PseudoConv3d(nnx.Module):
@@ -338,7 +339,8 @@ class Pointwise(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Multiplies `x`, (..., C)."""
-        return x @ self.kernel[...].astype(x.dtype) + self.bias[...].astype(x.dtype)
+        bias = jax.lax.broadcast_to_rank(self.bias[...].astype(x.dtype), x.ndim)
+        return x @ self.kernel[...].astype(x.dtype) + bias
 
 
 class Attention(nnx.Module):
@@ -420,10 +422,8 @@ class FrameMix(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Mixes the frames of `x`, (B, T, H, W, C)."""
         kernel = self.kernel[...].astype(x.dtype)
-        wide = jnp.float64 if x.dtype == jnp.float64 else jnp.float32
-        y = jnp.einsum("bthwc,ts->bshwc", x, kernel, preferred_element_type=wide)
-        y = y.astype(x.dtype)
-        return y + self.bias[...].astype(x.dtype)[:, None, None, None]
+        y = products.einsum("bthwc,ts->bshwc", x, kernel).astype(x.dtype)
+        return y + self.bias[...].astype(x.dtype)[None, :, None, None, None]
 
 
 class Flag(nnx.Module):
