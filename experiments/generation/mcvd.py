@@ -64,7 +64,7 @@ def batch_of(key, videos, model, *, masked: float) -> training.Batch:
     """Masks the past, and the future, of each clip at random, and adds noise."""
     config = model.config
     of_past, of_future, noise = jax.random.split(key, 3)
-    slots = jnp.arange(config.num_frames)
+    slots = jnp.arange(config.num_frames)[None]
     past = slots < config.num_past
     future = slots >= config.num_past + config.num_current
     number = videos.shape[:1]

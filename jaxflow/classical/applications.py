@@ -126,7 +126,7 @@ def smooth_path(path: jax.Array, smoothing: float) -> jax.Array:
     if smoothing == float("inf"):
         return jnp.broadcast_to(path[:1], path.shape)
     times = jnp.arange(len(path), dtype=path.dtype)
-    weights = jnp.exp(-0.5 * ((times[:, None] - times) / smoothing) ** 2)
+    weights = jnp.exp(-0.5 * ((times[:, None] - times[None, :]) / smoothing) ** 2)
     weights /= weights.sum(1, keepdims=True)
     return jnp.einsum("ts,sij->tij", weights, path)
 
@@ -305,7 +305,7 @@ def warping_error(clip: jax.Array, flows: jax.Array, hidden: jax.Array) -> jax.A
     """
     warped = ops.backward_warp(clip[1:], flows, padding="border")
     height, width = clip.shape[1:3]
-    points = flows + ops.pixel_grid(height, width).astype(flows.dtype)
+    points = flows + ops.pixel_grid(height, width).astype(flows.dtype)[None]
     seen = ~hidden & ops.sampling_mask(points, (height, width), mask="inside")
     weight = seen[..., None].astype(clip.dtype)
     square = weight * (clip[:-1] - warped) ** 2

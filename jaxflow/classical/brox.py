@@ -170,7 +170,8 @@ def _linearise(image1, image2, flow):
     ixx, ixy = ops.spatial_gradient(ix)
     iyy = ops.spatial_gradient(iy)[1]
     height, width = flow.shape[-3:-1]
-    points = flow + ops.pixel_grid(height, width).astype(flow.dtype)
+    grid = ops.pixel_grid(height, width).astype(flow.dtype)
+    points = flow + jax.lax.broadcast_to_rank(grid, flow.ndim)
     inside = ops.sampling_mask(points, (height, width), mask="inside")[..., None]
     dx, dy = ops.spatial_gradient(difference)
     return inside, ((ix, iy, difference), (ixx, ixy, dx), (ixy, iyy, dy))
@@ -219,7 +220,7 @@ def _relax(system, omega, _, increment):
     left, above = _shift(right, -2), _shift(below, -3)
     total = right + below + left + above
     height, width = increment.shape[-3:-1]
-    odd = (jnp.arange(height)[:, None] + jnp.arange(width)) % 2 == 1
+    odd = (jnp.arange(height)[:, None] + jnp.arange(width)[None, :]) % 2 == 1
     du, dv = increment[..., :1], increment[..., 1:]
     for colour in (odd, ~odd):
         both = jnp.concatenate([du, dv], axis=-1)

@@ -31,6 +31,7 @@ def luminance(image: jax.Array) -> jax.Array:
     if image.shape[-1] == 1:
         return image
     weights = jnp.array([0.299, 0.587, 0.114], image.dtype)
+    weights = jax.lax.broadcast_to_rank(weights, image.ndim)
     return (image * weights).sum(-1, keepdims=True)
 
 

@@ -107,7 +107,7 @@ def detect_corners(
     def consider(carry, candidate):
         kept, number = carry
         point, score = candidate
-        distance = ((kept - point) ** 2).sum(-1)
+        distance = ((kept - point[None, :]) ** 2).sum(-1)
         taken = jnp.arange(count) < number
         crowded = (taken & (distance < minimum_distance**2)).any()
         keep = (score > 0) & ~crowded & (number < count)
@@ -215,7 +215,7 @@ def track(
     follow = functools.partial(
         track_pair, window=window, levels=levels, iterations=iterations, kernel=kernel
     )
-    corner = jnp.array([width - 1, height - 1], points.dtype)
+    corner = jnp.array([[width - 1, height - 1]], points.dtype)
 
     def step(carry, frames):
         points, visible = carry
@@ -243,9 +243,8 @@ def track(
 def _track_level(image1, image2, points, guess, *, window, iterations, kernel):
     """Refines `guess` at one pyramid level; all points of one level's pixels."""
     radius = window // 2
-    offsets = (
-        ops.pixel_grid(window, window).reshape(-1, 2).astype(points.dtype) - radius
-    )
+    offsets = ops.pixel_grid(window, window).reshape(1, -1, 2)
+    offsets = offsets.astype(points.dtype) - radius
     ix, iy = ops.spatial_gradient(image1, kernel=kernel, border="reflect")
     values = jnp.concatenate([image1, ix, iy], axis=-1)
     patches = ops.bilinear_sample(values, points[:, None] + offsets, padding="border")

@@ -114,6 +114,7 @@ def _solve_level(image1, image2, flow, *, alpha, warps, iterations):
     """Relinearises and relaxes at one pyramid level."""
     height, width = image1.shape[-3:-1]
     grid = ops.pixel_grid(height, width).astype(flow.dtype)
+    grid = jax.lax.broadcast_to_rank(grid, flow.ndim)
     values = jnp.concatenate([image2, *ops.spatial_gradient(image2)], axis=-1)
 
     @jax.checkpoint

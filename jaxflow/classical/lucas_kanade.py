@@ -169,6 +169,7 @@ def refine(image1, image2, flow, *, average, iterations, kernel, tolerance):
     tensor = average(_products(ix, iy))
     height, width = image1.shape[-3:-1]
     grid = ops.pixel_grid(height, width).astype(flow.dtype)
+    grid = jax.lax.broadcast_to_rank(grid, flow.ndim)
 
     @jax.checkpoint
     def step(flow, _):

@@ -140,7 +140,8 @@ def matrix_flow(matrix: jax.Array, size: tuple[int, ...]) -> jax.Array:
         [3.0, -2.0]
     """
     grid = ops.pixel_grid(*size).astype(matrix.dtype)
-    return apply(matrix, grid) - grid
+    moved = apply(matrix, grid)
+    return moved - jax.lax.broadcast_to_rank(grid, moved.ndim)
 
 
 def apply(matrix: jax.Array, points: jax.Array) -> jax.Array:
@@ -156,7 +157,8 @@ def apply(matrix: jax.Array, points: jax.Array) -> jax.Array:
     _shapes.check("matrix", matrix, (..., 3, 3))
     axes = (1,) * (points.ndim - 1)
     m = matrix.reshape(*matrix.shape[:-2], *axes, 3, 3)
-    x, y = points[..., 0], points[..., 1]
+    x, y = jnp.moveaxis(points, -1, 0)
+    x, y = (jax.lax.broadcast_to_rank(part, m.ndim - 2) for part in (x, y))
     u, v, w = (m[..., k, 0] * x + m[..., k, 1] * y + m[..., k, 2] for k in range(3))
     return jnp.stack([u / w, v / w], axis=-1)
 
@@ -178,7 +180,8 @@ def fit_affine(ix: jax.Array, iy: jax.Array, it: jax.Array) -> jax.Array:
     height, width = ix.shape[-3:-1]
     size = max(height, width)
     middle = jnp.array([width - 1, height - 1], ix.dtype) / 2
-    grid = (ops.pixel_grid(height, width).astype(ix.dtype) - middle) / size
+    grid = ops.pixel_grid(height, width).astype(ix.dtype)
+    grid = (grid - middle[None, None]) / size
     basis = jnp.stack([jnp.ones_like(grid[..., 0]), grid[..., 0], grid[..., 1]], -1)
     rows = jnp.concatenate(
         [basis[..., None, :] * ix[..., None], basis[..., None, :] * iy[..., None]], -1
@@ -189,7 +192,8 @@ def fit_affine(ix: jax.Array, iy: jax.Array, it: jax.Array) -> jax.Array:
     a += (1e-7 * trace / 6 + 1e-20) * jnp.eye(6, dtype=a.dtype)
     p = jnp.linalg.solve(a, b[..., None])[..., 0].reshape(*b.shape[:-1], 2, 3)
     linear = p[..., 1:] / size
-    constant = p[..., 0] - (linear * middle).sum(-1)
+    offset = linear * jax.lax.broadcast_to_rank(middle, linear.ndim)
+    constant = p[..., 0] - offset.sum(-1)
     return jnp.concatenate([constant[..., None], linear], -1).reshape(b.shape)
 
 
@@ -347,7 +351,7 @@ def _enhanced(steepest, warped, image1, weight):
 
     def centred(x):
         w = weight.reshape(weight.shape + (1,) * (x.ndim - 2))
-        return x - (w * x).sum((0, 1)) / total
+        return x - (w * x).sum((0, 1), keepdims=True) / total
 
     steepest, template, warped = map(centred, (steepest, image1, warped))
     gain = (weight * template * warped).sum() / ((weight * warped**2).sum() + 1e-12)

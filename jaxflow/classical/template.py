@@ -58,8 +58,8 @@ def match_template(
         )
     if zero_mean:
         # A common offset changes nothing but the digits that box sums cancel.
-        image = image - image.mean((0, 1))
-        template = template - template.mean((0, 1))
+        image = image - image.mean((0, 1), keepdims=True)
+        template = template - template.mean((0, 1), keepdims=True)
     product = jax.lax.conv_general_dilated(
         image[None],
         template[..., None],
@@ -187,11 +187,13 @@ def block_matching(
 
     costs = _match_costs(one, two, shifts, window, cost)  # (*B, H, W, D)
     allowed = (np.abs(shifts) <= radius).all(-1)
+    allowed = allowed.reshape(*[1] * (costs.ndim - 1), -1)
     # Ties go to the shortest displacement; the bias is far below a difference that
     # a pixel's brightness can make, and above the rounding of a correlation.
     bias = 1e-5 if cost == "zncc" else 1e-7
-    lengths = (bias * np.hypot(*shifts.T)).astype(costs.dtype)
-    best = jnp.argmin(jnp.where(allowed, costs + lengths, jnp.inf), axis=-1)
+    lengths = jnp.asarray(bias * np.hypot(*shifts.T), costs.dtype)
+    ranked = costs + jax.lax.broadcast_to_rank(lengths, costs.ndim)
+    best = jnp.argmin(jnp.where(allowed, ranked, jnp.inf), axis=-1)
     flow = jnp.asarray(shifts, costs.dtype)[best]
     damaged = jnp.isnan(jnp.where(allowed, costs, 0)).any(-1)[..., None]
     seen = coarse_to_fine.both_textured(one, two)

@@ -62,7 +62,7 @@ def dense_trajectories(
         spacing // 2 :: spacing, spacing // 2 :: spacing
     ]
     start = start.reshape(-1, 2).astype(flows.dtype)
-    corner = jnp.array([width - 1, height - 1], flows.dtype)
+    corner = jnp.array([[[width - 1, height - 1]]], flows.dtype)
 
     def step(points, flow):
         smooth = median_.median_filter(flow, size=3)
@@ -108,7 +108,8 @@ def orientation_histogram(
     x = jnp.where(moving, field[..., 0], 1)
     angle = jnp.arctan2(jnp.where(moving, field[..., 1], 0), x)
     position = angle * (bins / (2 * np.pi))
-    offset = position[..., None] - jnp.arange(bins, dtype=field.dtype)
+    middles = jnp.arange(bins, dtype=field.dtype).reshape(*[1] * position.ndim, bins)
+    offset = position[..., None] - middles
     circular = jnp.abs(offset - bins * jnp.round(offset / bins))
     share = jnp.maximum(1 - circular, 0)
     if threshold is None:
@@ -188,7 +189,7 @@ def _pool(points, histograms, *, patch, cells, segments):
     sums = ops.separable_filter(histograms, box, box)
     middle = (np.arange(cells) - (cells - 1) / 2) * side
     offsets = np.stack(np.meshgrid(middle, middle), axis=-1).reshape(-1, 2)
-    places = points[:, :, None] + jnp.asarray(offsets, points.dtype)
+    places = points[:, :, None] + jnp.asarray(offsets, points.dtype)[None, None]
     cell = ops.bilinear_sample(sums, places, padding="border")  # (L, N, cells^2, bins)
     parts = jnp.array_split(cell, segments)
     volume = jnp.stack([part.mean(0) for part in parts], axis=1)

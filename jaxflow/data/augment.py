@@ -361,7 +361,7 @@ def _draw_affine(key, ranges, old, new, strength):
     """Draws maps until the corners of the new frames fall inside the old."""
     u = draws.uniform(key, common=(_ATTEMPTS, 5), relative=(_ATTEMPTS, 4))
     low, high = ranges.zoom
-    centre = jnp.array([0, 0, 0, (low + high) / 2, 0], float)
+    centre = jnp.array([[0, 0, 0, (low + high) / 2, 0]], float)
     reach = jnp.array(
         [
             ranges.translation,
@@ -372,7 +372,7 @@ def _draw_affine(key, ranges, old, new, strength):
         ],
         float,
     )
-    common = strength * (centre + reach * (2 * u["common"] - 1))
+    common = strength * (centre + reach[None] * (2 * u["common"] - 1))
     deviation = jnp.array(
         [
             ranges.relative_translation,
@@ -382,7 +382,7 @@ def _draw_affine(key, ranges, old, new, strength):
         ],
         float,
     )
-    relative = strength * deviation * draws.normal(u["relative"])
+    relative = strength * deviation[None] * draws.normal(u["relative"])
     second = common.at[:, :4].add(relative)
     build = jax.vmap(functools.partial(_affine_map, old=old, new=new))
     maps = jnp.stack([build(common), build(second)], axis=1)
@@ -514,5 +514,5 @@ def _flip(sample, *, axis, sign):
     flipped = {name: jnp.flip(value, axis) for name, value in sample.items()}
     for name in ("flow", "flow_backward"):
         if name in flipped:
-            flipped[name] = flipped[name] * jnp.array(sign, flipped[name].dtype)
+            flipped[name] *= jnp.array(sign, flipped[name].dtype)[None, None]
     return flipped

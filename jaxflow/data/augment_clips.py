@@ -342,7 +342,7 @@ def _draw_boxes(uniform, height, width, area, ratio):
     part = draws.between(uniform[:, 0], *area) * height * width
     shape = jnp.exp(draws.between(uniform[:, 1], *map(math.log, ratio)))
     sides = jnp.round(jnp.stack([jnp.sqrt(part / shape), jnp.sqrt(part * shape)], -1))
-    fits = (sides > 0) & (sides <= _size(height, width))
+    fits = (sides > 0) & (sides <= _size(height, width)[None])
     return sides, fits.all(-1)
 
 

@@ -237,7 +237,7 @@ def draw_clip(
     clip = 0.5 + _GAIN * (contrast * clip + bias + noise * grain)
     clip = jnp.broadcast_to(clip[..., None], (*clip.shape, 3))
     if task == "product":
-        clip = clip + _tint(label // 4, u["look"][2])
+        clip = clip + _tint(label // 4, u["look"][2])[None, None, None]
     return jnp.clip(clip, 0.0, 1.0)
 
 
@@ -264,18 +264,18 @@ def render_texture(
     _shapes.check("path", path, (None, 4))
     height, width = size
     x, y, angle, log_scale = (column[:, None] for column in path.T)
-    fx, fy, phase = waves.T
+    fx, fy, phase = (row[None, :] for row in waves.T)
     shrink = 2 * jnp.pi * jnp.exp(-log_scale)
     along_x = shrink * (jnp.cos(angle) * fx - jnp.sin(angle) * fy)
     along_y = shrink * (jnp.sin(angle) * fx + jnp.cos(angle) * fy)
     shift = 2 * jnp.pi * phase - along_x * x - along_y * y
-    columns = jnp.arange(width, dtype=float) - (width - 1) / 2
-    rows = jnp.arange(height, dtype=float) - (height - 1) / 2
+    columns = jnp.arange(width, dtype=float)[None, None] - (width - 1) / 2
+    rows = jnp.arange(height, dtype=float)[None, None] - (height - 1) / 2
     of_x = along_x[..., None] * columns + shift[..., None]
     of_y = along_y[..., None] * rows
     left = jnp.concatenate([jnp.cos(of_y), -jnp.sin(of_y)], axis=1)
     right = jnp.concatenate([jnp.cos(of_x), jnp.sin(of_x)], axis=1)
-    right = right * jnp.concatenate([amplitudes, amplitudes])[:, None]
+    right *= jnp.concatenate([amplitudes, amplitudes])[None, :, None]
     return jnp.einsum("tkh,tkw->thw", left, right, precision=lax.Precision.HIGHEST)
 
 
@@ -325,7 +325,7 @@ def _steady(axis, u, time, radius):
     rate = 1 / (0.8 * radius)
     unit = jnp.array([1.0, 1.0, rate, rate])
     step = _speed(u["motion"][0]) * jax.nn.one_hot(axis, 4) * unit
-    return time[:, None] * step
+    return time[:, None] * step[None, :]
 
 
 def _drift(u, time):
@@ -365,8 +365,8 @@ def _two_motions(label, u, frames, window=8):
     last = sign * _speed(u["motion"][2]) * (steps >= frames - window).astype(float)
     middle = ((steps >= window) & (steps < frames - window)).astype(float)
     # Two slow oscillations, whose sum over the clip is as likely either way.
-    period = draws.between(u["wander"][:2], 20.0, 60.0)
-    turn = steps.astype(float)[:, None] / period + u["wander"][2:]
+    period = draws.between(u["wander"][None, :2], 20.0, 60.0)
+    turn = steps.astype(float)[:, None] / period + u["wander"][None, 2:]
     wander = middle[:, None] * jnp.cos(2 * jnp.pi * turn)
     path = jnp.cumsum(_along(angle, first + last).at[:, :2].add(wander), axis=0)
     return path - path[:1]
@@ -400,9 +400,9 @@ def _show_disc(texture, path, behind, u):
     # Half way, the disc is at home, well inside the frame.
     sides = jnp.array([size[1], size[0]], float)
     home = (2 * u[1:] - 1) * jnp.maximum(sides / 2 - 2 * _LARGEST, 0.0)
-    path = path.at[:, :2].add(home)
-    centre = path[:, :2] + (sides - 1) / 2
-    offset = ops.pixel_grid(*size) - centre[:, None, None]
+    path = path.at[:, :2].add(home[None])
+    centre = path[:, :2] + (sides[None] - 1) / 2
+    offset = ops.pixel_grid(*size)[None] - centre[:, None, None]
     inside = jnp.sum(offset**2, axis=-1) < radius[:, None, None] ** 2
     return jnp.where(inside, render_texture(texture, path, size), behind)
 

@@ -143,6 +143,7 @@ def bounce(
     Returns:
         Positions, (T, N, 2).
     """
+    low, high = (jnp.broadcast_to(wall, start.shape) for wall in (low, high))
 
     def move(state, drawn):
         position, velocity = state
@@ -179,7 +180,7 @@ def _shapes(key, kind, frames, size, stochastic) -> jax.Array:
     velocity = speed[..., None] * jnp.stack([jnp.cos(angle), jnp.sin(angle)], -1)
     radius = draws.between(u["radius"], *_RADII)
     low = radius[:, None]
-    high = jnp.array([size[1] - 1, size[0] - 1], jnp.float32) - low
+    high = jnp.array([[size[1] - 1, size[0] - 1]], jnp.float32) - low
     path = bounce(
         low + u["start"] * (high - low),
         velocity[0],
@@ -190,7 +191,7 @@ def _shapes(key, kind, frames, size, stochastic) -> jax.Array:
     )
     scene = jnp.zeros((frames, *size))
     for i in range(count):
-        offset = ops.pixel_grid(*size) - path[:, i, None, None]
+        offset = ops.pixel_grid(*size)[None] - path[:, i, None, None]
         disc, square = jnp.hypot(*jnp.moveaxis(offset, -1, 0)), jnp.abs(offset).max(-1)
         far = jnp.where(u["round"][i] < 0.5, disc, square)
         cover = jnp.clip(radius[i] + 0.5 - far, 0, 1)
@@ -208,7 +209,7 @@ def _glyphs(key, kind, frames, size, stochastic) -> jax.Array:
     )
     most = kind.speeds[1]
     velocity = jnp.floor(draws.between(u["step"], -most, most + 1))
-    room = jnp.array([width - width // 2, height - height // 2], jnp.float32)
+    room = jnp.array([[width - width // 2, height - height // 2]], jnp.float32)
     path = bounce(
         jnp.floor(u["start"] * room),
         velocity[0],
@@ -220,7 +221,7 @@ def _glyphs(key, kind, frames, size, stochastic) -> jax.Array:
     number = jnp.floor(10 * u["digit"]).astype(jnp.int32)
     scene = jnp.zeros((frames, height, width))
     for i in range(count):
-        local = ops.pixel_grid(height, width) - path[:, i, None, None]
+        local = ops.pixel_grid(height, width)[None] - path[:, i, None, None]
         used = jnp.asarray(_DIGITS)[number[i]]
         scene = scene + _strokes(local, used, (height // 2, width // 2))
     return jnp.minimum(scene, 1)
@@ -237,8 +238,9 @@ def _strokes(points: jax.Array, used: jax.Array, box: tuple[int, int]) -> jax.Ar
     for stroke, on in zip(_STROKES, used, strict=True):
         begin, end = corner + stroke[:2] * scale, corner + stroke[2:] * scale
         along = end - begin
-        share = jnp.clip((points - begin) @ along / (along @ along), 0, 1)
-        far = points - begin - share[..., None] * along
+        offset = points - lax.broadcast_to_rank(begin, points.ndim)
+        share = jnp.clip(offset @ along / (along @ along), 0, 1)
+        far = offset - share[..., None] * lax.broadcast_to_rank(along, points.ndim)
         far = jnp.sqrt(jnp.sum(far**2, -1))
         nearest = jnp.where(on, jnp.minimum(nearest, far), nearest)
     return jnp.clip(thick + 0.5 - nearest, 0, 1)

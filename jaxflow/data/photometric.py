@@ -8,6 +8,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from jaxflow import ops
 from jaxflow.data import draws
@@ -134,7 +135,8 @@ def jitter_colours(
     spread = jnp.array(
         [ranges.brightness, ranges.contrast, ranges.saturation, ranges.hue], float
     )
-    factors = (2 * u["factors"] - 1) * spread + jnp.array([1.0, 1.0, 1.0, 0.0])
+    still = jnp.array([[1.0, 1.0, 1.0, 0.0]])
+    factors = (2 * u["factors"] - 1) * spread[None] + still
     apart = u["asymmetric"] < ranges.asymmetric
     second = jnp.where(apart, factors[1], factors[0])
     mean1, mean2 = (jnp.mean(_grey(image)) for image in (image1, image2))
@@ -186,14 +188,15 @@ def erase_boxes(
     """
     height, width = image.shape[:2]
     u = draws.uniform(key, any=(), two=(), corner=(2, 2), side=(2, 2))
-    corner = jnp.floor(u["corner"] * jnp.array([width, height], float))
+    corner = jnp.floor(u["corner"] * jnp.array([[width, height]], float))
     side = jnp.floor(draws.between(u["side"], sides[0], sides[1]))
     present = jnp.stack([u["any"] < probability] * 2)
     present &= jnp.stack([jnp.array(True), u["two"] < 0.5])
     grid = ops.pixel_grid(height, width)[..., None, :]
-    covered = jnp.all((grid >= corner) & (grid < corner + side), axis=-1)
-    covered = jnp.any(covered & present, axis=-1, keepdims=True)
-    return jnp.where(covered, jnp.mean(image, axis=(0, 1)), image)
+    first, last = corner[None, None], (corner + side)[None, None]
+    covered = jnp.all((grid >= first) & (grid < last), axis=-1)
+    covered = jnp.any(covered & present[None, None], axis=-1, keepdims=True)
+    return jnp.where(covered, jnp.mean(image, axis=(0, 1), keepdims=True), image)
 
 
 def apply_jitter(
@@ -249,7 +252,7 @@ def shift_hue(image: jax.Array, turns: float | jax.Array) -> jax.Array:
 def _apply_chroma(image, colour, gamma, brightness, contrast):
     """Colour, gamma, brightness, contrast: FlowNet's order."""
     eps = 1e-6
-    coloured = image * colour
+    coloured = image * lax.broadcast_to_rank(colour, image.ndim)
     keep = jnp.mean(image, axis=-1, keepdims=True)
     keep = keep / (jnp.mean(coloured, axis=-1, keepdims=True) + eps)
     image = jnp.clip(coloured * keep, eps, 1.0) ** gamma + brightness
@@ -259,4 +262,5 @@ def _apply_chroma(image, colour, gamma, brightness, contrast):
 def _grey(image):
     """Returns the luma of ITU-R 601, (H, W, 1)."""
     weights = jnp.array([0.299, 0.587, 0.114], image.dtype)
+    weights = lax.broadcast_to_rank(weights, image.ndim)
     return jnp.sum(image * weights, axis=-1, keepdims=True)

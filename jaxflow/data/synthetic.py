@@ -355,7 +355,7 @@ def draw_scene(
         picture=(count, 2),
     )
     scale = math.sqrt(size[0] * size[1] / (_REFERENCE[0] * _REFERENCE[1]))
-    position = (u["position"] - 0.5) * 1.1 * jnp.array([size[1], size[0]], float)
+    position = (u["position"] - 0.5) * 1.1 * jnp.array([[size[1], size[0]]], float)
     position = position.at[0].set(0.0)
     to_object, outline = _draw_outlines(u, preset, scale, position)
     forward, backward = _draw_motions(u["motion"], preset, size, scale, position)
@@ -553,7 +553,8 @@ def _draw_outlines(u, recipe, scale, position):
     hole = jnp.where(jnp.arange(count, dtype=float) > number, 2.0, hole)
     polygon = u["ripple"][:, 0, 0, 1] < 0.5
     jitter = 0.7 * (u["corners"][..., 0] - 0.5)
-    angle = 2 * jnp.pi * (jnp.arange(_CORNERS, dtype=float) + jitter) / _CORNERS
+    corner = jnp.arange(_CORNERS, dtype=float)[None]
+    angle = 2 * jnp.pi * (corner + jitter) / _CORNERS
     tightness = 1 + 0.4 * u["corners"][..., 1]
     corners = tightness[..., None] * jnp.stack([jnp.cos(angle), jnp.sin(angle)], -1)
     ripple = 0.15 * draws.normal(u["ripple"][..., 0])
@@ -595,7 +596,7 @@ def _draw_motions(u, recipe, size, scale, position):
     inverse = jnp.stack(
         [jnp.cross(rows[(k + 1) % 3], rows[(k + 2) % 3]) for k in range(3)], axis=-1
     )
-    return tuple(m / m[:, 2:, 2:] - jnp.eye(3) for m in (motion, inverse))
+    return tuple(m / m[:, 2:, 2:] - jnp.eye(3)[None] for m in (motion, inverse))
 
 
 def _spreads(motion):

@@ -104,11 +104,11 @@ def frames_of_draws(
     count = jnp.asarray(number, jnp.float32)
     spacing = jnp.exp(scale * jnp.log(length / (count - 0.999)))
     start = position * (length - spacing * (count - 1))
-    places = jnp.arange(most, dtype=jnp.float32)
+    places = jnp.arange(most, dtype=jnp.float32)[None, :]
     frames = jnp.floor(start[:, None] + spacing[:, None] * places).astype(jnp.int32)
     frames = jnp.minimum(frames, length - 1)
     drawn = places < count[:, None]
-    hits = (frames[:, :, None] == jnp.arange(length)) & drawn[:, :, None]
+    hits = (frames[:, :, None] == jnp.arange(length)[None, None]) & drawn[:, :, None]
     return hits.any(1)
 
 

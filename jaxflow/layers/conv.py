@@ -13,6 +13,7 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax import lax
 
 from jaxflow import ops
 
@@ -21,6 +22,13 @@ _TRUNCATED_STD = 0.87962566103423978
 # Numbers are drawn in pieces of these lengths: XLA compiles the generator once for
 # each, and not, at a fifth of a second, for each shape of a weight.
 _PIECES = (2**12, 2**16, 2**18, 2**20)
+
+
+def _plus_bias(y: jax.Array, bias: nnx.Param | None) -> jax.Array:
+    """Adds one number to each channel of (..., C), if there are any."""
+    if bias is None:
+        return y
+    return y + lax.broadcast_to_rank(bias[...].astype(y.dtype), y.ndim)
 
 
 def truncated_normal(
@@ -138,7 +146,7 @@ class Conv(nnx.Module):
             dilation=self.dilation,
             groups=self.groups,
         )
-        return y if self.bias is None else y + self.bias[...].astype(x.dtype)
+        return _plus_bias(y, self.bias)
 
 
 class ConvTranspose(nnx.Module):
@@ -192,7 +200,7 @@ class ConvTranspose(nnx.Module):
             padding=self.padding,
             groups=self.groups,
         )
-        return y if self.bias is None else y + self.bias[...].astype(x.dtype)
+        return _plus_bias(y, self.bias)
 
 
 class Conv3d(nnx.Module):
@@ -248,7 +256,7 @@ class Conv3d(nnx.Module):
             dilation=self.dilation,
             groups=self.groups,
         )
-        return y if self.bias is None else y + self.bias[...].astype(x.dtype)
+        return _plus_bias(y, self.bias)
 
 
 class Linear(nnx.Module):
@@ -279,7 +287,7 @@ class Linear(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Multiplies `x`, (..., C_in), by the kernel."""
         y = x @ self.kernel[...].astype(x.dtype)
-        return y if self.bias is None else y + self.bias[...].astype(x.dtype)
+        return _plus_bias(y, self.bias)
 
 
 def flip_colours(kernel: np.ndarray) -> np.ndarray:

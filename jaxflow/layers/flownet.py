@@ -196,7 +196,7 @@ def centre(
         Both frames, centred; the mean is one for a pair and a channel.
     """
     if mean is not None:
-        fixed = jnp.array(mean, image1.dtype)
+        fixed = jnp.array(mean, image1.dtype)[None, None, None]
         return image1 - fixed, image2 - fixed
     own = 0.5 * (
         jnp.mean(image1, axis=(-3, -2), keepdims=True, dtype=jnp.float32)
@@ -220,14 +220,14 @@ def in_own_pixels(
         The same flows in float32; u is multiplied by 20 w / width, and v by
         20 h / height.
     """
-    return tuple(
-        flow.astype(jnp.float32)
-        * jnp.array(
-            [DIV_FLOW * flow.shape[-2] / width, DIV_FLOW * flow.shape[-3] / height],
-            jnp.float32,
-        )
-        for flow in flows
-    )
+
+    def rescaled(flow):
+        rows, columns = flow.shape[-3:-1]
+        factors = [DIV_FLOW * columns / width, DIV_FLOW * rows / height]
+        factors = jnp.array(factors, jnp.float32)[None, None, None]
+        return flow.astype(jnp.float32) * factors
+
+    return tuple(rescaled(flow) for flow in flows)
 
 
 def upsample(

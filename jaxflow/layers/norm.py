@@ -56,7 +56,8 @@ class BatchNorm(nnx.Module):
         else:
             axes = tuple(range(x.ndim - 1))
             mean = jnp.mean(x, axes, dtype=jnp.float32)
-            var = jnp.mean(jnp.square(x.astype(jnp.float32) - mean), axes)
+            centred = x.astype(jnp.float32) - lax.broadcast_to_rank(mean, x.ndim)
+            var = jnp.mean(jnp.square(centred), axes)
             count = math.prod(x.shape[:-1])
             unbiased = var * (count / max(count - 1, 1))
             self._update(self.mean, mean)
@@ -64,8 +65,10 @@ class BatchNorm(nnx.Module):
         scale = scale * lax.rsqrt(var + self.epsilon)
         shift = bias - mean * scale
         wide = jnp.float64 if x.dtype == jnp.float64 else jnp.float32
-        y = x.astype(wide) * scale.astype(wide) + shift.astype(wide)
-        return y.astype(x.dtype)
+        scale, shift = (
+            lax.broadcast_to_rank(part.astype(wide), x.ndim) for part in (scale, shift)
+        )
+        return (x.astype(wide) * scale + shift).astype(x.dtype)
 
     def _update(self, running: nnx.BatchStat, new: jax.Array) -> None:
         """Moves a running statistic; its gradient is nobody's business."""
@@ -132,7 +135,8 @@ class GroupNorm(nnx.Module):
         y = ((split - mean) * lax.rsqrt(var + self.epsilon)).reshape(x.shape)
         if self.scale is not None and self.bias is not None:
             scale, bias = (
-                part[...].astype(y.dtype) for part in (self.scale, self.bias)
+                lax.broadcast_to_rank(part[...].astype(y.dtype), y.ndim)
+                for part in (self.scale, self.bias)
             )
             y = y * scale + bias
         return y.astype(x.dtype)
@@ -165,8 +169,11 @@ class ChannelNorm(nnx.Module):
         wide = x.astype(jnp.float32)
         mean = jnp.mean(wide, axis=-1, keepdims=True)
         var = jnp.mean(jnp.square(wide - mean), axis=-1, keepdims=True)
-        y = (wide - mean) * lax.rsqrt(var + 1e-5) * self.scale[...]
-        return (y if self.bias is None else y + self.bias[...]).astype(x.dtype)
+        y = (wide - mean) * lax.rsqrt(var + 1e-5)
+        y *= lax.broadcast_to_rank(self.scale[...], y.ndim)
+        if self.bias is not None:
+            y += lax.broadcast_to_rank(self.bias[...], y.ndim)
+        return y.astype(x.dtype)
 
 
 def instance_norm(x: jax.Array, *, epsilon: float = 1e-5) -> jax.Array:

@@ -390,6 +390,7 @@ def _iterate_frames(
     gx, gy = _image_gradient(first, second, kernels, variant, border)
     square = gx**2 + gy**2 + _TINY
     constant = second - first
+    theta, lam, tau = (lax.broadcast_to_rank(x, first.ndim) for x in (theta, lam, tau))
     bound, rate = lam * theta, tau / theta
 
     def body(state, _):
@@ -469,7 +470,9 @@ def _along(x, kernel, axis):
     shifted = [_cut(x, axis, tap, tap + length) for tap in range(taps)]
     weights = kernel.reshape(taps, *kernel.shape[2:]).astype(x.dtype)
     if kernel.shape[2] == 1:
-        products = (p * row[0] for p, row in zip(shifted, weights, strict=True))
+        products = (
+            p * row[None, None] for p, row in zip(shifted, weights, strict=True)
+        )
         return cast(jax.Array, sum(products))
     return jnp.concatenate(shifted, axis=-1) @ weights.reshape(-1, x.shape[-1])
 
@@ -480,7 +483,8 @@ def _window(x, kernel):
     margin = [(0, 0)] * (x.ndim - 3) + [(1, 1), (1, 1), (0, 0)]
     x = jnp.pad(x, margin, mode="edge")
     return sum(
-        x[..., i : i + height, j : j + width, :] * kernel[i, j, 0].astype(x.dtype)
+        x[..., i : i + height, j : j + width, :]
+        * kernel[i, j, None, None].astype(x.dtype)
         for i in range(3)
         for j in range(3)
     )

@@ -36,7 +36,8 @@ def sinusoid(
         frequencies = np.exp(np.float32(-math.log(_PERIOD)) * index / np.float32(half))
     else:
         frequencies = np.exp(index * np.float32(-math.log(_PERIOD) / (half - 1)))
-    phase = time.astype(jnp.float32)[..., None] * frequencies
+    phase = time.astype(jnp.float32)[..., None]
+    phase *= frequencies.reshape(*[1] * time.ndim, half)
     parts = [jnp.sin(phase), jnp.cos(phase)]
     if cosine_first:
         parts.reverse()

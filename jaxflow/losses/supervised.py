@@ -95,6 +95,7 @@ def multi_scale(
         rows, columns = prediction.shape[1:3]
         truth, known = area_average(target, mask, (rows, columns))
         scale = jnp.array([width / columns, height / rows], jnp.float32)
+        scale = scale[None, None, None]
         error = (prediction.astype(jnp.float32) * scale - truth) / divisor
         total += weight * _sum_over_pixels(penalty, error, known)
     return total
@@ -225,6 +226,7 @@ def density(
         rows, columns, classes = level.shape[1:]
         truth, known = area_average(target, mask, (rows, columns))
         scale = jnp.array([columns / width, rows / height], jnp.float32)
+        scale = scale[None, None, None]
         residual = truth * scale - lax.stop_gradient(start.astype(jnp.float32))
         expected = _share_out(residual, round(classes**0.5))
         divergence = jnp.sum(
@@ -380,6 +382,7 @@ def _share_out(displacement: jax.Array, side: int) -> jax.Array:
     """Returns bilinear weights of side x side displacements, dy slow: (..., side^2)."""
     radius = side // 2
     offsets = jnp.arange(-radius, radius + 1, dtype=jnp.float32)
+    offsets = lax.broadcast_to_rank(offsets, displacement.ndim)
     clipped = jnp.clip(displacement, -radius, radius)[..., None]
     x, y = (
         jnp.maximum(0.0, 1.0 - jnp.abs(clipped[..., axis, :] - offsets))

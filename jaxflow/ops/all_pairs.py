@@ -184,11 +184,11 @@ def lookup_on_demand(
 def _window(points, radius, height, width):
     """Returns rows, columns and whether they exist, and the weights of the far ones.
 
-    Rows and columns are the 2 r + 2 that surround each point, (*N, 2 r + 2).
+    Rows and columns are the 2 r + 2 that surround each of N points, (N, 2 r + 2).
     """
     corner = jnp.floor(points)
     weight = points - corner
-    offsets = jnp.arange(-radius, radius + 2, dtype=points.dtype)
+    offsets = jnp.arange(-radius, radius + 2, dtype=points.dtype)[None, :]
     columns = corner[..., :1] + offsets
     rows = corner[..., 1:] + offsets
     has_column = (columns >= 0) & (columns < width)

@@ -90,7 +90,7 @@ def invert(
     )
     residual = inverse + pull(inverse)
     size = flow.shape[-3], flow.shape[-2]
-    points = inverse.astype(jnp.float32) + warp.pixel_grid(*size)
+    points = warp.displaced(inverse.astype(jnp.float32))
     inside = warp.sampling_mask(points, size, mask="inside")
     return inverse, inside & (_squared_length(residual) <= tolerance**2)
 
@@ -130,7 +130,7 @@ def forward_backward_occlusion(
     _shapes.check_floats(flow_forward=flow_forward, flow_backward=flow_backward)
     height, width = flow_forward.shape[-3:-1]
     back = warp.backward_warp(flow_backward, flow_forward, padding="border")
-    points = flow_forward.astype(jnp.float32) + warp.pixel_grid(height, width)
+    points = warp.displaced(flow_forward.astype(jnp.float32))
     inside = warp.sampling_mask(points, (height, width), mask="inside")
     size = _squared_length(flow_forward) + _squared_length(back)
     agrees = _squared_length(flow_forward + back) <= alpha * size + beta
@@ -170,7 +170,7 @@ def _propagate(flow: jax.Array) -> jax.Array:
     height, width, _ = flow.shape
     pixels = warp.pixel_grid(height, width)
     landed = lax.stop_gradient(flow.astype(jnp.float32)) + pixels
-    size = jnp.array([width, height], jnp.float32)
+    size = jnp.array([[[width, height]]], jnp.float32)
     stays = ((landed > 0) & (landed < size)).all(-1, keepdims=True)
     # At infinity it is nearest to nothing.
     landed = jnp.where(stays, landed, jnp.inf)

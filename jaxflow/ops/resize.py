@@ -127,10 +127,11 @@ def resize_opencv_uint8(image: jax.Array, size: tuple[int, int]) -> jax.Array:
         return _halve_bytes(wide, round_half_up=channels in (1, 3, 4))
     (left, right), (a0, a1) = _fixed_point_taps(width, size[1], keep_edge=True)
     (top, bottom), (b0, b1) = _fixed_point_taps(height, size[0], keep_edge=False)
-    rows = wide[..., left, :] * a0[:, None] + wide[..., right, :] * a1[:, None]
-    rows >>= 4
-    above = (rows[..., top, :, :] * b0[:, None, None]) >> 16
-    below = (rows[..., bottom, :, :] * b1[:, None, None]) >> 16
+    a0, a1 = (weight.reshape(*[1] * (wide.ndim - 2), -1, 1) for weight in (a0, a1))
+    b0, b1 = (weight.reshape(*[1] * (wide.ndim - 3), -1, 1, 1) for weight in (b0, b1))
+    rows = (wide[..., left, :] * a0 + wide[..., right, :] * a1) >> 4
+    above = (rows[..., top, :, :] * b0) >> 16
+    below = (rows[..., bottom, :, :] * b1) >> 16
     return ((above + below + 2) >> 2).astype(jnp.uint8)
 
 
@@ -172,7 +173,8 @@ def resize_flow(
     resized = resize(
         flow, size, method=method, align_corners=align_corners, antialias=antialias
     )
-    return resized * jnp.array([size[1] / width, size[0] / height], flow.dtype)
+    factors = jnp.array([size[1] / width, size[0] / height], flow.dtype)
+    return resized * lax.broadcast_to_rank(factors, flow.ndim)
 
 
 def pad_to_multiple(
@@ -378,9 +380,11 @@ def _combine(taps: _Taps, x: jax.Array, axis: int) -> jax.Array:
         )
         return jnp.moveaxis(out, 0, axis)
     out = jnp.zeros((), x.dtype)
+    along = np.ones(x.ndim, int)
+    along[axis] = outputs
     for index, weight in zip(taps.indices.T, taps.weights.T, strict=True):
         where = (..., index, *[slice(None)] * (-axis - 1))
-        weight = weight.reshape(-1, *[1] * (-axis - 1))
+        weight = weight.reshape(along)
         values = x.at[where].get(mode="promise_in_bounds")
         out += jnp.asarray(weight, x.dtype) * values
     return out

@@ -98,7 +98,7 @@ def _weights(first, extent, cells, size, sampling_ratio):
         # more of them than this are on the map.
         most = jnp.minimum(jnp.max(samples, initial=0), 2.0 * size + 8)
     cell = jnp.arange(cells, dtype=extent.dtype)[:, None]
-    pixel = jnp.arange(size, dtype=extent.dtype)
+    pixel = jnp.arange(size, dtype=extent.dtype)[None, :]
 
     def one_box(first, extent, samples):
         step = extent / cells

@@ -49,7 +49,7 @@ def forward_splat(
     if weights is None:
         weights = jnp.ones(values.shape[:-1], wide)
     _shapes.check("weights", weights, values.shape[:-1])
-    points = flow.astype(wide) + warp.pixel_grid(height, width).astype(wide)
+    points = warp.displaced(flow.astype(wide))
     weights = weights.astype(wide)[..., None]
     counted = jnp.concatenate([weights * values.astype(wide), weights], axis=-1)
     examples, pixels = (-1, height * width, channels + 1), (-1, height * width, 2)

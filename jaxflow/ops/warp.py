@@ -34,6 +34,16 @@ def pixel_grid(height: int, width: int) -> jax.Array:
     return jnp.stack(jnp.meshgrid(x, y), axis=-1)
 
 
+def displaced(flow: jax.Array) -> jax.Array:
+    """Returns where flow leads from every pixel centre, in the shape of the flow.
+
+    Args:
+        flow: (*B, H, W, 2) in pixels.
+    """
+    grid = pixel_grid(*flow.shape[-3:-1]).astype(flow.dtype)
+    return flow + lax.broadcast_to_rank(grid, flow.ndim)
+
+
 def bilinear_sample(
     image: jax.Array, points: jax.Array, *, padding: Padding = "zeros"
 ) -> jax.Array:
@@ -121,8 +131,7 @@ def backward_warp(
     _shapes.check("flow", flow, (*image.shape[:-1], 2))
     _shapes.check_floats(image=image, flow=flow)
     height, width = image.shape[-3:-1]
-    points = _widen(jnp.asarray(flow))
-    points += pixel_grid(height, width).astype(points.dtype)
+    points = displaced(_widen(jnp.asarray(flow)))
     out = bilinear_sample(image, points, padding=padding)
     if mask is None:
         return out
@@ -161,6 +170,7 @@ def sampling_mask(
         return jnp.ones(points.shape[:-1], bool)
     points = _widen(jnp.asarray(points))
     last = jnp.array([size[1] - 1, size[0] - 1], points.dtype)
+    last = lax.broadcast_to_rank(last, points.ndim)
     if mask == "inside":
         return ((points >= 0) & (points <= last)).all(-1)
     if mask == "strict":
@@ -333,7 +343,7 @@ def _bilinear_in_points(
     # Else the transpose, a sum over channels, would read the corners one by one.
     along_x, along_y = lax.optimization_barrier((along_x, along_y))
     if padding == "border":
-        last = jnp.array([image.shape[1] - 1, image.shape[0] - 1], points.dtype)
+        last = jnp.array([[image.shape[1] - 1, image.shape[0] - 1]], points.dtype)
         velocity = jnp.where((points < 0) | (points > last), 0, velocity)
     change = _times_channels(velocity[:, 0], along_x)
     change += _times_channels(velocity[:, 1], along_y)

@@ -63,7 +63,7 @@ def test_tracks_follow_the_true_paths(clip):
     tracks = track(frames, points)
     truth = np.stack([position(np.asarray(points), t) for t in range(6)])
     error = np.linalg.norm(tracks.points - truth, axis=-1)
-    seen = np.asarray(tracks.visible & found)
+    seen = np.asarray(tracks.visible & found[None])
     inside = ((truth > 12) & (truth < (107, 83))).all(-1)
     assert seen[inside].mean() > 0.95
     # Five steps, each as good as OpenCV's.

@@ -151,9 +151,8 @@ def test_maps_of_raft_scale_flip_and_cut_as_often_as_they_say():
 
 def test_nearest_lookup_never_mixes_two_motions():
     sample = affine_sample(np.eye(3)[:2])
-    sample["flow"] = jnp.where(jnp.arange(OLD[1])[:, None] < 20, 0.0, 7.0) + jnp.zeros(
-        (*OLD, 2)
-    )
+    motion = np.where(np.arange(OLD[1])[:, None] < 20, 0.0, 7.0)
+    sample["flow"] = jnp.asarray(np.broadcast_to(motion, (*OLD, 2)), jnp.float32)
     shrink = jnp.diag(jnp.array([1.7, 1.3, 1.0]))
     result = augment.apply_maps(sample, shrink, shrink, size=NEW)
     expected = np.array([[0, 0], [7 / 1.7, 7 / 1.3]])
@@ -163,7 +162,7 @@ def test_nearest_lookup_never_mixes_two_motions():
 
 def test_valid_is_carried_along_and_false_outside():
     sample = affine_sample(MOTION) | {
-        "valid": jnp.arange(OLD[1]) + jnp.zeros(OLD, int) > 10
+        "valid": jnp.broadcast_to(jnp.arange(OLD[1]) > 10, OLD)
     }
     shift = jnp.array([[1.0, 0.0, 5.0], [0.0, 1.0, -3.0], [0.0, 0.0, 1.0]])
     result = augment.apply_maps(sample, shift, shift, size=OLD)

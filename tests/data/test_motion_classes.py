@@ -44,12 +44,14 @@ def test_the_classes_of_a_pair_are_each_others_time_reversal(task):
 
 def test_textures_move_by_their_path():
     rng = np.random.default_rng(0)
-    waves = jnp.asarray(rng.uniform(-0.1, 0.1, (5, 3)), jnp.float32)
-    amplitudes = jnp.asarray(rng.normal(size=5), jnp.float32)
+    waves = rng.uniform(-0.1, 0.1, (5, 3)).astype(np.float32)
+    amplitudes = rng.normal(size=5).astype(np.float32)
     path = np.array([[0, 0, 0, 0], [2.5, -1, 0, 0], [0, 0, 0.3, 0], [1, 2, -0.2, 0.4]])
     height, width = 12, 17
     actual = motion_classes.render_texture(
-        (waves, amplitudes), jnp.asarray(path, jnp.float32), (height, width)
+        (jnp.asarray(waves), jnp.asarray(amplitudes)),
+        jnp.asarray(path, jnp.float32),
+        (height, width),
     )
     y, x = np.indices((height, width)) - np.array([5.5, 8.0])[:, None, None]
     for frame, (dx, dy, angle, log_scale) in zip(actual, path, strict=True):

@@ -32,7 +32,7 @@ class Toy:
     def data(self, noisy, alpha, sigma):
         """Returns E[x | z] = m + alpha S (alpha^2 S + sigma^2)^-1 (z - alpha m)."""
         spread = jnp.asarray(self.covariance, jnp.float32)
-        mean = jnp.asarray(self.mean, jnp.float32)
+        mean = jnp.asarray(self.mean, jnp.float32)[None]
         gain = alpha * jnp.linalg.solve(
             alpha**2 * spread + sigma**2 * jnp.eye(FRAMES), spread
         )

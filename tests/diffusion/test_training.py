@@ -68,7 +68,7 @@ def test_the_joint_loss_weighs_clips_and_pictures():
         def __call__(self, noisy, time):
             return jnp.zeros_like(noisy)
 
-    counted = clips.selection.latent[..., None, None, None] * jnp.ones((2, 2, 1))
+    counted = clips.selection.latent[..., None, None, None] * jnp.ones((1, 1, 2, 2, 1))
     of_clips = [
         np.average(np.square(target), weights=weight)
         for target, weight in zip(clips.noised.target, counted, strict=True)

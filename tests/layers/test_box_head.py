@@ -50,7 +50,7 @@ def test_is_the_largest_cell_of_the_mean_over_time(maps):
         )
         pooled.append(np.asarray(grid).max((1, 2)))
     kernel, bias = head.projection.kernel[...], head.projection.bias[...]
-    expected = np.concatenate(pooled, axis=-1) @ kernel + bias
+    expected = np.concatenate(pooled, axis=-1) @ kernel + bias[None, :]
     np.testing.assert_allclose(head(*maps, boxes=BOXES), expected, atol=1e-6)
 
 

@@ -99,7 +99,7 @@ def test_strict_mask_is_that_of_vcn(test_data):
     golden = np.load(test_data / "golden/flow/ops.npz")
     flow = channels_last(golden["warp_flow"])
     size = flow.shape[-3:-1]
-    found = sampling_mask(flow + ops.pixel_grid(*size), size, mask="strict")
+    found = sampling_mask(flow + ops.pixel_grid(*size)[None], size, mask="strict")
     np.testing.assert_array_equal(found, golden["warp_vcn_mask"])
 
 

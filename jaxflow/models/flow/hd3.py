@@ -470,7 +470,7 @@ class Model(nnx.Module):
         """
         batch = image1.shape[0]
         images = jnp.concatenate([image1, image2]).astype(jnp.float32)
-        mean, std = jnp.array([MEAN, STD], jnp.float32)
+        mean, std = jnp.array([MEAN, STD], jnp.float32)[:, None, None, None]
         images = ((images - mean) / std).astype(self.dtype)
         prediction = Prediction([], [], [])
         up_features = flow = None

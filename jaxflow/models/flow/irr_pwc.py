@@ -337,7 +337,7 @@ def _global_scale(x: jax.Array, image: jax.Array) -> jax.Array:
     """Full-size pixels / 20 that one pixel of the level is, for u and v."""
     (height, width), (rows, columns) = image.shape[-3:-1], x.shape[-3:-1]
     scale = (DIV_FLOW * width / columns, DIV_FLOW * height / rows)
-    return jnp.array(scale, jnp.float32)
+    return jnp.array(scale, jnp.float32)[None, None, None]
 
 
 def _warp(x: jax.Array, flow: jax.Array, image: jax.Array) -> jax.Array:
@@ -347,7 +347,8 @@ def _warp(x: jax.Array, flow: jax.Array, image: jax.Array) -> jax.Array:
         (columns - 1) / max(width - 1, 1) / DIV_FLOW,
         (rows - 1) / max(height - 1, 1) / DIV_FLOW,
     )
-    pixels = flow.astype(jnp.float32) * jnp.array(scale, jnp.float32)
+    scale = jnp.array(scale, jnp.float32)[None, None, None]
+    pixels = flow.astype(jnp.float32) * scale
     return ops.backward_warp(x, pixels, mask=0.9999)
 
 

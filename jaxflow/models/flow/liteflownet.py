@@ -259,8 +259,9 @@ class Model(nnx.Module):
         """Estimates flow from `image1` to `image2`, both (B, H, W, 3) in [0, 1]."""
         image1, image2 = spec.check_pair(image1, image2, self.frames)
         # The network sees blue, green, red.
-        image1 = (image1 - jnp.array(MEAN1, jnp.float32))[..., ::-1]
-        image2 = (image2 - jnp.array(MEAN2, jnp.float32))[..., ::-1]
+        mean1, mean2 = jnp.array([MEAN1, MEAN2], jnp.float32)[:, None, None, None]
+        image1 = (image1 - mean1)[..., ::-1]
+        image2 = (image2 - mean2)[..., ::-1]
         pyramid1 = self.features(image1.astype(self.dtype))
         pyramid2 = self.features(image2.astype(self.dtype))
         images = {1: (image1, image2)}

@@ -356,13 +356,13 @@ class Model(nnx.Module):
         context = nnx.relu(both[..., self.config.hidden :]).astype(self.dtype)
 
         # Coordinates stay in float32: bfloat16 cannot tell pixels apart beyond 256.
-        grid = ops.pixel_grid(height // 8, width // 8)
-        flow = jnp.zeros((batch, *grid.shape), jnp.float32)
+        grid = ops.pixel_grid(height // 8, width // 8)[None]
+        flow = jnp.zeros((batch, *grid.shape[1:]), jnp.float32)
         if initial_flow is not None:
             initial_flow = jnp.asarray(initial_flow, jnp.float32)
-            if initial_flow.shape[-3:-1] != grid.shape[:2]:
+            if initial_flow.shape[-3:-1] != grid.shape[1:3]:
                 initial_flow = ops.resize_flow(
-                    initial_flow, grid.shape[:2], antialias=True
+                    initial_flow, grid.shape[1:3], antialias=True
                 )
             flow = flow + initial_flow
 

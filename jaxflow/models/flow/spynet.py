@@ -131,7 +131,7 @@ class Model(nnx.Module):
 
     def _pyramid(self, image: jax.Array) -> list[jax.Array]:
         """Normalises and halves a frame until it is small enough; finest first."""
-        mean, std = jnp.array(MEAN, image.dtype), jnp.array(STD, image.dtype)
+        mean, std = jnp.array([MEAN, STD], image.dtype)[:, None, None, None]
         pyramid = [(image - mean) / std]
         for _ in range(self.config.max_levels - 1):
             if max(pyramid[-1].shape[-3:-1]) <= self.config.coarsest:

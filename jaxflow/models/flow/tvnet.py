@@ -200,7 +200,7 @@ class Model(nnx.Module):
                 new = []
                 for i in range(2):
                     slope = jnp.stack(_forward(flow[..., i], gradient[i]))
-                    norm = jnp.sqrt(jnp.sum(slope**2, axis=0) + _TINY)
+                    norm = jnp.sqrt(jnp.sum(slope**2, axis=0, keepdims=True) + _TINY)
                     new.append((dual[i] + rate * slope) / (1 + rate * norm))
                 return (flow, jnp.stack(new)), None
 
@@ -303,8 +303,8 @@ def _zoom(x, size):
 def _warp(x, flow):
     """Samples (B, H, W, C) where `flow`, (B, H, W, 2), points."""
     height, width = x.shape[1:3]
-    columns = flow[..., 0] / width * 2 + _grid(width)
-    rows = flow[..., 1] / height * 2 + _grid(height)[:, None]
+    columns = flow[..., 0] / width * 2 + _grid(width)[None, None, :]
+    rows = flow[..., 1] / height * 2 + _grid(height)[None, :, None]
     return _sample(x, _pixels(columns, width), _pixels(rows, height))
 
 

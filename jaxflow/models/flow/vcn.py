@@ -351,8 +351,9 @@ def regress(
     flat = cost.reshape(*cost.shape[:-2], u * v)
     best = jnp.argmax(flat, axis=-1)[..., None, None]
     x, y = np.meshgrid(np.arange(u), np.arange(v), indexing="ij")
-    near = (jnp.abs(x - best // v) <= window // 2) & (
-        jnp.abs(y - best % v) <= window // 2
+    column, row = (lax.broadcast_to_rank(offset, cost.ndim) for offset in (x, y))
+    near = (jnp.abs(column - best // v) <= window // 2) & (
+        jnp.abs(row - best % v) <= window // 2
     )
     local = jnp.where(near, cost, -jnp.inf).reshape(flat.shape)
     local, whole = jax.nn.softmax(local, axis=-1), jax.nn.softmax(flat, axis=-1)
@@ -449,8 +450,8 @@ class Model(nnx.Module):
             Flow and entropies, coarse to fine.
         """
         batch = image1.shape[0]
-        image1 = image1 - jnp.array(self.config.mean1, jnp.float32)
-        image2 = image2 - jnp.array(self.config.mean2, jnp.float32)
+        image1 -= jnp.array(self.config.mean1, jnp.float32)[None, None, None]
+        image2 -= jnp.array(self.config.mean2, jnp.float32)[None, None, None]
         # The network sees blue, green, red.
         images = jnp.concatenate([image1, image2])[..., ::-1]
         pyramid = self.features(images.astype(self.dtype))

@@ -117,7 +117,8 @@ def rotate(x: jax.Array, frequencies: jax.Array) -> jax.Array:
         The rotated tokens, in the dtype of `x`.
     """
     count = 2 * frequencies.shape[0]
-    angle = jnp.arange(x.shape[-2], dtype=jnp.float32)[:, None] * frequencies
+    angle = jnp.arange(x.shape[-2], dtype=jnp.float32)[:, None] * frequencies[None]
+    angle = jax.lax.broadcast_to_rank(angle, x.ndim)
     cosine, sine = jnp.cos(angle), jnp.sin(angle)
     pairs = x[..., :count].astype(jnp.float32).reshape(*x.shape[:-1], -1, 2)
     first, second = pairs[..., 0], pairs[..., 1]
@@ -171,7 +172,8 @@ class RMSNorm(nnx.Module):
         power = jnp.sum(jnp.square(wide), axis=-1, keepdims=True)
         # The same as a division by max(sqrt(power), 1e-12), with a gradient at 0.
         y = wide * jax.lax.rsqrt(jnp.maximum(power, 1e-24))
-        return (y * math.sqrt(x.shape[-1]) * self.scale[...]).astype(x.dtype)
+        scale = jax.lax.broadcast_to_rank(self.scale[...], y.ndim)
+        return (y * math.sqrt(x.shape[-1]) * scale).astype(x.dtype)
 
 
 class Block(nnx.Module):
@@ -502,7 +504,7 @@ class Model(nnx.Module):
             embedding = jnp.broadcast_to(null, (x.shape[0], *null.shape))
         elif dropped is not None:
             keep = ~dropped.astype(bool)[:, None]
-            embedding = jnp.where(keep, embedding.astype(x.dtype), null)
+            embedding = jnp.where(keep, embedding.astype(x.dtype), null[None])
         return jnp.concatenate([x, embedding.astype(x.dtype)], axis=-1)
 
     def _positions(self, num_frames: int, present: jax.Array | None):
@@ -515,7 +517,8 @@ class Model(nnx.Module):
         if present is None:
             return (bias, frequencies), (bias, frequencies)
         others = ~np.eye(num_frames, dtype=bool)
-        hidden = present.astype(bool).reshape(-1, 1, 1, 1, 1, 1) & others
+        hidden = present.astype(bool).reshape(-1, 1, 1, 1, 1, 1)
+        hidden &= jax.lax.broadcast_to_rank(others, hidden.ndim)
         return (bias, frequencies), (jnp.where(hidden, -jnp.inf, bias), frequencies)
 
 

@@ -28,6 +28,7 @@ from typing import Any, ClassVar, Literal
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import lax
 from jax.typing import DTypeLike
 
 from jaxflow import ops, spec
@@ -258,7 +259,8 @@ class Model(nnx.Module):
         """
         clip = spec.check_clip(clip)
         mean, std = (
-            jnp.asarray(c, clip.dtype) for c in (self.config.mean, self.config.std)
+            lax.broadcast_to_rank(jnp.array(values, clip.dtype), clip.ndim)
+            for values in (self.config.mean, self.config.std)
         )
         x = ((clip - mean) / std).astype(self.dtype)
         for part in self.parts[: self.place]:

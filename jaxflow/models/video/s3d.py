@@ -20,6 +20,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import lax
 from jax.typing import DTypeLike
 
 from jaxflow import spec
@@ -167,8 +168,10 @@ class Model(nnx.Module):
     def features(self, clip: jax.Array) -> jax.Array:
         """Returns the last map, (B, T / 8, H / 32, W / 32, C)."""
         clip = spec.check_clip(clip, minimum=(5, 17, 17))
-        mean = jnp.array([0.43216, 0.394666, 0.37645], clip.dtype)
-        deviation = jnp.array([0.22803, 0.22145, 0.216989], clip.dtype)
+        mean, deviation = (
+            lax.broadcast_to_rank(jnp.array(values, clip.dtype), clip.ndim)
+            for values in ([0.43216, 0.394666, 0.37645], [0.22803, 0.22145, 0.216989])
+        )
         return self.body(((clip - mean) / deviation).astype(self.dtype))
 
 
