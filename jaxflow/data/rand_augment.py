@@ -131,9 +131,14 @@ def sharpness(pixels: jax.Array, factor: jax.Array | float) -> jax.Array:
         for x in range(3)
     ]
     smooth = jnp.floor((sum(around) + 4 * pixels) / 13 + 0.5)
-    row, column = jnp.arange(height)[:, None, None], jnp.arange(width)[:, None]
+    row = jnp.arange(height)[:, None, None]
+    column = jnp.arange(width)[None, :, None]
     inside = (row > 0) & (row < height - 1) & (column > 0) & (column < width - 1)
-    return _blend(jnp.where(inside, smooth, pixels), pixels, factor)
+    return _blend(
+        jnp.where(lax.broadcast_to_rank(inside, pixels.ndim), smooth, pixels),
+        pixels,
+        factor,
+    )
 
 
 def rotate(pixels: jax.Array, degrees: jax.Array | float) -> jax.Array:

@@ -23,10 +23,10 @@ def examine(key, preset, size=SIZE):
     there, label_there = synthetic.render(scene, grid + pair["flow"], frame=2)
     here, _ = synthetic.render(scene, grid + pair["flow_backward"], frame=1)
     motion = scene.layers.backward[label_there]
-    arrived = grid + pair["flow"] - scene.centre
+    arrived = grid + pair["flow"] - scene.centre[None, None]
     homogeneous = jnp.concatenate([arrived, jnp.ones_like(arrived[..., :1])], axis=-1)
     moved = homogeneous + jnp.sum(motion * homogeneous[..., None, :], axis=-1)
-    returned = moved[..., :2] / moved[..., 2:] + scene.centre
+    returned = moved[..., :2] / moved[..., 2:] + scene.centre[None, None]
     return pair | {
         "there": there,
         "here": here,
