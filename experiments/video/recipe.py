@@ -33,7 +33,9 @@ sys.path.append(str(pathlib.Path(__file__).parents[1]))
 import core
 
 DRAWN_EPOCH = 4000
-Task = Literal["motion8", "motion8-local", "order2", "product", "fastslow", "longclip"]
+Task = Literal[
+    "motion8", "motion8-local", "order2", "product", "fastslow", "dance", "longclip"
+]
 Views = tuple[int, Literal[1, 3, 5, 10]]
 
 

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxflow import _checks, _shapes, ops
-from jaxflow.data import draws
+from jaxflow.data import draws, walkers
 
 _WAVES = 48
 # Grey levels per unit of texture: three standard deviations stay within [0, 1].
@@ -89,6 +89,15 @@ TASKS = {
         ),
         frames=32,
         summary="fine texture times fast oscillation, still if seen every 8th frame",
+    ),
+    "dance": Task(
+        classes=tuple(
+            f"{move}{way}" for move in walkers.MOVES for way in ("", ", backwards")
+        ),
+        frames=16,
+        size=(48, 48),
+        pairs=4,
+        summary="dots on the joints of a dancer: a move against its reversal",
     ),
     "longclip": Task(
         classes=("same", "opposite"),
@@ -291,6 +300,8 @@ def _draw_grey(task, label, u, frames, size):
     if task == "longclip":
         return render_texture(texture, _two_motions(label, u, frames), size)
     time = jnp.where(label % 2 == 1, -time, time)
+    if task == "dance":
+        return _dance(label // 2, u, time, size)
     if task == "motion8-local":
         path = _steady(label // 2, u, time, _LARGEST)
         background = _draw_texture(u["waves"][1], u["scale"][1])
@@ -345,6 +356,17 @@ def _changing(label, u, time):
     profiles = jnp.stack([quadratic, quadratic[::-1], time, swing])
     travelled = _speed(u["motion"][0]) * profiles[label]
     return _along(2 * jnp.pi * u["motion"][1], travelled)
+
+
+def _dance(move, u, time, size):
+    """Shows a dancer in dots, one to two moves in 16 frames, anywhere in the cycle."""
+    step = 2 * jnp.pi / draws.between(u["motion"][0], 8.0, 16.0)
+    phase = step * time + 2 * jnp.pi * u["motion"][1]
+    tall = min(size) * draws.between(u["object"][0], 0.65, 0.85)
+    middle = jnp.array([size[1] - 1, size[0] - 1]) / 2
+    middle = middle + 0.05 * min(size) * (2 * u["object"][1:3] - 1)
+    places = middle[None, None, :] + tall * walkers.joints(move, phase)
+    return 4 * walkers.render_dots(places, size) - 1
 
 
 def _oscillating(rhythm, u, frames):
