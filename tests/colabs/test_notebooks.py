@@ -25,6 +25,11 @@ NOTEBOOKS = {
         6,  # scene, wheel, network, TV-L1, warping, video
         ["a.png", "clip.mp4", "flow.flo", "flow.mp4", "flow.png"],
     ),
+    "flownet2_anatomy": (
+        ["the parts make the whole: True", "flownets_2: endpoint error", "fused: fast"],
+        3,  # scene, stages, fusion
+        [],
+    ),
     "generate_video": (
         ["future given frames kept: True", "numbers shuffled:"],
         10,  # a clip, four tasks, three long videos, two encodings
