@@ -126,3 +126,37 @@ def test_the_wheel_is_what_is_tested(project, tmp_path):
 
 def test_the_package_is_marked_as_typed():
     assert importlib.resources.files("jaxflow").joinpath("py.typed").is_file()
+
+
+WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_actions_are_pinned_by_hash_with_their_version_beside(path):
+    lines = [line for line in path.read_text().splitlines() if "uses:" in line]
+    assert lines
+    for line in lines:
+        assert re.search(r"uses: [\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$", line), (
+            line
+        )
+
+
+def test_the_workflow_runs_every_supported_python_on_the_newest_and_oldest(project):
+    if not WORKFLOWS:
+        pytest.skip("installed without its repository")
+    text = "".join(path.read_text() for path in WORKFLOWS)
+    assert project["requires-python"] == ">=3.11"
+    assert text.count('python: ["3.11", "3.12", "3.13"]') == 2
+    assert "make test-colab" in text and ".ci/run" in text and ".ci/package" in text
+    # Colab's versions are the oldest that are promised.
+    oldest = {each.name: each.specifier for each in requirements(project)}
+    for name in ("jax", "flax"):
+        assert str(oldest[name]) == f">={constraints()[name]}"
+
+
+def test_a_tag_names_the_version(project):
+    if not (ROOT / ".git").exists():
+        pytest.skip("no repository")
+    command = ["git", "-C", ROOT, "tag", "--points-at", "HEAD", "v*"]
+    tags = subprocess.run(command, capture_output=True, text=True).stdout.split()
+    assert tags in ([], [f"v{jaxflow.__version__}"])
