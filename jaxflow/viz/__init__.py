@@ -16,6 +16,8 @@ from jaxflow.viz.colours import legend as legend
 from jaxflow.viz.colours import max_speed as max_speed
 from jaxflow.viz.errors import error_map as error_map
 from jaxflow.viz.errors import kitti_error_map as kitti_error_map
+from jaxflow.viz.networks import confusion_picture as confusion_picture
+from jaxflow.viz.networks import filter_strips as filter_strips
 from jaxflow.viz.pictures import draw_arrows as draw_arrows
 from jaxflow.viz.pictures import draw_boxes as draw_boxes
 from jaxflow.viz.pictures import overlay as overlay
