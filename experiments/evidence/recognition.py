@@ -20,6 +20,7 @@ from jaxflow import ops, train
 from jaxflow.data import motion_classes
 from jaxflow.layers import representation_flow
 from jaxflow.models.video import c3d_depth, r3d, repflow, resnet3d, slowfast
+from jaxflow.train import step as training
 
 # Clips that go through a network at once when it is tested.
 CHUNK = 100
@@ -250,11 +251,11 @@ def programs(name: str) -> tuple[Callable, Callable]:
     """
     run = RUNS[name]
     model, optimiser = make_model(run, 0), make_optimiser(run)
-    rebuild = train.step.separate(model)
+    rebuild = training.separate(model)
 
     def step(state, _):
-        data, _ = train.step.step_keys(state)
-        state, _ = train.step.train_step(
+        data, _ = training.step_keys(state)
+        state, _ = training.train_step(
             state, batch(run, data), rebuild=rebuild, loss=loss, optimiser=optimiser
         )
         return state, None

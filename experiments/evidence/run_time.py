@@ -69,18 +69,13 @@ def prepare(case: str) -> tuple[Callable[[], Any], int]:
     model, parameters = make_model(name)
     rng = np.random.default_rng(0)
     graph, weights = nnx.split(model)
-    if kind == "pair":
-        frames = [jnp.asarray(rng.random((1, 384, 512, 3)), jnp.float32) for _ in "12"]
+    shapes = [(1, 384, 512, 3)] * 2 if kind == "pair" else [(1, 21, 112, 112, 3)]
+    frames = [jnp.asarray(rng.random(shape), jnp.float32) for shape in shapes]
 
-        def run(weights, *frames):
-            return nnx.merge(graph, weights)(*frames).flow
-    else:
-        frames = [jnp.asarray(rng.random((1, 21, 112, 112, 3)), jnp.float32)]
-
-        def run(weights, clip):
-            if name.startswith("two_stream"):
-                clip = two_stream.with_flow("tvl1", clip)
-            return nnx.merge(graph, weights)(clip)
+    def run(weights, *frames):
+        if name.startswith("two_stream"):
+            frames = (two_stream.with_flow("tvl1", *frames),)
+        return nnx.merge(graph, weights)(*frames)
 
     compiled = jax.jit(run).lower(weights, *frames).compile()
     return functools.partial(compiled, weights, *frames), parameters
