@@ -51,13 +51,18 @@ NOTEBOOKS = {
         [],
     ),
     "recognition": (
-        ["accuracy on new clips", "the same bit for bit: True"],
-        2,  # the clips, and the frames above where the class is seen
+        ["two streams: ", "the same bit for bit: True"],
+        3,  # clips, what is taken for what, where a network looks
         ["clip.mp4", "recognition_model", "runs"],
+    ),
+    "train_flow": (
+        ["the same bit for bit: True", "error in pixels, trained:"],
+        3,  # a scene, the loss, flows
+        ["pwcnet_model", "runs"],
     ),
 }
 # These take more than minutes to run, and may be stored without their pictures.
-LONG = {"generate_video", "recognition"}
+LONG = {"generate_video", "recognition", "train_flow"}
 REPOSITORY = "github.com/jaxflow/jaxflow"
 each_notebook = pytest.mark.parametrize("name", NOTEBOOKS)
 
