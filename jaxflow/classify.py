@@ -67,6 +67,19 @@ def classify_video(
             option is out of range; or if `model` is no recognition network, such as a
             name without weights.
         TypeError: If there is no such option.
+
+    Examples:
+        >>> from flax import nnx
+        >>> class Colour(nnx.Module):  # says which colour there is most of
+        ...     def __call__(self, clip, *, key=None):
+        ...         return 10 * clip.mean((1, 2, 3))
+        >>> video = np.zeros((4, 8, 8, 3), np.uint8)
+        >>> video[..., 1] = 255
+        >>> scores = jaxflow.classify_video(
+        ...     Colour(), video, num_frames=4, stride=1, crop_size=8
+        ... )
+        >>> scores.round(2).tolist()
+        [0.0, 1.0, 0.0]
     """
     _checks.one_of("combine", combine, ("mean", "max"))
     _checks.one_of("activation", activation, ("softmax", "sigmoid"))
@@ -105,6 +118,16 @@ def score_views(
     Raises:
         ValueError: If an option is out of range, a view is not what the network takes,
             or there are none.
+
+    Examples:
+        >>> from flax import nnx
+        >>> class Colour(nnx.Module):
+        ...     def __call__(self, clip, *, key=None):
+        ...         return 10 * clip.mean((1, 2, 3))
+        >>> red, blue = np.zeros((2, 2, 4, 4, 3), np.float32)
+        >>> red[..., 0], blue[..., 2] = 1, 1
+        >>> jaxflow.classify.score_views(Colour(), [red, blue]).argmax(-1).tolist()
+        [0, 2]
     """
     _checks.one_of("activation", activation, ("softmax", "sigmoid"))
     known = splitting.split(sampling.check_network(model))

@@ -150,6 +150,14 @@ def default_settings(model: Any, *, conditional: bool) -> Settings:
     Args:
         model: A network of task "generation".
         conditional: Whether any frames are observed.
+
+    Examples:
+        >>> from flax import nnx
+        >>> from jaxflow.models.generation import unet3d
+        >>> model = unet3d.Model(unet3d.RECORD.tiny, rngs=nnx.Rngs(0))
+        >>> free = jaxflow.generation.default_settings(model, conditional=False)
+        >>> free.sampler
+        'ddim'
     """
     if _extends(model):
         return Settings(sampler="ddpm")
@@ -168,6 +176,10 @@ def places(task: masks.Task, length: int, given: int) -> np.ndarray:
 
     Raises:
         ValueError: As for `masks.task`.
+
+    Examples:
+        >>> jaxflow.generation.places("future", 5, 2).tolist()
+        [True, True, False, False, False]
     """
     if not given:
         return np.zeros(length, bool)

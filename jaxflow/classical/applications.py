@@ -122,6 +122,13 @@ def smooth_path(path: jax.Array, smoothing: float) -> jax.Array:
 
     Returns:
         (T, 3, 3).
+
+    Examples:
+        >>> shifts = (0.0, 1.0, 0.0)
+        >>> path = jnp.stack([jnp.eye(3).at[0, 2].set(shift) for shift in shifts])
+        >>> still = jaxflow.classical.applications.smooth_path(path, float("inf"))
+        >>> still[:, 0, 2].tolist()
+        [0.0, 0.0, 0.0]
     """
     if smoothing == float("inf"):
         return jnp.broadcast_to(path[:1], path.shape)
@@ -143,6 +150,13 @@ def warp_frame(
 
     Returns:
         (*size, C), 0 outside the frame; and which pixels are inside, (*size).
+
+    Examples:
+        >>> frame = jnp.arange(4.0).reshape(1, 4, 1)
+        >>> shift = jnp.eye(3).at[0, 2].set(1.0)  # each pixel from the one right of it
+        >>> warped, inside = jaxflow.classical.applications.warp_frame(frame, shift)
+        >>> warped[0, :3, 0].tolist(), inside[0].tolist()
+        ([1.0, 2.0, 3.0], [True, True, True, False])
     """
     points = registration.apply(
         matrix, ops.pixel_grid(*(size or frame.shape[:2])).astype(matrix.dtype)

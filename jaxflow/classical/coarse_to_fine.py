@@ -24,6 +24,11 @@ def luminance(image: jax.Array) -> jax.Array:
 
     Raises:
         ValueError: If `image` has another number of channels.
+
+    Examples:
+        >>> red = jnp.array([1.0, 0.0, 0.0]).reshape(1, 1, 3)
+        >>> round(jaxflow.classical.coarse_to_fine.luminance(red).item(), 3)
+        0.299
     """
     if image.shape[-1] not in (1, 3):
         raise ValueError(f"`image` must have 1 or 3 channels; got {image.shape}")
@@ -36,7 +41,13 @@ def luminance(image: jax.Array) -> jax.Array:
 
 
 def widen(image: jax.Array) -> jax.Array:
-    """Casts half precision to float32; float32 and float64 stay what they are."""
+    """Casts half precision to float32; float32 and float64 stay what they are.
+
+    Examples:
+        >>> half = jnp.ones((2, 2, 1), jnp.bfloat16)
+        >>> jaxflow.classical.coarse_to_fine.widen(half).dtype.name
+        'float32'
+    """
     image = jnp.asarray(image)
     return image.astype(jnp.float64 if image.dtype == jnp.float64 else jnp.float32)
 
@@ -50,6 +61,11 @@ def textured(image: jax.Array) -> jax.Array:
     Returns:
         (*B) booleans: False where all values of a frame are the same, but for 0.5 % of
         the largest. A frame with NaN counts as textured: what is made of it is NaN.
+
+    Examples:
+        >>> frames = jnp.stack([jnp.ones((4, 4, 1)), jnp.eye(4)[..., None]])
+        >>> jaxflow.classical.coarse_to_fine.textured(frames).tolist()
+        [False, True]
     """
     axes = (-3, -2, -1)
     span = image.max(axes) - image.min(axes)
@@ -81,6 +97,10 @@ def pyramid_sizes(
 
     Raises:
         ValueError: If `levels` is not positive or `step` not in (0, 1).
+
+    Examples:
+        >>> jaxflow.classical.coarse_to_fine.pyramid_sizes((64, 96), levels=5)
+        [(64, 96), (32, 48), (16, 24)]
     """
     _checks.counts(levels=levels)
     if not 0 < step < 1:

@@ -38,6 +38,15 @@ def motion_derivatives(
 
     Raises:
         ValueError: If `kernel` or `source` is unknown.
+
+    Examples:
+        >>> frame1 = jnp.arange(8.0) * jnp.ones((5, 8))
+        >>> frame2 = frame1 - 0.5  # the ramp has moved by half a pixel to the right
+        >>> ix, iy, it = jaxflow.classical.constraint.motion_derivatives(
+        ...     frame1[..., None], frame2[..., None]
+        ... )
+        >>> ix[2, 4].item(), iy[2, 4].item(), it[2, 4].item()
+        (1.0, 0.0, -0.5)
     """
     _checks.one_of("source", source, ("mean", "frame1", "frame2"))
     _shapes.check_equal(frame1=frame1, frame2=frame2)
@@ -69,6 +78,15 @@ def constraint_residual(
 
     Raises:
         ValueError: If `kernel` or `source` is unknown.
+
+    Examples:
+        >>> frame1 = jnp.broadcast_to(jnp.arange(8.0)[:, None], (5, 8, 1))
+        >>> flow = jnp.zeros((5, 8, 2)).at[..., 0].set(0.5)
+        >>> error = jaxflow.classical.constraint.constraint_residual(
+        ...     frame1, frame1 - 0.5, flow
+        ... )
+        >>> error[2, 4].item()
+        0.0
     """
     _shapes.check("flow", flow, (*frame1.shape[:-1], 2))
     ix, iy, it = motion_derivatives(frame1, frame2, kernel=kernel, source=source)
@@ -104,6 +122,12 @@ def normal_flow(
 
     Raises:
         ValueError: If a choice is unknown or the frames have neither 1 nor 3 channels.
+
+    Examples:
+        >>> frame1 = jnp.broadcast_to(jnp.arange(8.0)[:, None], (5, 8, 1))
+        >>> flow, known = jaxflow.classical.constraint.normal_flow(frame1, frame1 - 0.5)
+        >>> flow[2, 4].tolist(), known[2, 4].item()
+        ([0.5, 0.0], True)
     """
     ix, iy, it = motion_derivatives(
         coarse_to_fine.luminance(frame1),

@@ -202,6 +202,13 @@ def solve(
     Returns:
         d, (*B, H, W, 2), and the rank of M, (*B, H, W) integers; NaN and 0 where M is
         NaN.
+
+    Examples:
+        >>> tensor = jnp.array([[[2.0, 0.0, 4.0]]])  # (Mxx, Mxy, Myy)
+        >>> right = jnp.array([[[1.0, 2.0]]])
+        >>> flow, _ = jaxflow.classical.lucas_kanade.solve(tensor, right)
+        >>> flow[0, 0].round(3).tolist()
+        [0.5, 0.5]
     """
     xx, xy, yy = tensor[..., 0], tensor[..., 1], tensor[..., 2]
     values = structure.eigenvalues(tensor)

@@ -101,6 +101,12 @@ def orientation_histogram(
 
     Returns:
         (*B, H, W, bins), or bins + 1 with a threshold.
+
+    Examples:
+        >>> right = jnp.array([[[2.0, 0.0]]])
+        >>> histogram = jaxflow.classical.trajectories.orientation_histogram
+        >>> histogram(right, bins=4)[0, 0].tolist()
+        [2.0, 0.0, 0.0, 0.0]
     """
     square = (field**2).sum(-1)
     moving = square > 1e-12

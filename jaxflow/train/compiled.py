@@ -88,6 +88,20 @@ def make_step(
     Raises:
         ValueError: If `mesh` has other axes, `accumulate` or `patience` is less than 1,
             or `remat` is asked of a model without such parts.
+
+    Examples:
+        >>> import optax
+        >>> from flax import nnx
+        >>> model, optimiser = nnx.Linear(1, 1, rngs=nnx.Rngs(0)), optax.sgd(0.25)
+        >>> step = jaxflow.train.make_step(
+        ...     model,
+        ...     lambda model, x: jnp.mean((model(x) - 3 * x) ** 2),
+        ...     optimiser,
+        ...     draw=lambda key: jnp.ones((8, 1)),
+        ... )
+        >>> state, metrics = step.run(jaxflow.train.init(model, optimiser))
+        >>> int(state.step), sorted(metrics)
+        (1, ['grad_norm', 'loss'])
     """
     _checks.positive("accumulate", accumulate)
     _checks.positive("patience", patience)

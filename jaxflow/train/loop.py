@@ -79,6 +79,22 @@ def fit(
             there.
         KeyboardInterrupt: After Ctrl-C, at the end of the step, which is saved.
         SystemExit: After SIGTERM, likewise; its code is 143.
+
+    Examples:
+        >>> import itertools
+        >>> import optax
+        >>> from flax import nnx
+        >>> model, optimiser = nnx.Linear(1, 1, rngs=nnx.Rngs(0)), optax.sgd(0.25)
+        >>> step = jaxflow.train.make_step(
+        ...     model,
+        ...     lambda model, x: jnp.mean((model(x) - 3 * x) ** 2),
+        ...     optimiser,
+        ... )
+        >>> state = jaxflow.train.init(model, optimiser)
+        >>> batches = itertools.repeat(np.ones((8, 1), np.float32))
+        >>> state = jaxflow.train.fit(step, state, batches, steps=3, progress=False)
+        >>> round(jaxflow.train.finish(model, state)(jnp.ones((1, 1))).item(), 3)
+        3.0
     """
     _check_arguments(step, batches, log_every, save_every, best_mode)
     is_blank = meshes.is_used_up(state)

@@ -43,6 +43,14 @@ def init(
         model: Gives the initial weights; they are copied.
         optimiser: Any optax transformation.
         seed: Determines everything random in the run but the initial weights.
+
+    Examples:
+        >>> import optax
+        >>> from flax import nnx
+        >>> model = nnx.Linear(2, 1, rngs=nnx.Rngs(0))
+        >>> state = jaxflow.train.init(model, optax.adam(1e-3))
+        >>> int(state.step), sorted(state.params)
+        (0, ['bias', 'kernel'])
     """
     weights = _copy(checkpoint.weights_of(model))
     return TrainState(
@@ -65,6 +73,15 @@ def finish(model: nnx.Module, state: TrainState) -> nnx.Module:
 
     Raises:
         ValueError: If the state was used up by a later step.
+
+    Examples:
+        >>> import optax
+        >>> from flax import nnx
+        >>> model = nnx.Linear(2, 1, rngs=nnx.Rngs(0))
+        >>> state = jaxflow.train.init(model, optax.sgd(0.1))
+        >>> state.params["bias"] = jnp.array([3.0])  # as if it had been trained
+        >>> jaxflow.train.finish(model, state).bias[...].tolist()
+        [3.0]
     """
     if meshes.is_used_up(state):
         raise ValueError(
@@ -93,6 +110,14 @@ def averaged(state: TrainState) -> TrainState:
 
     Raises:
         ValueError: If the optimiser keeps no average, or more than one.
+
+    Examples:
+        >>> import optax
+        >>> from flax import nnx
+        >>> optimiser = jaxflow.averaging.averaged(optax.sgd(0.1), decay=0.9)
+        >>> state = jaxflow.train.init(nnx.Linear(2, 1, rngs=nnx.Rngs(0)), optimiser)
+        >>> sorted(jaxflow.train.averaged(state).params)
+        ['bias', 'kernel']
     """
     return state._replace(params=averaging.average_of(state.opt_state))
 

@@ -33,6 +33,13 @@ def separate(model: nnx.Module, *, remat: bool = False) -> Rebuild:
 
     Raises:
         ValueError: If the model has no such part.
+
+    Examples:
+        >>> from flax import nnx
+        >>> rebuild = jaxflow.train.separate(nnx.Linear(1, 1, rngs=nnx.Rngs(0)))
+        >>> params = {"kernel": jnp.array([[2.0]]), "bias": jnp.array([1.0])}
+        >>> rebuild(params, {}, jax.random.key(0))(jnp.array([[3.0]])).item()
+        7.0
     """
     model = nnx.merge(*nnx.split(model), copy=True)
     model.train()
@@ -81,6 +88,21 @@ def train_step(
 
     Raises:
         ValueError: If a metric is no scalar, or the batch has no `accumulate` parts.
+
+    Examples:
+        >>> import optax
+        >>> from flax import nnx
+        >>> model, optimiser = nnx.Linear(1, 1, rngs=nnx.Rngs(0)), optax.sgd(0.25)
+        >>> state = jaxflow.train.init(model, optimiser)
+        >>> state, metrics = jaxflow.train.train_step(
+        ...     state,
+        ...     jnp.ones((4, 1)),
+        ...     rebuild=jaxflow.train.separate(model),
+        ...     loss=lambda model, x: jnp.mean((model(x) - 3 * x) ** 2),
+        ...     optimiser=optimiser,
+        ... )
+        >>> round((state.params["kernel"] + state.params["bias"]).item(), 4)
+        3.0
     """
     _, key = step_keys(state)
     objective = functools.partial(_objective, rebuild=rebuild, loss=loss)
@@ -127,6 +149,11 @@ def split_batch(batch: Batch, parts: int) -> Batch:
 
     Raises:
         ValueError: If a first axis is no multiple of `parts`.
+
+    Examples:
+        >>> parts = jaxflow.train.split_batch({"label": jnp.arange(6)}, 2)
+        >>> parts["label"].tolist()
+        [[0, 2, 4], [1, 3, 5]]
     """
 
     def deal(array):
@@ -168,6 +195,16 @@ def _skipping(
 
 
 def step_keys(state: TrainState) -> tuple[jax.Array, jax.Array]:
-    """Returns the random keys of the coming step: for its data, and for its dropout."""
+    """Returns the random keys of the coming step: for its data, and for its dropout.
+
+    Examples:
+        >>> import optax
+        >>> from flax import nnx
+        >>> model, optimiser = nnx.Linear(2, 1, rngs=nnx.Rngs(0)), optax.sgd(0.1)
+        >>> one, two = (jaxflow.train.init(model, optimiser, seed=s) for s in (0, 1))
+        >>> data, dropout = jaxflow.train.step_keys(one)
+        >>> bool(data == dropout), bool(data == jaxflow.train.step_keys(two)[0])
+        (False, False)
+    """
     data, dropout = jax.random.split(jax.random.fold_in(state.key, state.step))
     return data, dropout

@@ -290,7 +290,7 @@ class Model(nnx.Module):
         Both are (B, T, H / 8, W / 8, C), of every frame for itself.
         """
         clip = spec.check_clip(clip, minimum=(1, 32, 32))
-        mean = jnp.array([104.0, 117.0, 128.0], clip.dtype)
+        mean = jnp.array([104.0, 117.0, 128.0], clip.dtype)[None, None, None, None]
         x = (255 * clip[..., ::-1] - mean).astype(self.dtype)
         x = ops.max_pool(self.conv1(x), 3, strides=2, ceil_mode=True)
         x = self.conv2(self.conv2_reduce(x))
