@@ -12,7 +12,7 @@ CODES = np.random.default_rng(0).integers(0, 256, (3, 4, 6, 2), np.uint8)
 def write(folder, names, parts, mode="L"):
     folder.mkdir(parents=True, exist_ok=True)
     for name, part in zip(names, parts, strict=True):
-        Image.fromarray(part, "L").convert(mode).save(folder / name)
+        Image.fromarray(np.ascontiguousarray(part)).convert(mode).save(folder / name)
 
 
 def write_xy(folder, prefix="flow_", numbers=(1, 2, 3)):
