@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from jaxflow import io as io
     from jaxflow import layers as layers
     from jaxflow import losses as losses
+    from jaxflow import maximise as maximise
     from jaxflow import metrics as metrics
     from jaxflow import models as models
     from jaxflow import ops as ops
@@ -59,6 +60,7 @@ _NAMESPACES = (
     "io",
     "layers",
     "losses",
+    "maximise",
     "metrics",
     "models",
     "ops",

@@ -205,6 +205,23 @@ def _without_softmax(model: nnx.Module) -> None:
             object.__setattr__(node, "mode", "logit_mean")
 
 
+def logits(graph, state, clip: jax.Array) -> jax.Array:
+    """Returns the scores of a clip before any softmax, in evaluation mode.
+
+    Args:
+        graph: The structure of a recognition network, as `nnx.split` gives it.
+        state: Its weights and statistics.
+        clip: What the network is called with.
+
+    Returns:
+        (B, classes); where the head averages probabilities, the mean of what they are
+        made of.
+    """
+    model = _evaluating(graph, state)
+    _without_softmax(model)
+    return model(clip)
+
+
 def _tapped(
     graph, layer: str, state, clip, change: Callable = lambda y: y, logits: bool = False
 ):

@@ -31,7 +31,7 @@ FLOORS = (
     | {"run_record"},
     {"programs"},
     {"estimate", "explain", "checkpoint", "viewer", "banks", "two_stream"},
-    {"classify", "detect", "evaluate", "runs", "flow_cache"},
+    {"classify", "detect", "evaluate", "runs", "flow_cache", "maximise"},
     {"train", "extract"},
     {"demo"},
     {"cli"},
