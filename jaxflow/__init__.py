@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from jaxflow import evaluate as evaluate
     from jaxflow import io as io
     from jaxflow import layers as layers
+    from jaxflow import linear as linear
     from jaxflow import losses as losses
     from jaxflow import maximise as maximise
     from jaxflow import metrics as metrics
@@ -59,6 +60,7 @@ _NAMESPACES = (
     "evaluate",
     "io",
     "layers",
+    "linear",
     "losses",
     "maximise",
     "metrics",

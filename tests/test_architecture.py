@@ -18,6 +18,7 @@ FLOORS = (
         "losses",
         "metrics",
         "class_metrics",
+        "linear",
         "viz",
         "data",
         "diffusion",
