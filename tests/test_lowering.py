@@ -30,6 +30,7 @@ ACCELERATORS = ("cuda", "tpu")
 PRIMITIVES = (
     *importlib.import_module("jaxflow.ops.conv").CONVOLUTION.primitives,
     *importlib.import_module("jaxflow.ops.correlation").TILES.primitives,
+    *importlib.import_module("jaxflow.ops.quads").QUADS.primitives,
 )
 # How the chosen branch is called, and not what it computes.
 NO_WORK = {"broadcast_in_dim", "case", "constant", "return"}

@@ -161,6 +161,7 @@ def answer(cases: dict[str, Rivals | Alone], side: str, device: str) -> None:
 
         torch.set_default_device("cuda")
     prepared: dict[str, tuple[Callable, int]] = {}
+    answers, sys.stdout = sys.stdout, sys.stderr  # Some peers print.
     for name in map(str.strip, sys.stdin):
         try:
             if name not in prepared:
@@ -170,7 +171,8 @@ def answer(cases: dict[str, Rivals | Alone], side: str, device: str) -> None:
         except Exception as error:  # One that fails must not take the others along.
             said = " ".join(str(error).split())[:300]
             found = {"failed": f"{type(error).__name__}: {said}"}
-        print(json.dumps(found), flush=True)
+        print(json.dumps(found), flush=True, file=answers)
+    sys.stdout = answers
 
 
 def _prepare(prepare: Prepare) -> tuple[Callable, int]:

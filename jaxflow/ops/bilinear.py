@@ -30,10 +30,11 @@ class Forms(NamedTuple):
     """What computes a bilinear map and its two transposes.
 
     Attributes:
-        out: (a, b, like, settings) -> c.
-        first: (c, b, like, settings) -> a.
-        second: (a, c, like, settings) -> b. `like` is the `jax.ShapeDtypeStruct` of the
-            result, and `settings` what the map was called with.
+        out: (a, b, like, settings, *places) -> c.
+        first: (c, b, like, settings, *places) -> a.
+        second: (a, c, like, settings, *places) -> b. `like` is the
+            `jax.ShapeDtypeStruct` of the result, `settings` what the map was called
+            with, and `places` the integers that say what meets what, if it has any.
     """
 
     out: Callable
@@ -45,10 +46,10 @@ class Map(NamedTuple):
     """A bilinear map and its transposes, as functions that JAX differentiates.
 
     Attributes:
-        out: (a, b, settings) -> c.
-        first: (c, b, like, settings) -> a.
-        second: (a, c, like, settings) -> b. `like` has the shape and dtype of the
-            result.
+        out: (a, b, settings, *places) -> c.
+        first: (c, b, like, settings, *places) -> a.
+        second: (a, c, like, settings, *places) -> b. `like` has the shape and dtype of
+            the result.
         primitives: The three in this order.
     """
 
@@ -75,8 +76,8 @@ class Bilinear(Primitive):
 def in_first(form: Callable) -> Callable:
     """Derives `Forms.first` from `Forms.out`, by transposition."""
 
-    def transposed(c, b, like, settings):
-        return _transposed(lambda a: form(a, b, _struct(c), settings), like, c)
+    def transposed(c, b, like, settings, *places):
+        return _transposed(lambda a: form(a, b, _struct(c), settings, *places), like, c)
 
     return transposed
 
@@ -84,8 +85,8 @@ def in_first(form: Callable) -> Callable:
 def in_second(form: Callable) -> Callable:
     """Derives `Forms.second` from `Forms.out`, by transposition."""
 
-    def transposed(a, c, like, settings):
-        return _transposed(lambda b: form(a, b, _struct(c), settings), like, c)
+    def transposed(a, c, like, settings, *places):
+        return _transposed(lambda b: form(a, b, _struct(c), settings, *places), like, c)
 
     return transposed
 
@@ -98,7 +99,12 @@ def _transposed(linear, like, cotangent):
 
 
 def bilinear(
-    name: str, plain: Forms, on_cpu: Forms, *, examples: tuple[bool, bool, bool]
+    name: str,
+    plain: Forms,
+    on_cpu: Forms,
+    *,
+    examples: tuple[bool, bool, bool],
+    places: int = 0,
 ) -> Map:
     """Makes a bilinear map whose form is chosen by the platform.
 
@@ -108,6 +114,8 @@ def bilinear(
         on_cpu: Forms for CPUs.
         examples: Which of a, b and c have a first axis of examples, each of which is
             mapped alone. There `jax.vmap` needs no form of its own.
+        places: Number of arrays of integers that the map is given beside a and b. They
+            have a first axis of examples.
 
     Returns:
         The map. Its arguments may have any dtype that the plain form takes; it exists
@@ -117,22 +125,24 @@ def bilinear(
     primitives = tuple(map(Bilinear, names, plain, on_cpu))
     makers = {role[-1]: made for role, made in zip(_ROLES, primitives, strict=True)}
     for primitive, role in zip(primitives, _ROLES, strict=True):
-        ad.defbilinear(
-            primitive,
-            functools.partial(_transpose, makers, role, 0),
-            functools.partial(_transpose, makers, role, 1),
-        )
+        slopes = [functools.partial(_slope, primitive, at) for at in (0, 1)]
+        ad.defjvp(primitive, *slopes, *[None] * places)
+        ad.primitive_transposes[primitive] = functools.partial(_transpose, makers, role)
+        *two, one = (examples["abc".index(letter)] for letter in role)
         batching.primitive_batchers[primitive] = functools.partial(
-            _map, primitive, [examples["abc".index(letter)] for letter in role]
+            _map, primitive, (*two, *[True] * places, one)
         )
         primitive.def_abstract_eval(_abstract)
         primitive.def_impl(functools.partial(_run_alone, primitive))
         lower(primitive, primitive.plain)
         lower(primitive, primitive.on_cpu, platform="cpu")
 
-    def out(a, b, settings):
-        like = jax.eval_shape(lambda a, b: plain.out(a, b, None, settings), a, b)
-        return _bind(primitives[0], a, b, like, settings)
+    def out(a, b, settings, *places):
+        def of(*arrays):
+            return plain.out(*arrays[:2], None, settings, *arrays[2:])
+
+        like = jax.eval_shape(of, a, b, *places)
+        return _bind(primitives[0], a, b, like, settings, *places)
 
     first, second = (functools.partial(_bind, made) for made in primitives[1:])
     return Map(out, first, second, primitives)
@@ -141,47 +151,47 @@ def bilinear(
 def lower(primitive: Primitive, form: Callable, platform: str | None = None) -> None:
     """Says what a primitive computes, on one platform or on all others."""
 
-    def computed(one, two, **parameters):
-        return run(form, **parameters)(one, two)
+    def computed(*arrays, **parameters):
+        return run(form, **parameters)(*arrays)
 
     rule = mlir.lower_fun(computed, multiple_results=False)
     mlir.register_lowering(primitive, rule, platform=platform)
 
 
 def run(form: Callable, *, like, settings, depth: int) -> Callable:
-    """Returns a form as a function of its two arrays, given a primitive's parameters.
+    """Returns a form as a function of its arrays, given a primitive's parameters.
 
     Args:
         form: One of `Forms`.
         like: The shape and dtype of the result.
         settings: What the map was called with.
-        depth: Number of leading axes, of both arrays, that it is mapped over.
+        depth: Number of leading axes, of all arrays, that it is mapped over.
     """
 
-    def function(one, two):
-        return form(one, two, like, settings)
+    def function(one, two, *places):
+        return form(one, two, like, settings, *places)
 
     for _ in range(depth):
         function = jax.vmap(function)
     return function
 
 
-def _bind(primitive, one, two, like, settings: Hashable):
-    one, two = _varying_alike(jnp.asarray(one), jnp.asarray(two))
-    return primitive.bind(one, two, like=_struct(like), settings=settings, depth=0)
+def _bind(primitive, one, two, like, settings: Hashable, *places):
+    arrays = _varying_alike(*map(jnp.asarray, (one, two, *places)))
+    return primitive.bind(*arrays, like=_struct(like), settings=settings, depth=0)
 
 
 def _struct(x) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(x.shape, x.dtype)
 
 
-def _varying_alike(one, two):
-    """Marks both as varying over the same axes of a mesh, where `shard_map` asks."""
-    axes = [_varying(x) for x in (one, two)]
-    every = axes[0] | axes[1]
+def _varying_alike(*arrays):
+    """Marks all as varying over the same axes of a mesh, where `shard_map` asks."""
+    axes = [_varying(x) for x in arrays]
+    every = frozenset().union(*axes)
     return tuple(
         _vary(x, tuple(sorted(every - own))) if every - own else x
-        for x, own in zip((one, two), axes, strict=True)
+        for x, own in zip(arrays, axes, strict=True)
     )
 
 
@@ -198,8 +208,8 @@ def _vary(x, axes):
     return lax.pvary(x, axes)  # JAX 0.7  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def _abstract(one, two, *, like, settings, depth):
-    del settings
+def _abstract(one, two, *places, like, settings, depth):
+    del two, places, settings
     shape = (*one.shape[:depth], *like.shape)
     sharding = one.sharding.update(spec=PartitionSpec(*[None] * len(shape)))
     return one.update(shape=shape, dtype=like.dtype, weak_type=False, sharding=sharding)
@@ -216,25 +226,35 @@ def _program(primitive, **parameters):
     return jax.jit(functools.partial(primitive.bind, **parameters))
 
 
-def _transpose(makers, role, missing, cotangent, *arrays, like, settings, depth):
-    """Binds the primitive that makes the argument in place `missing`."""
-    known = dict(zip(role, (*arrays, cotangent), strict=True))
+def _slope(primitive, at, tangent, *arrays, **parameters):
+    """Binds a primitive with the tangent of one argument in its place."""
+    arrays = (*arrays[:at], tangent, *arrays[at + 1 :])
+    return primitive.bind(*arrays, **parameters)
+
+
+def _transpose(makers, role, cotangent, *arrays, like, settings, depth):
+    """Binds the primitive that makes the argument that is missing."""
+    missing = [ad.is_undefined_primal(x) for x in arrays].index(True)
+    found = [None] * len(arrays)
+    if type(cotangent) is ad.Zero:
+        return found
+    known = dict(zip(role, (*arrays[:2], cotangent), strict=True))
     wanted = known.pop(role[missing]).aval
-    primitive = makers[role[missing]]
     order = next(r for r in _ROLES if r[-1] == role[missing])
-    like = jax.ShapeDtypeStruct(wanted.shape[depth:], wanted.dtype)
-    return primitive.bind(
+    found[missing] = makers[role[missing]].bind(
         *(known[letter] for letter in order[:2]),
-        like=like,
+        *arrays[2:],
+        like=jax.ShapeDtypeStruct(wanted.shape[depth:], wanted.dtype),
         settings=settings,
         depth=depth,
     )
+    return found
 
 
 def _map(primitive, examples, arrays, axes, *, like, settings, depth):
     """Maps over an axis: as more examples where that can be, or as a deeper map."""
-    one, two = zip(arrays, axes, strict=True)
-    size = next(x.shape[axis] for x, axis in (one, two) if axis is not None)
+    pairs = list(zip(arrays, axes, strict=True))
+    size = next(x.shape[axis] for x, axis in pairs if axis is not None)
 
     def in_front(x, axis):
         if axis is None:
@@ -249,10 +269,10 @@ def _map(primitive, examples, arrays, axes, *, like, settings, depth):
 
     fits = all(e or axis is None for e, axis in zip(examples, (*axes, 0), strict=True))
     if depth or not fits:
-        arrays = (in_front(*one), in_front(*two))
-        deeper = primitive.bind(*arrays, like=like, settings=settings, depth=depth + 1)
+        moved = (in_front(*pair) for pair in pairs)
+        deeper = primitive.bind(*moved, like=like, settings=settings, depth=depth + 1)
         return deeper, 0
-    arrays = (fold(*one, examples[0]), fold(*two, examples[1]))
+    folded = (fold(*p, e) for p, e in zip(pairs, examples[:-1], strict=True))
     wide = jax.ShapeDtypeStruct((size * like.shape[0], *like.shape[1:]), like.dtype)
-    out = primitive.bind(*arrays, like=wide, settings=settings, depth=0)
+    out = primitive.bind(*folded, like=wide, settings=settings, depth=0)
     return out.reshape(size, *like.shape), 0

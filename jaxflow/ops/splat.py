@@ -3,14 +3,14 @@
 Arrays are channels-last; flow is (u, v) in pixels, from the frame of the values.
 """
 
-import functools
+import math
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from jaxflow import _shapes
-from jaxflow.ops import warp
+from jaxflow.ops import quads, warp
 
 
 def forward_splat(
@@ -52,9 +52,11 @@ def forward_splat(
     points = warp.displaced(flow.astype(wide))
     weights = weights.astype(wide)[..., None]
     counted = jnp.concatenate([weights * values.astype(wide), weights], axis=-1)
-    examples, pixels = (-1, height * width, channels + 1), (-1, height * width, 2)
-    splat = functools.partial(_splat, size=(height, width))
-    total = jax.vmap(splat)(counted.reshape(examples), points.reshape(pixels))
+    flat = (math.prod(batch), height * width)
+    points = points.reshape(*flat, 2)
+    places, shares = warp.cells(points[..., 0], points[..., 1], (height, width))
+    counted = counted.reshape(*flat, channels + 1)
+    total = quads.spread(counted, shares, places, (height, width))
     total = total.reshape(*batch, height, width, channels + 1)
     return total[..., :-1].astype(values.dtype), total[..., -1]
 
@@ -120,25 +122,3 @@ def softmax_splat(
     logits = importance.astype(wide)
     peak = lax.stop_gradient(jnp.max(logits, axis=(-2, -1), keepdims=True))
     return average_splat(values, flow, weights=jnp.exp(logits - peak))
-
-
-def _splat(values: jax.Array, points: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """Adds (N, C) values at (N, 2) points of an (H, W, C) image of zeros."""
-    height, width = size
-    starts, weights = warp.cells(points, size)
-    # Without a place there is no contribution, not even of a NaN or infinite value.
-    placed = jnp.any(weights > 0, axis=(1, 2))
-    values = jnp.where(placed[:, None], values, 0)
-    canvas = jnp.zeros((height + 3, width + 3, values.shape[1]), values.dtype)
-    canvas = lax.scatter_add(
-        canvas,
-        starts,
-        weights[..., None] * values[:, None, None, :],
-        lax.ScatterDimensionNumbers(
-            update_window_dims=(1, 2, 3),
-            inserted_window_dims=(),
-            scatter_dims_to_operand_dims=(0, 1),
-        ),
-        mode="promise_in_bounds",
-    )
-    return canvas[1 : height + 1, 1 : width + 1]

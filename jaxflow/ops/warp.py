@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxflow import _checks, _shapes
+from jaxflow.ops import quads
 
 Padding = Literal["zeros", "border"]
 Mask = float | Literal["strict", "inside"] | None
@@ -83,8 +84,8 @@ def bilinear_sample(
     """
     _checks.one_of("padding", padding, ("zeros", "border"))
     image, points, shape = _flatten(image, points)
-    sample = jax.vmap(functools.partial(_bilinear, padding=padding))
-    return sample(image, points).reshape(shape)
+    out = _sample(image, points[..., 0], points[..., 1], padding)
+    return out.reshape(shape)
 
 
 def backward_warp(
@@ -130,11 +131,16 @@ def backward_warp(
     _shapes.check("image", image, (..., "H", "W", "C"))
     _shapes.check("flow", flow, (*image.shape[:-1], 2))
     _shapes.check_floats(image=image, flow=flow)
-    height, width = image.shape[-3:-1]
-    points = displaced(_widen(jnp.asarray(flow)))
-    out = bilinear_sample(image, points, padding=padding)
+    _checks.one_of("padding", padding, ("zeros", "border"))
+    image, flow, shape = _flatten(image, flow)
+    height, width = shape[-3:-1]
+    # A grid of its own would be made, and not be fused with what reads it.
+    x = flow[..., 0] + jnp.tile(jnp.arange(width, dtype=flow.dtype), height)[None]
+    y = flow[..., 1] + jnp.repeat(jnp.arange(height, dtype=flow.dtype), width)[None]
+    out = _sample(image, x, y, padding).reshape(shape)
     if mask is None:
         return out
+    points = jnp.stack([x, y], axis=-1).reshape(*shape[:-1], 2)
     keep = sampling_mask(points, (height, width), mask=mask)
     # A NaN point compares False with everything; it must not pass for a masked one.
     keep |= jnp.isnan(points).any(-1)
@@ -232,29 +238,45 @@ def bicubic_sample(
     return sample(image, points).reshape(shape)
 
 
-def cells(points: jax.Array, size: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
-    """Finds the 2 x 2 pixels around each point, in an image with a frame of zeros.
+def cells(
+    x: jax.Array, y: jax.Array, size: tuple[int, ...], *, padding: Padding = "zeros"
+) -> tuple[jax.Array, jax.Array]:
+    """Finds the 2 x 2 pixels around each point, for `jaxflow.ops.quads`.
 
     Args:
-        points: (N, 2): (x, y) in pixels.
-        size: (height, width) of the image, without the frame.
+        x: (*N), in pixels.
+        y: (*N), in pixels.
+        size: (height, width) of the image.
+        padding: "border" moves points outside to the nearest edge first.
 
     Returns:
-        The row and column of each window's first pixel, (N, 2), in an image padded by
-        one before and two after; and its bilinear weights, (N, 2, 2), by row and
-        column. A point a pixel or more outside, or NaN, gets a window in the frame or
-        at the edge, with weights of 0.
+        The row and column of each square's first pixel, integers (*N, 2); and the
+        bilinear weights of its pixels, (*N, 4). Points a pixel or more outside, and NaN
+        ones, get a square outside; the weights of NaN are NaN.
     """
     height, width = size
-    x, y = points[:, 0], points[:, 1]
+    if padding == "border":
+        x, y = _hold(x, width - 1), _hold(y, height - 1)
     left, top = jnp.floor(x), jnp.floor(y)
     touches = (left >= -1) & (left < width) & (top >= -1) & (top < height)
-    starts = jnp.stack([_integers(top, -1, height), _integers(left, -1, width)], -1) + 1
-    # A point elsewhere is put on a pixel first, so that no NaN enters a gradient.
-    right, below = jnp.where(touches, x - left, 0), jnp.where(touches, y - top, 0)
-    across = jnp.stack([1 - right, right], axis=-1)
-    down = jnp.stack([1 - below, below], axis=-1) * touches[:, None].astype(x.dtype)
-    return starts, down[:, :, None] * across[:, None, :]
+    row = jnp.where(touches, _integers(top, -1, height), height)
+    column = jnp.where(touches, _integers(left, -1, width), width)
+    right, below = x - left, y - top
+    weights = [d * a for d in (1 - below, below) for a in (1 - right, right)]
+    return jnp.stack([row, column], axis=-1), jnp.stack(weights, axis=-1)
+
+
+def _hold(x: jax.Array, last: int) -> jax.Array:
+    """Clips to [0, last], with a slope of 0 from `last` on."""
+    return jnp.where(x < 0, 0, jnp.where(x >= last, last, x))
+
+
+def _sample(
+    image: jax.Array, x: jax.Array, y: jax.Array, padding: Padding
+) -> jax.Array:
+    """Samples (B, H, W, C) at (B, N) points."""
+    places, weights = cells(x, y, image.shape[1:3], padding=padding)
+    return quads.blend(image, weights, places).astype(image.dtype)
 
 
 def _flatten(
@@ -282,106 +304,6 @@ def _flatten(
 def _widen(x: jax.Array) -> jax.Array:
     """Casts to float32 or wider: bfloat16 cannot tell 256.5 from its neighbours."""
     return x.astype(jnp.float64 if x.dtype == jnp.float64 else jnp.float32)
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
-def _bilinear(image: jax.Array, points: jax.Array, padding: Padding) -> jax.Array:
-    """Samples (H, W, C) at (N, 2)."""
-    corners, (right, below) = _corners(image, points, padding)
-    (top_left, top_right), (bottom_left, bottom_right) = corners
-    right, below = right[:, None], below[:, None]
-    above = (1 - right) * top_left + right * top_right
-    under = (1 - right) * bottom_left + right * bottom_right
-    return ((1 - below) * above + below * under).astype(image.dtype)
-
-
-@_bilinear.defjvp
-def _bilinear_jvp(padding, primals, tangents):
-    """Differentiates so that reverse mode is fast; see the two terms."""
-    image, points = primals
-    along_image = _bilinear_in_image(*tangents[:1], points, padding)
-    along_points = _bilinear_in_points(image, points, tangents[1], padding)
-    return _bilinear(image, points, padding), along_image + along_points
-
-
-@functools.partial(jax.checkpoint, static_argnums=(2,))
-def _bilinear_in_image(
-    image: jax.Array, points: jax.Array, padding: Padding
-) -> jax.Array:
-    """The same samples, reading 2 x 2 windows of a padded image.
-
-    Slower than `_bilinear`, but its transpose scatters a window at a time instead of a
-    pixel at a time, which is 2 to 4 times faster on a CPU.
-    """
-    size = image.shape[0], image.shape[1]
-    starts, weights = cells(jnp.stack(_clip(points, size, padding), axis=-1), size)
-    windows = lax.gather(
-        jnp.pad(image, ((1, 2), (1, 2), (0, 0))),
-        starts,
-        lax.GatherDimensionNumbers(
-            offset_dims=(1, 2, 3), collapsed_slice_dims=(), start_index_map=(0, 1)
-        ),
-        slice_sizes=(2, 2, image.shape[2]),
-        mode="promise_in_bounds",
-    )
-    blend = weights[..., None] * windows.astype(points.dtype)
-    return jnp.sum(blend, axis=(1, 2)).astype(image.dtype)
-
-
-@functools.partial(jax.checkpoint, static_argnums=(3,))
-def _bilinear_in_points(
-    image: jax.Array, points: jax.Array, velocity: jax.Array, padding: Padding
-) -> jax.Array:
-    """How the samples change as the points move by `velocity`, (N, 2)."""
-    corners, (right, below) = _corners(image, points, padding)
-    (top_left, top_right), (bottom_left, bottom_right) = corners
-    right, below = right[:, None], below[:, None]
-    along_x = (1 - below) * (top_right - top_left)
-    along_x += below * (bottom_right - bottom_left)
-    along_y = (1 - right) * (bottom_left - top_left)
-    along_y += right * (bottom_right - top_right)
-    # Else the transpose, a sum over channels, would read the corners one by one.
-    along_x, along_y = lax.optimization_barrier((along_x, along_y))
-    if padding == "border":
-        last = jnp.array([[image.shape[1] - 1, image.shape[0] - 1]], points.dtype)
-        velocity = jnp.where((points < 0) | (points > last), 0, velocity)
-    change = _times_channels(velocity[:, 0], along_x)
-    change += _times_channels(velocity[:, 1], along_y)
-    return change.astype(image.dtype)
-
-
-def _times_channels(rate: jax.Array, values: jax.Array) -> jax.Array:
-    """Multiplies (N,) into (N, C).
-
-    Few channels are multiplied one by one: the transpose then adds slices, where XLA
-    sums a short last axis 20 times slower on a CPU.
-    """
-    channels = values.shape[-1]
-    if channels > 8:
-        return rate[:, None] * values
-    return jnp.stack([rate * values[:, c] for c in range(channels)], axis=-1)
-
-
-def _corners(
-    image: jax.Array, points: jax.Array, padding: Padding
-) -> tuple[list[list[jax.Array]], tuple[jax.Array, jax.Array]]:
-    """Reads the 2 x 2 pixels around points, and the points' place among them."""
-    x, y = _clip(points, image.shape[:2], padding)
-    left, top = jnp.floor(x), jnp.floor(y)
-    corners = [
-        [_read(image, left + i, top + j, padding) for i in (0, 1)] for j in (0, 1)
-    ]
-    return corners, (x - left, y - top)
-
-
-def _clip(
-    points: jax.Array, size: tuple[int, ...], padding: Padding
-) -> tuple[jax.Array, jax.Array]:
-    """Splits points into x and y, moved to the nearest edge under "border"."""
-    x, y = points[:, 0], points[:, 1]
-    if padding == "border":
-        x, y = jnp.clip(x, 0, size[1] - 1), jnp.clip(y, 0, size[0] - 1)
-    return x, y
 
 
 def _bicubic(
