@@ -176,7 +176,7 @@ def with_flow(
 
     Args:
         estimator: A flow network, or the name of a classical method.
-        clip: (B, T, H, W, 3), RGB in [0, 1].
+        clip: (B, T, H, W, 3), RGB: uint8, or floating in [0, 1].
         learn: Whether gradients go through the flow.
         **options: Keywords of the estimator's call.
 
@@ -194,7 +194,7 @@ def with_flow(
         )
     flow = inference.flow(estimator, clip[:, :-1], clip[:, 1:], **options)
     flow = flow if learn else lax.stop_gradient(flow)
-    frames = clip[:, :-1].astype(jnp.float32)
+    frames = inference.as_float(clip[:, :-1])
     return jnp.concatenate([frames, flow_picture(flow)], axis=-1)
 
 

@@ -78,6 +78,13 @@ def test_frames_are_joined_by_the_flow_to_the_next_of_their_segment():
         two_stream.with_flow("lucas_kanade", clip[:, :1])
 
 
+def test_8_bit_frames_are_joined_as_the_numbers_they_stand_for():
+    clip = np.round(255 * moving(frames=2)).astype(np.uint8)
+    joined = jax.jit(lambda clip: two_stream.with_flow("lucas_kanade", clip))(clip)
+    assert joined.dtype == jnp.float32
+    np.testing.assert_allclose(joined[..., :3], clip[:, :1] / 255, atol=1e-6)
+
+
 def test_the_scores_are_those_of_frames_and_flow():
     inner = network()
     model = two_stream.WithFlow(inner, "lucas_kanade", options={"iterations": 2})
