@@ -312,6 +312,12 @@ class Run:
                 "`batches` cannot return to where the checkpoint left it: it "
                 "has no get_state and set_state; use a Grain iterator"
             )
+        saved, own = (
+            _count_workers(position)
+            for position in (data["position"], self._batches.get_state())
+        )
+        if saved != own:  # Grain would go on, with other elements.
+            raise self._misplaced(ValueError(f"{saved} workers then, {own} now"))
         try:
             self._batches.set_state(data["position"])
         except Exception as error:  # each iterator has errors of its own
@@ -355,6 +361,12 @@ class Run:
                 write = functools.partial(files.write_bytes, self._path)
             write(kept)
         self._board = reporting.Board(self.folder / "tensorboard", step=step)
+
+
+def _count_workers(position: Any) -> int:
+    """Returns how many worker processes a position of Grain's is of; else 0."""
+    ended = position.get("exhausted") if isinstance(position, Mapping) else None
+    return len(ended) if hasattr(ended, "__len__") else 0  # type: ignore[arg-type]
 
 
 def _say(text: str) -> None:

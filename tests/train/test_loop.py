@@ -11,6 +11,7 @@ import pytest
 from flax import nnx
 
 from jaxflow import train
+from jaxflow.data import loaders
 from tests.train.problem import (
     OPTIMISER,
     Batches,
@@ -124,6 +125,36 @@ def test_a_grain_iterator_resumes_where_it_was(tmp_path):
 
     run(tmp_path / "parts", 2)
     assert_same(run(tmp_path / "whole", 5), run(tmp_path / "parts", 5))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("before", "after"), [(2, 2), (0, 1), (2, 1), (1, 2)])
+def test_real_workers_resume_exactly_or_are_refused(tmp_path, before, after):
+    pytest.importorskip("grain")
+    samples = [next(Batches(batch_size=1)) for _ in range(40)]
+    samples = [{k: v[0] + i for k, v in s.items()} for i, s in enumerate(samples)]
+
+    def run(folder, steps, workers):
+        loader = loaders.batches(
+            samples, unchanged, batch_size=8, seed=5, shuffle=True, epochs=None,
+            shard=(0, 1), workers=workers,
+        )  # fmt: skip
+        _, step, state = setup()
+        fit = {"workdir": folder, "progress": False}
+        return train.fit(step, state, iter(loader), steps=steps, **fit)
+
+    run(tmp_path / "parts", 2, before)
+    if before == after:
+        whole = run(tmp_path / "whole", 4, 0)
+        assert_same(whole, run(tmp_path / "parts", 4, after))
+        return
+    with pytest.raises(ValueError, match=r"where step 2 left it .* number of workers"):
+        run(tmp_path / "parts", 4, after)
+
+
+def unchanged(element, rng):
+    """Prepares nothing; workers get it by its name."""
+    return element
 
 
 class Interrupted(Batches):
