@@ -156,8 +156,8 @@ fresh = run(model, image1, image2)
 whole = nnx.jit(lambda model, *frames: model(*frames).flow)(model, image1, image2)
 print("the parts make the whole:", np.allclose(fresh["flownetfusion"]["flow"], whole))
 count = {
-    name: sum(x.size for x in jax.tree.leaves(nnx.state(part, nnx.Param)))
-    for name, part in nnx.iter_children(model)
+    name: sum(x.size for x in jax.tree.leaves(nnx.state(getattr(model, name))))
+    for name in sorted((*model.config.stages, "flownets_d", "flownetfusion"))
 }
 print("parameters:", count, "in all", sum(count.values()))
 

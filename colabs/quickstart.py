@@ -40,7 +40,8 @@ from jaxflow.data import synthetic
 # In the test suite the sizes are tiny.
 SMOKE = os.environ.get("JAXFLOW_SMOKE") == "1"
 SIZE = (64, 64) if SMOKE else (160, 224)
-FRAMES = 3 if SMOKE else 13
+FRAMES = 2 if SMOKE else 13
+NETWORK = "jaxflow_fast" if SMOKE else "jaxflow_accurate"
 print(jaxflow.__version__, jax.__version__, jax.devices())
 
 # %% [markdown]
@@ -82,14 +83,14 @@ display(Image.fromarray(jaxflow.viz.legend(max_flow=scale)))
 # `jaxflow flow a.png b.png --model jaxflow_accurate -o flow.png`.
 
 # %%
-flow = jaxflow.estimate_flow("jaxflow_accurate", frame1, frame2)
+flow = jaxflow.estimate_flow(NETWORK, frame1, frame2)
 print(f"mean endpoint error {float(jaxflow.metrics.epe(flow, truth)):.2f} pixels")
 print(f"of zero flow {float(jaxflow.metrics.epe(0 * truth, truth)):.2f} pixels")
 show(
     colours(flow),
     jaxflow.viz.draw_arrows(frame1, flow, stride=16),
     jaxflow.viz.error_map(flow, truth),
-    labels=["jaxflow_accurate", "as arrows", "its error"],
+    labels=[NETWORK, "as arrows", "its error"],
 )
 
 # %% [markdown]
@@ -115,7 +116,7 @@ show(
 # there, flow and backward flow do not cancel.
 
 # %%
-both = jaxflow.estimate_both_ways("jaxflow_accurate", frame1, frame2)
+both = jaxflow.estimate_both_ways(NETWORK, frame1, frame2)
 warped = np.asarray(jaxflow.ops.backward_warp(jnp.asarray(frame2), both.forward))
 hidden = np.asarray(pair["occlusion"])
 found = both.occluded1
@@ -169,7 +170,7 @@ flows = list(jaxflow.stream_flow("jaxflow_fast", jaxflow.io.read_video("clip.mp4
 longest = max(jaxflow.viz.max_speed(flow) for flow in flows)
 painted = [jaxflow.viz.flow_to_image(flow, max_flow=longest) for flow in flows]
 jaxflow.io.write_video("flow.mp4", painted, fps=10)
-print(len(flows), "flows of", jaxflow.io.video_info("clip.mp4"))
+print(len(flows), "flows of", jaxflow.io.video_info("clip.mp4").length, "frames")
 some = range(0, len(flows), 4)
 show(
     *(clip[i] for i in some),
