@@ -6,7 +6,9 @@
 
 First the tests of the contract for some networks and those against the published code
 (float32 with products of the highest precision, where the test data are there), then
-what bfloat16 changes, then times. Each is a JSON line, which is appended
+what bfloat16 changes, then times: of networks, and of every operation and training step
+that `python -m experiments.bench --device gpu` compares with PyTorch. Each is a JSON
+line, which is appended
 to results/DEVICE.jsonl beside this file; commit it.
 
 `ms` is the median of calls that are compiled and whose arrays are on the device.
@@ -271,7 +273,31 @@ def cases(small: bool) -> dict[str, Callable]:
             f"warp, {dtype}": part(warp, dtype, small),
         }
     found["training step of pwcnet, float32"] = functools.partial(training, small)
-    return found
+    return found if small else found | of_the_bench()
+
+
+def of_the_bench() -> dict[str, Callable]:
+    """Returns our side of what `python -m experiments.bench` compares with PyTorch.
+
+    Networks are here already, at the same sizes.
+    """
+    sys.path.insert(0, str(ROOT))
+    from experiments.bench import cases as bench
+    from experiments.bench import runner
+
+    def prepare(case):
+        call = case.ours()
+        if hasattr(call, "function"):
+            return call.function, call.arrays
+        return {"ms": rounded(1e3 * seconds(call))}
+
+    return {
+        name: functools.partial(prepare, case)
+        for name, case in bench.CASES.items()
+        if isinstance(case, runner.Rivals)
+        and case.needs == "torch"
+        and not name.startswith("networks/")
+    }
 
 
 def network(name: str, small: bool, dtype: str = "float32"):

@@ -66,6 +66,16 @@ def test_a_case_is_measured(quick, pattern, monkeypatch):
     assert (line["matrix"] > 0) == (pattern != "warp*")
 
 
+def test_the_cases_of_the_bench_are_there_at_their_own_size(quick, monkeypatch):
+    found = accelerator.cases(small=False)
+    assert "warp/448x1024x3 gradient" in found
+    assert not any("TV-L1" in name for name in found)
+    line = accelerator.timed(*found["warp/4x64x64x64 forward"](), 1e9, 1e9)
+    # An image and a flow in, an image out.
+    moved = 4 * 4 * 64 * 64 * (64 + 2 + 64)
+    assert line["bandwidth"] == pytest.approx(moved / line["ms"] * 1e3 / 1e9, rel=0.02)
+
+
 def test_what_fails_or_comes_too_late_is_a_line_too(quick, monkeypatch):
     def fail():
         raise ValueError("two\nlines")
