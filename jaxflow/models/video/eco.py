@@ -19,7 +19,7 @@ same at 224 x 224. Before the classifier there is one dropout, of both parts.
 
 import dataclasses
 import functools
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -148,7 +148,8 @@ class Inception(nnx.Module):
         last = 2 if self.halves else 1
         self.double_reduce = unit(in_features, row.double[0], 1)
         self.double_1 = unit(row.double[0], row.double[1], 3)
-        self.one = self.pool_proj = nnx.data(None)
+        self.one: Any = nnx.data(None)
+        self.pool_proj: Any = nnx.data(None)
         if tap_only:
             return
         self.double_2 = unit(row.double[1], row.double[1], 3, strides=last)
@@ -194,7 +195,9 @@ class Stage(nnx.Module):
         self, in_features: int, features: int, *, halves: bool, rngs: nnx.Rngs
     ):
         filters = functools.partial(conv.Conv3d, kernel_size=3, rngs=rngs)
-        self.a_1 = self.a_1_norm = self.down = nnx.data(None)
+        self.a_1: Any = nnx.data(None)
+        self.a_1_norm: Any = nnx.data(None)
+        self.down: Any = nnx.data(None)
         if halves:
             self.a_1 = filters(in_features, features, strides=2)
             self.a_1_norm = norm.BatchNorm(features)
@@ -223,6 +226,9 @@ class Model(nnx.Module):
 
     record: ClassVar[spec.Record]
     dtype: DTypeLike = jnp.float32
+    mixed_3a: Inception
+    mixed_3b: Inception
+    mixed_3c: Inception
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
