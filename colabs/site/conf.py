@@ -95,7 +95,7 @@ def _list_models(app, name: str, text: list[str]) -> None:
         return
     from jaxflow import classical, cost, models
 
-    lines = ["| model | task | parameters | GMACs | weights of others | checked by |",
+    lines = ["| model | task | parameters | GMACs | weights of others | tests |",
              "|---|---|---|---|---|---|"]  # fmt: skip
     for model in models.list_models():
         module = models.find(model)
@@ -110,10 +110,10 @@ def _list_models(app, name: str, text: list[str]) -> None:
         lines.append(
             f"| `{model}` | {task} | {known.parameters:,} | {products} | "
             f"{'; '.join(sorted(licences)) or 'none'} | "
-            f"{{repo}}`tests/models/{task}/test_{file}.py` |"
+            f"{{repo}}`{file} <tests/models/{task}/test_{file}.py>` |"
         )
-    lines += [f"| `{method}` | flow | 0 | - | none needed | {{repo}}`tests/classical` |"
-              for method in sorted(classical.METHODS)]  # fmt: skip
+    rest = "flow | 0 | - | none needed | {repo}`classical <tests/classical>` |"
+    lines += [f"| `{method}` | {rest}" for method in sorted(classical.METHODS)]
     text[0] = text[0].replace("<!-- models -->", "\n".join(lines))
 
 
