@@ -49,6 +49,19 @@ def double():
     jax.config.update("jax_enable_x64", False)
 
 
+# Where an array that meets one of more axes is an error, unless it is a number.
+_EXPLICIT = {"classical", "data", "diffusion", "layers", "losses", "ops", "spec", "viz"}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def explicit_broadcasting(request):
+    """Forbids that axes are added in front of an array without a word."""
+    strict = request.path.parent.name in _EXPLICIT
+    jax.config.update("jax_numpy_rank_promotion", "raise" if strict else "allow")
+    yield
+    jax.config.update("jax_numpy_rank_promotion", "allow")
+
+
 @pytest.fixture(autouse=True, scope="module")
 def cheap_compilation(request):
     """Halves the time that XLA takes where large programs run for a moment.
