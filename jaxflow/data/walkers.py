@@ -81,7 +81,7 @@ def render_dots(places: jax.Array, size: tuple[int, int]) -> jax.Array:
     sigma = _SIGMA * min(size)
 
     def profile(centres, length):
-        away = jnp.arange(length, dtype=float) - centres[..., None]
+        away = jnp.arange(length, dtype=float)[None, None] - centres[..., None]
         return jnp.exp(-0.5 * (away / sigma) ** 2)
 
     wide, high = profile(places[..., 0], size[1]), profile(places[..., 1], size[0])
