@@ -354,6 +354,8 @@ def draw_scene(
         slender=(count, 2),
         picture=(count, 2),
     )
+    # Scenes are computed in float64 where that is on.
+    u = {name: numbers.astype(float) for name, numbers in u.items()}
     scale = math.sqrt(size[0] * size[1] / (_REFERENCE[0] * _REFERENCE[1]))
     position = (u["position"] - 0.5) * 1.1 * jnp.array([[size[1], size[0]]], float)
     position = position.at[0].set(0.0)
