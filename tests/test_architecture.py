@@ -25,6 +25,7 @@ FLOORS = (
         "quality",
         "averaging",
         "detections",
+        "tables",
     },
     {"models"},
     {"weights", "inference", "splitting", "stopping", "reporting", "mesh", "spreading"},

@@ -1,6 +1,5 @@
 """Tests for jaxflow.evaluate."""
 
-import csv
 import functools
 import math
 import time
@@ -91,19 +90,6 @@ def test_zero_flow_on_real_pairs_has_the_recorded_error(test_data):
     assert table["epe"] == pytest.approx(1.2560, abs=1e-3)
 
 
-def test_the_table_is_aligned_and_says_what_is_missing():
-    rows = {
-        "zero": {"pairs": 1041, "epe": 13.5, "licence": "MIT"},
-        "raft": {"pairs": 7, "licence": "BSD"},
-    }
-    text = evaluate.format_table(rows, columns=("pairs", "epe", "licence"), title="x")
-    assert text.splitlines() == [
-        "x     pairs     epe  licence",
-        "zero  1,041  13.500  MIT",
-        "raft      7       -  BSD",
-    ]
-
-
 def test_what_is_hidden_is_averaged_apart_over_all_pixels(rng):
     data = [sample(rng), sample(rng, (8, 9), speed=50.0, known=0.2)]
     data = [(*pair, rng.uniform(size=pair[3].shape) < 0.4) for pair in data]
@@ -135,24 +121,3 @@ def test_an_estimate_that_is_nan_is_wrong_everywhere(rng):
     assert table["fl_all"] == table["fl_noc"] == pytest.approx(100 * wrong, rel=1e-5)
     assert table["wauc"] == pytest.approx(100 * (1 - wrong), rel=1e-5)
     assert math.isnan(table["epe"]) and math.isnan(table["matched"])
-
-
-def test_tables_are_written_for_other_programs():
-    tables = {
-        "sintel, clean": {"raft|2": {"pairs": 3, "epe": 1.25, "s40+": math.nan}},
-        "kitti": {"zero": {"pairs": 1041, "fl_all": 50.0}},
-    }
-    assert list(csv.reader(evaluate.format_csv(tables).splitlines())) == [
-        ["data", "estimator", "pairs", "epe", "s40+", "fl_all"],
-        ["sintel, clean", "raft|2", "3", "1.25", "", ""],
-        ["kitti", "zero", "1041", "", "", "50.0"],
-    ]
-    assert evaluate.format_markdown(tables) == (
-        "| sintel, clean | pairs | epe | s40+ | fl_all |\n"
-        "|---|---:|---:|---:|---:|\n"
-        "| raft\\|2 | 3 | 1.250 | - | - |\n"
-        "\n"
-        "| kitti | pairs | epe | s40+ | fl_all |\n"
-        "|---|---:|---:|---:|---:|\n"
-        "| zero | 1,041 | - | - | 50.000 |\n"
-    )

@@ -28,7 +28,7 @@ def add_command(commands) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Prints every model: what it costs, and what others say about that."""
-    from jaxflow import evaluate, models
+    from jaxflow import models, tables
 
     if args.measure:
         _measure(args)
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
         if args.task != "generation":
             rows |= _methods()
         columns = ("task", "parameters", "multiple", "weights")
-        print(evaluate.format_table(rows, columns=columns, title="model"))
+        print(tables.format_table(rows, columns=columns, title="model"))
     if args.task in (None, "video"):
         rows = {
             name: _describe_video(name)
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> None:
             *("clip", "weights"),
         )
         print("" if args.task == "video" else "\n", end="")
-        print(evaluate.format_table(rows, columns=columns, title="model"))
+        print(tables.format_table(rows, columns=columns, title="model"))
         print(NOTE_ON_COSTS)
         print("\n".join(note for note in notes if not note.endswith(": ")))
 
