@@ -9,7 +9,7 @@ Understanding" (ECCV 2018).
     ECO (full): beside it BN-Inception goes on,   eco
       and its mean over the frames is joined
 
-Weights: the authors' (github.com/mzolfaghari/ECO-pytorch, Apache-2.0), for Kinetics;
+Weights: the authors' (github.com/mzolfaghari/ECO-pytorch), for Kinetics;
 they lie on Google Drive and no program can fetch them: pass the file. The table of keys
 is that of their PyTorch code.
 
