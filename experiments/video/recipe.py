@@ -27,6 +27,7 @@ import optax
 from flax import nnx
 
 from jaxflow import checkpoint, class_metrics, classify, convert, train
+from jaxflow.convert import matching
 from jaxflow.data import motion_classes, photometric
 
 sys.path.append(str(pathlib.Path(__file__).parents[1]))
@@ -54,6 +55,10 @@ class Args(core.Options):
         size: Height and width of a clip; without it the published ones, or the task's.
         width: Width of the network; without it the published one.
         views: Clips and crops a video is tested by; without it the published ones.
+        smoothing: Share of each label that is spread over all classes; without it the
+            published.
+        frozen: Whether the classifier alone learns. All before it stays bit for bit,
+            and is in evaluation mode: normalisations use their running statistics.
         held_out: Videos of `test`, or clips that no training draws, that the net is
             tested on at each checkpoint, by one view; 0 tests at the end only.
     """
@@ -67,6 +72,8 @@ class Args(core.Options):
     size: int | None = None
     width: float | None = None
     views: Views | None = None
+    smoothing: float | None = None
+    frozen: bool = False
     held_out: int = 100
 
 
@@ -79,6 +86,7 @@ class Stage(core.Stage):
             the side of the crop.
         flip: Whether clips of `Args.data` are mirrored.
         views: Clips and crops that a video is tested by.
+        smoothing: Share of each label that is spread over all classes.
     """
 
     factor: float = 0.1
@@ -87,6 +95,7 @@ class Stage(core.Stage):
     short_side: tuple[float, float] = (256 / 224, 320 / 224)
     flip: bool = True
     views: Views = (10, 3)
+    smoothing: float = 0.0
 
 
 def run(
@@ -112,7 +121,8 @@ def run(
         model_type: (config, rngs=rngs) -> model.
         config: Its numbers, but for what the data decides.
         own: Names of the stages to run if the options name none; () for all.
-        loss: (model, batch) -> loss; None for `loss`.
+        loss: (model, batch) -> loss; None for the cross entropy, with the smoothing of
+            the stage.
         optimiser: (stage) -> optimiser.
         changes: Fields of the config by name of a stage.
         begin: Fills the model of a stage; see `core.begin`.
@@ -122,13 +132,20 @@ def run(
         The last state.
     """
     names = core.choose(stages, args, own)
-    objective = classify_loss if loss is None else loss
+    if loss is not None and args.smoothing is not None:
+        raise ValueError(
+            f"`smoothing`: this recipe has a loss of its own, without smooth labels; "
+            f"got {args.smoothing}"
+        )
     state: Any = None
     for name in names:
         own_config = dataclasses.replace(config, **(changes or {}).get(name, {}))
         fitted, stage, data = prepare(args, own_config, stages[name], name)
         model = model_type(fitted, rngs=core.seeded(args))
         begin(model, name, stage, args, first=name == names[0])
+        objective = loss or functools.partial(classify_loss, smoothing=stage.smoothing)
+        if args.frozen:
+            stage, objective = freeze(model, stage, objective)
         state = core.fit(
             model,
             objective,
@@ -154,6 +171,10 @@ def prepare(
 ) -> tuple[Any, Stage, core.Data]:
     """Fits a model's config to the data, and the schedule's length to the options."""
     task = motion_classes.TASKS[args.task]
+    if args.smoothing is not None:
+        stage = dataclasses.replace(stage, smoothing=args.smoothing)
+    if not 0 <= stage.smoothing < 1:
+        raise ValueError(f"`smoothing` must be in [0, 1); got {stage.smoothing}")
     if args.data is None:
         frames, size, names = task.frames, task.size[0], task.classes
         stage = core.adapt(stage, args, epoch=DRAWN_EPOCH)
@@ -239,15 +260,61 @@ def inflate(
         raise ValueError(f"{len(missing)} weights are not in it: {missing[:3]} ...")
 
 
-def classify_loss(model: Any, batch: Mapping[str, jax.Array]):
+def freeze(model: Any, stage: Stage, loss: train.Loss) -> tuple[Stage, train.Loss]:
+    """Returns a stage, and its loss, in which the classifier alone learns.
+
+    Args:
+        model: Its classifier is what the number of classes gives its shape.
+        stage: The schedule.
+        loss: (model, batch) -> loss.
+
+    Raises:
+        ValueError: If the model has no classifier apart from the rest.
+    """
+    paths = sorted(matching.head_paths(model))
+    names = {path.split(".")[0] for path in paths}
+    if len(names) != 1 or "." not in paths[0]:
+        raise ValueError(
+            f"`frozen`: a {type(model).__module__} has no classifier apart from the "
+            f"rest; the classes give their shape to {paths}"
+        )
+    (head,) = names
+
+    def frozen(model: Any, batch: Mapping[str, jax.Array]):
+        model.eval()
+        getattr(model, head).train()
+        for path, variable in nnx.iter_graph(model):
+            if isinstance(variable, nnx.Param) and path[0] != head:
+                variable[...] = jax.lax.stop_gradient(variable[...])
+        return loss(model, batch)
+
+    return dataclasses.replace(stage, trained=(head,)), frozen
+
+
+def classify_loss(
+    model: Any, batch: Mapping[str, jax.Array], *, smoothing: float = 0.0
+):
     """Returns the cross entropy, and the share of clips whose best class is right."""
     scores = model(batch["clip"])
-    return classification(scores, batch["label"])
+    return classification(scores, batch["label"], smoothing=smoothing)
 
 
-def classification(scores: jax.Array, labels: jax.Array):
-    """Returns the cross entropy of logits, and {"top1"}."""
+def classification(scores: jax.Array, labels: jax.Array, *, smoothing: float = 0.0):
+    """Returns the cross entropy of logits, and {"top1"}.
+
+    A label may be spread, as in Szegedy et al. (CVPR 2016), Sec. 7:
+
+        q_k = (1 - smoothing) [k = label] + smoothing / classes
+
+    Args:
+        scores: (B, classes).
+        labels: (B,) integers, from 0.
+        smoothing: Share that is spread over all classes, the true one too.
+    """
     entropy = optax.softmax_cross_entropy_with_integer_labels(scores, labels)
+    if smoothing:
+        others = -jnp.mean(jax.nn.log_softmax(scores), axis=-1)
+        entropy = (1 - smoothing) * entropy + smoothing * others
     right = jnp.argmax(scores, axis=-1) == labels
     return jnp.mean(entropy), {"top1": jnp.mean(right.astype(jnp.float32))}
 

@@ -493,6 +493,78 @@ def test_the_loss_is_the_cross_entropy(recipes):
     assert float(metrics["top1"]) == 0.5
 
 
+def test_smooth_labels_follow_their_definition(recipes):
+    recipe = recipes["recipe"]
+    rng = np.random.default_rng(0)
+    scores, labels = rng.normal(size=(6, 5)) * 3, rng.integers(0, 5, 6)
+    log = scores - np.log(np.exp(scores).sum(1, keepdims=True))
+    for share in (0.0, 0.1, 0.4):
+        target = (1 - share) * np.eye(5)[labels] + share / 5
+        entropy, metrics = recipe.classification(
+            jnp.float32(scores), jnp.asarray(labels), smoothing=share
+        )
+        np.testing.assert_allclose(entropy, -(target * log).sum(1).mean(), rtol=1e-6)
+        assert float(metrics["top1"]) == np.mean(scores.argmax(1) == labels)
+
+
+def test_smoothing_is_the_published_unless_told_and_is_refused_where_it_has_no_use(
+    recipes, tmp_path
+):
+    recipe, module = recipes["recipe"], recipes["r3d"]
+    published = dataclasses.replace(module.KINETICS, smoothing=0.1)
+    for told, wanted in ((None, 0.1), (0.2, 0.2), (0.0, 0.0)):
+        args = recipe.Args(workdir=tmp_path, smoothing=told)
+        _, stage, _ = recipe.prepare(args, r3d.TINY, published, "kinetics")
+        assert stage.smoothing == wanted
+        assert recipe.core.identity(args, stage)["smoothing"] == wanted
+    for share in (-0.1, 1.0, float("nan")):
+        args = recipe.Args(workdir=tmp_path, smoothing=share)
+        with pytest.raises(ValueError, match="`smoothing` must be in"):
+            recipe.prepare(args, r3d.TINY, published, "kinetics")
+    args = recipe.Args(workdir=tmp_path, smoothing=0.1)
+    with pytest.raises(ValueError, match="`smoothing`: this recipe has a loss"):
+        recipes["actionflownet"].main(args, actionflownet.TINY)
+
+
+def test_a_frozen_backbone_stays_bit_for_bit(recipes, tmp_path):
+    recipe, module = recipes["recipe"], recipes["r3d"]
+    model = r3d.Model(r3d.TINY, rngs=nnx.Rngs(jax.random.key(0)))
+    stage = dataclasses.replace(module.KINETICS, steps=1, decay=1e-2)
+    stage, loss = recipe.freeze(model, stage, recipe.classify_loss)
+    assert stage.trained == ("head",)
+    optimiser = recipe.core.only(recipe.core.sgd(stage), stage.trained)
+    batch = {
+        "clip": jax.random.uniform(jax.random.key(1), (2, 4, 32, 32, 3)),
+        "label": jnp.array([0, 3]),
+    }
+    before = train.init(model, optimiser)
+    after, metrics = jax.jit(
+        lambda state, batch: train.train_step(
+            state, batch, rebuild=train.separate(model), loss=loss, optimiser=optimiser
+        )
+    )(before, batch)
+    assert same(before.stats, after.stats)
+    for name, part in before.params.items():
+        assert same(part, after.params[name]) == (name != "head"), name
+    # Without dropout the loss is that of the model in evaluation mode.
+    assert r3d.TINY.dropout_rate == 0
+    model.eval()
+    expected, _ = recipe.classify_loss(model, batch)
+    np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5)
+
+
+def test_a_model_without_a_classifier_of_its_own_is_not_frozen(recipes):
+    class Whole(nnx.Module):
+        def __init__(self, config, *, rngs):
+            self.config = config
+            self.kernel = nnx.Param(jnp.zeros((3, config.num_classes)))
+
+    model = Whole(r3d.TINY, rngs=nnx.Rngs(0))
+    recipe = recipes["recipe"]
+    with pytest.raises(ValueError, match="no classifier apart"):
+        recipe.freeze(model, recipes["r3d"].KINETICS, recipe.classify_loss)
+
+
 def test_the_teacher_sees_motion_at_half_the_size(recipes):
     module = recipes["actionflownet"]
     y, x = np.indices((33, 40)).astype(np.float32)
