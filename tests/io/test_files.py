@@ -76,6 +76,7 @@ def test_a_refused_rename_leaves_nothing_behind(tmp_path, monkeypatch):
 
 # They read what Orbax and Flax wrote, whose own readers import JAX.
 WITH_JAX = {
+    "staging.py",
     *("checksums.py", "descriptions.py", "orbax_files.py", "state_files.py"),
 }
 
