@@ -72,7 +72,8 @@ TWINS = {
     *("liteflownet", "vcn", "actionflownet", "c3d", "i3d_inception", "mfnet"),
     *("i3d_two_stream", "two_stream"),
     *("r2plus1d_bottleneck", "resnet3d", "s3d", "repflow_hmdb", "repflow_kinetics"),
-    *("mcvd", "ramvid", "unet3d", "scale_shared", "c3d_depth", "long_term"),
+    *("mcvd", "ramvid", "rvd", "unet3d", "scale_shared", "c3d_depth", "long_term"),
+    *("artnet", "eco", "stc"),
 }
 
 
