@@ -18,7 +18,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -98,6 +98,22 @@ class Stage(core.Stage):
     smoothing: float = 0.0
 
 
+class Labels(NamedTuple):
+    """What a recipe does where a clip may show several classes.
+
+    Attributes:
+        draw: Draws clips, as `motion_classes.clip_batch`.
+        source: (path, options) -> data source with `names`, as `clips.Videos`.
+        loss: (model, batch) -> loss.
+        test: As `test`.
+    """
+
+    draw: Callable
+    source: Callable
+    loss: train.Loss
+    test: Callable
+
+
 def run(
     args: Args,
     stages: Mapping[str, Stage],
@@ -106,6 +122,7 @@ def run(
     *,
     own: Sequence[str] = (),
     loss: train.Loss | None = None,
+    labels: Labels | None = None,
     optimiser: Callable[[Stage], optax.GradientTransformation] = core.sgd,
     changes: Mapping[str, Mapping[str, Any]] | None = None,
     begin: Callable = core.begin,
@@ -123,6 +140,8 @@ def run(
         own: Names of the stages to run if the options name none; () for all.
         loss: (model, batch) -> loss; None for the cross entropy, with the smoothing of
             the stage.
+        labels: What a recipe does where a clip shows several classes; None where each
+            shows one.
         optimiser: (stage) -> optimiser.
         changes: Fields of the config by name of a stage.
         begin: Fills the model of a stage; see `core.begin`.
@@ -132,6 +151,8 @@ def run(
         The last state.
     """
     names = core.choose(stages, args, own)
+    loss = loss if labels is None else labels.loss
+    judge = test if labels is None else labels.test
     if loss is not None and args.smoothing is not None:
         raise ValueError(
             f"`smoothing`: this recipe has a loss of its own, without smooth labels; "
@@ -140,7 +161,9 @@ def run(
     state: Any = None
     for name in names:
         own_config = dataclasses.replace(config, **(changes or {}).get(name, {}))
-        fitted, stage, data = prepare(args, own_config, stages[name], name)
+        fitted, stage, data = prepare(
+            args, own_config, stages[name], name, labels=labels
+        )
         model = model_type(fitted, rngs=core.seeded(args))
         begin(model, name, stage, args, first=name == names[0])
         objective = loss or functools.partial(classify_loss, smoothing=stage.smoothing)
@@ -156,18 +179,23 @@ def run(
             options=args,
             seed=args.seed + list(stages).index(name),
             first=name == names[0],
-            evaluate=evaluation(args, model, name),
+            evaluate=evaluation(args, model, name, judge),
         )
         if end is not None:
             end(model, data)
         checkpoint.save(args.workdir / name / "model", model)
         views = args.views or stage.views
-        print(json.dumps({"stage": name} | test(model, args, name, views=views)))
+        print(json.dumps({"stage": name} | judge(model, args, name, views=views)))
     return state
 
 
 def prepare(
-    args: Args, config: Any, stage: Stage, name: str
+    args: Args,
+    config: Any,
+    stage: Stage,
+    name: str,
+    *,
+    labels: Labels | None = None,
 ) -> tuple[Any, Stage, core.Data]:
     """Fits a model's config to the data, and the schedule's length to the options."""
     task = motion_classes.TASKS[args.task]
@@ -182,7 +210,7 @@ def prepare(
         from jaxflow.data import clips, lists
 
         frames, size = config.num_frames, config.crop_size
-        source = clips.Videos(
+        source = (clips.Videos if labels is None else labels.source)(
             args.data, part="train", first_label=args.first_label, videos=args.videos
         )
         names = source.names
@@ -198,7 +226,7 @@ def prepare(
         config = dataclasses.replace(config, width=width)
     if args.data is None:
         draw = functools.partial(
-            motion_classes.clip_batch,
+            motion_classes.clip_batch if labels is None else labels.draw,
             task=args.task,
             batch_size=stage.batch_size,
             frames=frames,
@@ -319,17 +347,27 @@ def classification(scores: jax.Array, labels: jax.Array, *, smoothing: float = 0
     return jnp.mean(entropy), {"top1": jnp.mean(right.astype(jnp.float32))}
 
 
-def evaluation(args: Args, model: Any, name: str) -> Callable | None:
-    """Returns what tests a network while it trains: (state) -> metrics, or None."""
+def evaluation(
+    args: Args, model: Any, name: str, judge: Callable | None = None
+) -> Callable | None:
+    """Returns what tests a network while it trains: (state) -> metrics, or None.
+
+    Args:
+        args: What the recipe was told.
+        model: The network.
+        name: Of the stage.
+        judge: As `test`; None for `test`.
+    """
+    judge = judge or test
     if not args.held_out or (args.test is None and args.data is not None):
         return None
     copy = nnx.merge(*nnx.split(model), copy=True)
 
     def measure(state: train.TrainState) -> dict[str, float]:
         train.finish(copy, state)
-        found = test(copy, args, name, views=(1, 1), most=args.held_out)
-        kinds = ("top1", "top5", "mean_class")
-        return {f"held_out_{key}": found[key] for key in kinds}
+        found = judge(copy, args, name, views=(1, 1), most=args.held_out)
+        counts = ("videos", "damaged")
+        return {f"held_out_{key}": found[key] for key in found if key not in counts}
 
     return measure
 
@@ -371,11 +409,16 @@ def test(
     held_out = motion_classes.load(
         "test", clips, task=args.task, frames=config.num_frames, size=size
     )
+    scores = score_clips(model, np.asarray(held_out["clip"]))
+    return shares(scores, np.asarray(held_out["label"]))
+
+
+def score_clips(model: Any, clips: np.ndarray) -> np.ndarray:
+    """Scores clips, (N, T, H, W, 3), in batches of about 20: (N, classes)."""
     graph, weights = nnx.split(model)
     score = jax.jit(lambda weights, clip: nnx.merge(graph, weights)(clip))
-    parts = np.array_split(np.asarray(held_out["clip"]), max(1, clips // 20))
-    scores = np.concatenate([np.asarray(score(weights, part)) for part in parts])
-    return shares(scores, np.asarray(held_out["label"]))
+    parts = np.array_split(clips, max(1, len(clips) // 20))
+    return np.concatenate([np.asarray(score(weights, part)) for part in parts])
 
 
 def list_test(model: Any, args: Args, folder: pathlib.Path) -> Sequence:
@@ -402,17 +445,19 @@ def list_test(model: Any, args: Args, folder: pathlib.Path) -> Sequence:
 
 
 def score_videos(
-    model: Any, videos: Sequence, views: tuple[int, Literal[1, 3, 5, 10]]
+    model: Any, videos: Sequence, views: Views, **options: Any
 ) -> tuple[np.ndarray, np.ndarray]:
     """Scores videos by the mean over views; names those that cannot be decoded.
 
     Args:
         model: The trained model.
-        videos: `jaxflow.data.lists.Video`s.
+        videos: `jaxflow.data.lists.Video`s, or pairs of a path and (classes,) labels.
         views: Clips and crops of each.
+        **options: Of `classify.classify_video`.
 
     Returns:
-        Scores, (N, classes), and labels, (N,), of the videos that could be decoded.
+        Scores, (N, classes), and labels, (N,) or (N, classes), of the videos that could
+        be decoded.
 
     Raises:
         ValueError: If none could.
@@ -420,7 +465,9 @@ def score_videos(
     scores, labels, faults = [], [], []
     for path, label in videos:
         try:
-            found = classify.classify_video(model, path, clips=views[0], crops=views[1])
+            found = classify.classify_video(
+                model, path, clips=views[0], crops=views[1], **options
+            )
         except (ValueError, OSError) as error:
             warnings.warn(f"{path}: left out of the test: {error}", stacklevel=2)
             faults.append(error)

@@ -32,14 +32,12 @@ import dataclasses
 import pathlib
 from typing import Any
 
-import jax
 import optax
+import precise_norm
 import recipe
-from flax import nnx
 from recipe import core
 
-from jaxflow import checkpoint, convert, train
-from jaxflow.layers import norm
+from jaxflow import convert, train
 from jaxflow.models.video import resnet3d, slowfast
 
 STAGES = {
@@ -110,8 +108,8 @@ class Args(recipe.Args):
     Attributes:
         model: A variant in jaxflow/models/video/slowfast.py or resnet3d.py.
         inflate: Weights of a 2-D ResNet of torchvision's to begin with.
-        precise_batches: Batches that the statistics are measured on at the end; 0
-            keeps the running ones.
+        precise_batches: Batches that the statistics are measured on at the end; 0, or
+            `frozen`, keeps the running ones.
     """
 
     model: str = "slowfast_4x16_r50"
@@ -122,40 +120,6 @@ class Args(recipe.Args):
 def make_optimiser(stage: recipe.Stage) -> optax.GradientTransformation:
     """Returns SGD with Nesterov's momentum; normalisations do not decay."""
     return core.sgd(stage, nesterov=True, mask=core.all_but_norms)
-
-
-def measure_statistics(model: nnx.Module, data: core.Data, count: int) -> None:
-    """Replaces running statistics by means over batches, with the weights as they are.
-
-    Args:
-        model: The trained model.
-        data: Where batches come from.
-        count: How many.
-    """
-    graph, state = nnx.split(model)
-    whole = nnx.merge(graph, state, copy=True)
-    for _, node in nnx.iter_graph(whole):
-        if isinstance(node, norm.BatchNorm):
-            node.momentum = 1.0
-    rebuild = train.separate(whole)
-    weights = checkpoint.weights_of(whole)
-
-    @jax.jit
-    def statistics(clip):
-        seen = rebuild(weights["params"], weights["stats"], jax.random.key(0))
-        seen(clip)
-        return nnx.to_pure_dict(nnx.state(seen, nnx.BatchStat))
-
-    total: Any = None
-    for number in range(count):
-        if data.draw is not None:
-            batch = data.draw(jax.random.fold_in(jax.random.key(1), number))
-        else:
-            batch = next(data.batches)
-        new = statistics(batch["clip"])
-        total = new if total is None else jax.tree.map(lambda a, b: a + b, total, new)
-    mean = jax.tree.map(lambda array: array / count, total)
-    checkpoint.fill(model, {"params": weights["params"], "stats": mean})
 
 
 def main(args: Args, config: Any = None) -> train.TrainState:
@@ -169,8 +133,8 @@ def main(args: Args, config: Any = None) -> train.TrainState:
             recipe.inflate(model, convert.read_checkpoint(args.inflate), RESNET)
 
     def end(model: Any, data: core.Data) -> None:
-        if args.precise_batches:
-            measure_statistics(model, data, args.precise_batches)
+        if args.precise_batches and not args.frozen:
+            precise_norm.measure_statistics(model, data, args.precise_batches)
 
     return recipe.run(
         args,

@@ -151,6 +151,15 @@ CASES = {
     "i3d": Case(
         "video/i3d", i3d_inception.TINY, {"kinetics": 384}, f"{_CLIPS} --frames 9"
     ),
+    "charades": Case(
+        "video/charades",
+        resnet3d.TINY,
+        {"charades": 16},
+        f"{_CLIPS} --model slow_r50 --precise-batches 1",
+    ),
+    "finetune": Case(
+        "video/finetune", resnet3d.TINY, {"ucf101": 64, "hmdb51": 64}, _CLIPS
+    ),
     "mfnet": Case("video/mfnet", mfnet.TINY, {"something": 128}, _CLIPS),
     "actionflownet": Case(
         "video/actionflownet",

@@ -32,7 +32,7 @@ from jaxflow.models.video import (
 FOLDER = pathlib.Path(__file__).parents[2] / "experiments" / "video"
 FILES = (
     "recipe", "slowfast", "repflow", "c3d", "r3d", "i3d", "mfnet", "actionflownet",
-    "tvnet", "motion8",
+    "tvnet", "motion8", "precise_norm", "finetune", "charades",
 )  # fmt: skip
 
 
@@ -191,6 +191,9 @@ def test_a_recipe_takes_models_of_two_files(
         ("repflow", "kinetics", (200, 0.1, 32, (50, 100, 150), 0, 0, 1e-6)),
         ("repflow", "hmdb", (50, 0.005, 32, (20, 40), 0, 0, 1e-6)),
         ("c3d", "ucf101", (45, 1e-3, 30, (20, 40), 0, 0, 5e-4)),
+        ("finetune", "ucf101", (40, 0.001, 64, (15, 30), 0, 0, 1e-4)),
+        ("finetune", "hmdb51", (40, 0.001, 64, (15, 30), 0, 0, 1e-4)),
+        ("charades", "charades", (57, 0.0375, 16, (41, 49), 4, 1e-4, 1e-4)),
         ("r3d", "kinetics", (45, 0.01, 24, (20, 30, 40), 10, 1e-5, 1e-4)),
     ],
 )
@@ -271,7 +274,7 @@ def test_what_flow_layers_learn_moves_a_hundredth(recipes):
 
 
 def test_precise_statistics_are_means_over_batches(recipes):
-    module, recipe = recipes["slowfast"], recipes["recipe"]
+    module, recipe = recipes["precise_norm"], recipes["recipe"]
     config = dataclasses.replace(resnet3d.TINY, dropout_rate=0.0)
     model = resnet3d.Model(config, rngs=nnx.Rngs(jax.random.key(0)))
     clips = [jax.random.uniform(jax.random.key(i), (2, 4, 32, 32, 3)) for i in (1, 2)]
@@ -553,6 +556,36 @@ def test_a_frozen_backbone_stays_bit_for_bit(recipes, tmp_path):
     np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5)
 
 
+def test_tuning_begins_with_the_pretrained_and_frozen_trains_the_classifier_alone(
+    recipes, tmp_path, monkeypatch
+):
+    module, seen = recipes["finetune"], {}
+    other = dataclasses.replace(resnet3d.TINY, num_classes=7)
+    published = resnet3d.Model(other, rngs=nnx.Rngs(jax.random.key(9)))
+    checkpoint.save(tmp_path / "saved", published)
+
+    def fit(model, *rest, stage, **told):
+        seen.update(stage=stage, weights=checkpoint.weights_of(model)["params"])
+
+    monkeypatch.setattr(module.core, "fit", fit)
+    monkeypatch.setattr(module.recipe, "test", lambda *args, **options: {})
+    args = module.Args(
+        workdir=tmp_path / "run",
+        start=tmp_path / "saved",
+        frozen=True,
+        stage="hmdb51",
+        frames=4,
+    )
+    module.main(args, resnet3d.TINY)
+    assert seen["stage"].trained == ("head",)
+    assert same(
+        seen["weights"]["slow"], checkpoint.weights_of(published)["params"]["slow"]
+    )
+    assert seen["weights"]["head"]["projection"]["kernel"].shape[1] == 8
+    with pytest.raises(ValueError, match="`model` must be one of"):
+        module.main(dataclasses.replace(args, model="nothing"))
+
+
 def test_a_model_without_a_classifier_of_its_own_is_not_frozen(recipes):
     class Whole(nnx.Module):
         def __init__(self, config, *, rngs):
@@ -563,6 +596,57 @@ def test_a_model_without_a_classifier_of_its_own_is_not_frozen(recipes):
     recipe = recipes["recipe"]
     with pytest.raises(ValueError, match="no classifier apart"):
         recipe.freeze(model, recipes["r3d"].KINETICS, recipe.classify_loss)
+
+
+def test_several_classes_have_a_cross_entropy_each(recipes):
+    rng = np.random.default_rng(0)
+    scores, labels = rng.normal(size=(4, 3)) * 3, rng.random((4, 3)) < 0.5
+    share = 1 / (1 + np.exp(-scores))
+    expected = -np.where(labels, np.log(share), np.log(1 - share)).mean()
+    loss, _ = recipes["charades"].classify_loss(
+        lambda clip: jnp.float32(scores), {"clip": None, "labels": jnp.asarray(labels)}
+    )
+    np.testing.assert_allclose(loss, expected, rtol=1e-6)
+
+
+def test_overlaid_clips_show_the_classes_of_both(recipes):
+    clips = jnp.arange(6.0).reshape(3, 1, 1, 2, 1)
+    one = {"clip": clips, "label": jnp.array([0, 1, 3])}
+    two = {"clip": 2 * clips, "label": jnp.array([2, 1, 0])}
+    both = recipes["charades"].overlay(one, two, 4)
+    np.testing.assert_array_equal(both["clip"], 1.5 * clips)
+    expected = [[1, 0, 1, 0], [0, 1, 0, 0], [1, 0, 0, 1]]
+    np.testing.assert_array_equal(both["labels"], np.array(expected, bool))
+
+
+def test_a_video_of_several_lines_shows_the_classes_of_all(
+    recipes, tmp_path, monkeypatch
+):
+    module = recipes["charades"]
+    path = tmp_path / "test.csv"
+    path.write_text("path,label,start,end\na.mp4,0|2,0.5,2\nb.mp4,1,0,4\na.mp4,1,3,4\n")
+    model = r3d.Model(dataclasses.replace(r3d.TINY, num_classes=3), rngs=nnx.Rngs(0))
+    args = module.Args(workdir=tmp_path, test=path)
+    found = module.list_test(model, args, "charades")
+    assert [(video.name, labels.tolist()) for video, labels in found] == [
+        ("a.mp4", [True, True, True]),
+        ("b.mp4", [False, True, False]),
+    ]
+    told = {}
+
+    def classify(model, path, **options):
+        told.update(options)
+        return np.array([0.9, 0.5, 0.8] if path.name == "a.mp4" else [0.1, 0.6, 0.2])
+
+    monkeypatch.setattr(module.recipe.classify, "classify_video", classify)
+    result = module.test(model, args, "charades", views=(2, 3))
+    assert result == {"map": 1.0, "videos": 2, "damaged": 0}
+    assert told == {
+        "clips": 2, "crops": 3, "activation": "sigmoid", "combine": "max",
+    }  # fmt: skip
+    lists.save_classes(tmp_path / "charades", ("0", "1"))
+    with pytest.raises(ValueError, match=r"test\.csv"):
+        module.list_test(model, args, "charades")
 
 
 def test_the_teacher_sees_motion_at_half_the_size(recipes):
