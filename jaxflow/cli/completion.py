@@ -55,9 +55,8 @@ def add_command(commands) -> None:
     """Adds the command and its options to the parser."""
     about = "Print a script that completes commands, options and models in a shell"
     example = (
-        "jaxflow completion bash > ~/.local/share/bash-completion/completions/jaxflow; "
-        "for zsh, add the output to ~/.zshrc behind compinit; fish > "
-        "~/.config/fish/completions/jaxflow.fish"
+        "jaxflow completion bash >> ~/.bashrc; for zsh, add the output to ~/.zshrc "
+        "behind compinit; for fish, to ~/.config/fish/config.fish"
     )
     add = common.add_command(commands, "completion", run, about, example).add_argument
     add("shell", choices=sorted(_WRITERS), help="the shell that you use")

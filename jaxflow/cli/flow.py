@@ -163,10 +163,10 @@ def _flow_of_clip(args: argparse.Namespace) -> None:
 def _too_few(args: argparse.Namespace) -> str:
     """Says why a clip has no pair of frames."""
     if args.start is None and args.stride is None:
-        return "holds fewer than two frames"
+        return "holds fewer than two frames, and flow is from one to the next"
     return (
         f"--start {args.start or 0} and --stride {args.stride or 1} leave fewer than "
-        "two of its frames"
+        "two of its frames; give smaller ones"
     )
 
 

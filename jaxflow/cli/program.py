@@ -39,7 +39,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         SystemExit: After --help and --version (0), and if the words make no command
             (2).
     """
-    args = _parser().parse_args(argv)
+    parser = _parser()
+    args, strange = parser.parse_known_args(argv)
+    if strange:
+        parser.prog += f" {args.command}"
+        parser.error(f"unrecognized arguments: {' '.join(strange)}")
     usual = warnings.formatwarning
     warnings.formatwarning = functools.partial(_warning, args.command)
     try:

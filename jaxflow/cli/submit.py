@@ -23,7 +23,7 @@ def add_command(commands) -> None:
     add = common.add_command(commands, "submit", run, about, example).add_argument
     names = sorted(submissions.BENCHMARKS)
     helps = {
-        "benchmark": ", ".join(names),
+        "benchmark": "whose testing part it is",
         "model": "a network, published weights, or a classical method",
         "data": "folder of the data set, as it unpacks",
         "output": "folder of the results; it must be new or empty",

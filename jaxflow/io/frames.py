@@ -151,9 +151,9 @@ def header_size(path: files.Path) -> tuple[int, int]:
                 turned = picture.getexif().get(_ORIENTATION) in _TURNED
         except Exception:  # a damaged header raises many kinds
             file.seek(0)
-            raise files.fault(
-                path, f"no readable picture: it begins with {file.read(8)!r}"
-            ) from None
+            start = file.read(8)
+            what = f"no readable picture: it begins with {start!r}"
+            raise files.fault(path, what if start else "is empty") from None
     return (height, width) if turned else (width, height)
 
 

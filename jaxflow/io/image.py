@@ -171,6 +171,8 @@ def _foreign(data: bytes) -> str:
     """Says what a file is that is no picture of a kind that is read."""
     if data.startswith(b"GIF8"):
         return "is a GIF, which is a video: read it by `read_video` or `read_frames`"
+    if not data:
+        return "is empty"
     kinds = "PNG, JPEG, PPM, PGM, TIFF, BMP or WebP"
     return f"no {kinds} file: it begins with {data[:8]!r}"
 

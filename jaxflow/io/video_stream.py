@@ -65,6 +65,8 @@ def open_video(
         video_container.check_length(path)
     except ValueError as error:
         _refuse(error, lenient)
+    if os.path.isfile(path) and not os.path.getsize(path):
+        raise files.fault(path, "is empty")
     # FFmpeg refuses to allocate frames of more pixels than this.
     limit = {"max_pixels": str(_most_pixels(path))}
     with _named(path, "no readable video"):

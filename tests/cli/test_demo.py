@@ -9,7 +9,7 @@ import pytest
         ("demo --minutes 0", "must be a number above 0"),
         ("demo --steps 3", "`steps` must be 4 or more"),
         ("demo --frames none.png eins.png", "none.png: No such file"),
-        ("demo eins.png", "unrecognized arguments"),
+        ("demo eins.png", "jaxflow demo: error: unrecognized arguments: eins.png"),
         ("demo --output eins.png", "--output: eins.png must be a folder, but "),
         ("demo --output eins.png/in", "--output: eins.png/in must be a folder"),
     ],

@@ -189,3 +189,11 @@ def test_other_pictures_are_frames_too(tmp_path, suffix):
         picture = Image.new("RGB", (6, 4), (value,) * 3)
         picture.save(tmp_path / f"{value}{suffix}", lossless=True)
     assert first_pixels(io.read_frames(tmp_path)) == [0, 7]
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.mp4"])
+def test_an_empty_file_is_said_to_be_empty(tmp_path, name):
+    (tmp_path / name).touch()
+    read = io.read_image if name == "a.png" else lambda path: list(io.read_video(path))
+    with pytest.raises(ValueError, match=f"{name}: is empty"):
+        read(tmp_path / name)

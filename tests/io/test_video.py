@@ -217,7 +217,7 @@ def test_damage_on_the_way_is_one_error_at_that_frame(tmp_path, rng):
 @pytest.mark.parametrize("data", [b"", b"no video", bytes(1000)])
 def test_a_foreign_file_is_one_error(tmp_path, data):
     (tmp_path / "x.mp4").write_bytes(data)
-    with pytest.raises(ValueError, match=r"x\.mp4: no readable video"):
+    with pytest.raises(ValueError, match=r"x\.mp4: (is empty|no readable video)"):
         io.video_info(tmp_path / "x.mp4")
     with pytest.raises(FileNotFoundError):
         io.read_video(tmp_path / "none.mp4")
