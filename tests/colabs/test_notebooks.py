@@ -62,7 +62,7 @@ NOTEBOOKS = {
     ),
 }
 # These take more than minutes to run, and may be stored without their pictures.
-LONG = {"generate_video", "recognition", "train_flow"}
+LONG = {"generate_video"}
 REPOSITORY = "github.com/jaxflow/jaxflow"
 each_notebook = pytest.mark.parametrize("name", NOTEBOOKS)
 
