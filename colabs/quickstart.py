@@ -152,9 +152,8 @@ print("the same bit for bit:", np.array_equal(read, flow), "known:", valid.all()
 # `jaxflow flow clip.mp4 --model jaxflow_fast -o flow.mp4`.
 
 # %%
-scene = jax.jit(
-    lambda key: synthetic.draw_scene(key, preset="translation", size=SIZE)
-)(SCENE)
+draw = jax.jit(lambda key: synthetic.draw_scene(key, preset="translation", size=SIZE))
+scene = draw(SCENE)
 points = jnp.stack(jnp.meshgrid(*map(jnp.arange, SIZE[::-1])), -1)
 
 
