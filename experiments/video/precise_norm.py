@@ -43,6 +43,10 @@ def measure_statistics(model: nnx.Module, data: core.Data, count: int) -> None:
             batch = data.draw(jax.random.fold_in(jax.random.key(1), number))
         else:
             batch = next(data.batches)
+            if data.augment is not None:
+                batch = data.augment(
+                    jax.random.fold_in(jax.random.key(1), number), batch
+                )
         new = statistics(batch["clip"])
         total = new if total is None else jax.tree.map(lambda a, b: a + b, total, new)
     mean = jax.tree.map(lambda array: array / count, total)

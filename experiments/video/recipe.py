@@ -125,6 +125,7 @@ def run(
     labels: Labels | None = None,
     optimiser: Callable[[Stage], optax.GradientTransformation] = core.sgd,
     changes: Mapping[str, Mapping[str, Any]] | None = None,
+    feed: Callable[[Args, Any, Stage], core.Data] | None = None,
     begin: Callable = core.begin,
     end: Callable[[Any, core.Data], None] | None = None,
 ) -> train.TrainState:
@@ -144,6 +145,7 @@ def run(
             shows one.
         optimiser: (stage) -> optimiser.
         changes: Fields of the config by name of a stage.
+        feed: (args, fitted config, adapted stage) -> data, in place of the usual.
         begin: Fills the model of a stage; see `core.begin`.
         end: (model, data) -> None, run before the trained model is tested.
 
@@ -164,6 +166,7 @@ def run(
         fitted, stage, data = prepare(
             args, own_config, stages[name], name, labels=labels
         )
+        data = data if feed is None else feed(args, fitted, stage)
         model = model_type(fitted, rngs=core.seeded(args))
         begin(model, name, stage, args, first=name == names[0])
         objective = loss or functools.partial(classify_loss, smoothing=stage.smoothing)

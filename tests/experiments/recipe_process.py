@@ -157,6 +157,12 @@ CASES = {
         {"charades": 16},
         f"{_CLIPS} --model slow_r50 --precise-batches 1",
     ),
+    "multigrid": Case(
+        "video/multigrid",
+        resnet3d.TINY,
+        {"multigrid": 64},
+        f"{_CLIPS} --model slow_r50 --precise-batches 1",
+    ),
     "finetune": Case(
         "video/finetune", resnet3d.TINY, {"ucf101": 64, "hmdb51": 64}, _CLIPS
     ),

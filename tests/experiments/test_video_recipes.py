@@ -32,7 +32,7 @@ from jaxflow.models.video import (
 FOLDER = pathlib.Path(__file__).parents[2] / "experiments" / "video"
 FILES = (
     "recipe", "slowfast", "repflow", "c3d", "r3d", "i3d", "mfnet", "actionflownet",
-    "tvnet", "motion8", "precise_norm", "finetune", "charades",
+    "tvnet", "motion8", "precise_norm", "finetune", "charades", "multigrid",
 )  # fmt: skip
 
 
@@ -278,9 +278,12 @@ def test_precise_statistics_are_means_over_batches(recipes):
     config = dataclasses.replace(resnet3d.TINY, dropout_rate=0.0)
     model = resnet3d.Model(config, rngs=nnx.Rngs(jax.random.key(0)))
     clips = [jax.random.uniform(jax.random.key(i), (2, 4, 32, 32, 3)) for i in (1, 2)]
-    batches = ({"clip": clip} for clip in clips)
+    batches = ({"clip": 2 * clip} for clip in clips)
     before = checkpoint.weights_of(model)["params"]
-    module.measure_statistics(model, recipe.core.Data(batches=batches), 2)
+    data = recipe.core.Data(
+        batches=batches, augment=lambda key, batch: {"clip": batch["clip"] / 2}
+    )
+    module.measure_statistics(model, data, 2)
     assert same(before, checkpoint.weights_of(model)["params"])
     model.eval()
     seen = [
@@ -647,6 +650,53 @@ def test_a_video_of_several_lines_shows_the_classes_of_all(
     lists.save_classes(tmp_path / "charades", ("0", "1"))
     with pytest.raises(ValueError, match=r"test\.csv"):
         module.list_test(model, args, "charades")
+
+
+def test_multigrid_has_the_published_turns_in_eight_shapes(recipes):
+    module = recipes["multigrid"]
+    found = module.phases(32, 224)
+    # What the authors' code says of their schedule.
+    until = [73, 110, 142, 158, 205, 228, 248, 259, 291, 308, 322, 329, 358.5]
+    seen = np.cumsum([phase.epochs for phase in found])
+    np.testing.assert_allclose(seen, until, atol=0.5)
+    assert [phase.shapes[-1] for phase in found[:4]] == [
+        (8, 8, 158), (4, 16, 158), (2, 16, 224), (1, 32, 224),
+    ]  # fmt: skip
+    shapes = {shape for phase in found for shape in phase.shapes}
+    assert len(shapes) == 8
+    for clips, frames, side in shapes:
+        assert abs(clips * frames * side**2 / (32 * 224**2) - 1) < 0.01
+    last = module.ends(found, 1300)
+    assert last[-1] == 1300
+    first = [module.shape_at(found, last, step) for step in range(4)]
+    assert first == [(16, 8, 112), (8, 8, 158), (8, 8, 158), (16, 8, 112)]
+    assert module.shape_at(found, last, 1299).frames == 32
+
+
+def test_multigrid_rates_follow_the_batch(recipes):
+    module = recipes["multigrid"]
+    found = module.phases(32, 224)
+    stage = dataclasses.replace(module.STAGES["multigrid"], steps=10_000)
+    last, at = module.ends(found, 10_000), module.pace(found, stage)
+    np.testing.assert_allclose(at(0), 0.01, rtol=1e-5)
+    middle = [(a + b) // 2 for a, b in zip([0, *last], last, strict=False)]
+    rates = [float(at(step)) for step in middle[:-1]]
+    expected = [8, 4, 2, 1, 0.8, 0.4, 0.2, 0.1, 0.08, 0.04, 0.02, 0.01]
+    np.testing.assert_allclose(rates, 0.1 * np.array(expected), rtol=1e-5)
+    np.testing.assert_allclose(at(last[-2] + 1), 1e-3, rtol=1e-5)
+    np.testing.assert_allclose(at(9_999), 1e-4, rtol=1e-5)
+
+
+def test_multigrid_goes_on_where_it_was(recipes):
+    module = recipes["multigrid"]
+    found, made = module.phases(4, 32), []
+    batches = module.Batches(found, 50, lambda shape, step: (shape, step), {})
+    for _ in range(20):
+        made.append(next(batches))
+    other = module.Batches(found, 50, lambda shape, step: (shape, step), {})
+    other.set_state(json.loads(json.dumps(batches.get_state())))
+    assert [next(other) for _ in range(5)] == [next(batches) for _ in range(5)]
+    assert [step for _, step in made] == list(range(20))
 
 
 def test_the_teacher_sees_motion_at_half_the_size(recipes):
