@@ -61,8 +61,6 @@ NOTEBOOKS = {
         ["pwcnet_model", "runs"],
     ),
 }
-# These take more than minutes to run, and may be stored without their pictures.
-LONG = {"generate_video"}
 REPOSITORY = "github.com/jaxflow/jaxflow"
 each_notebook = pytest.mark.parametrize("name", NOTEBOOKS)
 
@@ -115,8 +113,6 @@ def test_it_is_stored_with_its_pictures(name):
     outputs = [output for cell in code for output in cell.outputs]
     assert all(output.output_type != "error" for output in outputs)
     assert (FOLDER / f"{name}.ipynb").stat().st_size <= 400_000
-    if not outputs and name in LONG:
-        return
     assert [cell.execution_count for cell in code] == [*range(1, len(code) + 1)]
     pictures = sum("image/png" in output.get("data", {}) for output in outputs)
     assert pictures == (NOTEBOOKS[name][1] or max(pictures, 1))
