@@ -52,7 +52,9 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_file(tmp_path, name):
     write(path)
     length = path.stat().st_size
     path.write_bytes(b"old")
-    for most in (16, length // 2, length - 1):  # at the head, the middle, the end
+    # At the head, the middle and near the end: an encoder on several threads does not
+    # always write the same length.
+    for most in (16, length // 2, length - length // 10 - 1):
         with pytest.raises(OSError) as caught, full_disk(most):
             write(path)
         message = str(caught.value)
