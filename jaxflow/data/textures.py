@@ -60,7 +60,7 @@ def dead_leaves(
         x, y = ((grid - size * c + half) % size - half for c in centre)
         inside = x[None, :] ** 2 + y[:, None] ** 2 < radius**2
         shade = (slope[0] * x[None, :] + slope[1] * y[:, None]) / radius
-        value = jnp.clip(colour + shade[..., None], 0.0, 1.0)
+        value = jnp.clip(colour[None, None, :] + shade[..., None], 0.0, 1.0)
         return jnp.where(inside[..., None], value, below), None
 
     canvas = jnp.full((size, size, 3), 0.5)
@@ -89,7 +89,7 @@ def power_law_noise(
     frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(size), np.fft.fftfreq(size)))
     frequency[0, 0] = math.inf
     falling = jnp.asarray(frequency**-exponent, jnp.float32)
-    noise = jnp.fft.fft2(draws.normal(u["noise"])) * falling.astype(jnp.complex64)
+    noise = jnp.fft.fft2(draws.normal(u["noise"])) * falling.astype(jnp.complex64)[None]
     field = jnp.fft.ifft2(noise).real
     field = field / jnp.std(field, axis=(1, 2), keepdims=True)
     if edges:
@@ -98,7 +98,8 @@ def power_law_noise(
     common = jnp.array([[0.15], [0.0], [0.0]])
     mix = common + 0.1 * (u["mix"] - 0.5)
     colours = jnp.einsum("khw,kc->hwc", field, mix)
-    return jnp.clip(0.25 + 0.5 * _pale(u["mean"]) + colours, 0.0, 1.0)
+    mean = 0.25 + 0.5 * _pale(u["mean"])
+    return jnp.clip(mean[None, None, :] + colours, 0.0, 1.0)
 
 
 def _pale(colours: jax.Array) -> jax.Array:
