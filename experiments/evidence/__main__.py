@@ -1,12 +1,13 @@
-"""Puts claims of the field to the test: tiny networks, drawn clips, five seeds.
+"""Puts claims of the field to the test: tiny networks, drawn clips and scenes.
 
     python -m experiments.evidence                    # what is missing; then the page
     python -m experiments.evidence --only 'order/*' --seeds 0 1 2
     python -m experiments.evidence --page             # the page alone
 
-Run it from the repository's root. What each claim foretells is in `claims.py`, and was
-written there before anything was run. Each run of a seed is one line of
-results.jsonl; stopped at any time, the same command goes on with what is missing.
+Run it from the repository's root. What each claim foretells is in `claims.py` and
+`flow_claims.py`, and was written there before it was run. Each run of a seed is one
+line of results.jsonl; stopped at any time, the same command goes on with what is
+missing.
 """
 
 import dataclasses
@@ -20,7 +21,7 @@ from typing import Any
 import jax
 import tyro
 
-from experiments.evidence import claims, page, recognition
+from experiments.evidence import clip_runs, estimation, page, recognition
 from jaxflow.io import folders
 
 
@@ -55,7 +56,7 @@ def read(path: pathlib.Path) -> list[dict[str, Any]]:
 def missing(args: Args, rows: list[dict[str, Any]]) -> list[tuple[str, int]]:
     """Returns (run, seed) that are not in `rows`, in the order of the claims."""
     done = {(row["run"], row["seed"]) for row in rows}
-    names = dict.fromkeys(name for claim in claims.CLAIMS for name in claim.runs)
+    names = dict.fromkeys(name for claim in page.CLAIMS for name in claim.runs)
     chosen = fnmatch.filter(names, args.only)
     return [
         (name, seed)
@@ -78,7 +79,8 @@ def main(args: Args) -> list[dict[str, Any]]:
     cut_off = path.is_file() and not path.read_text().endswith("\n")
     for name, seed in () if args.page else missing(args, rows):
         began = time.process_time()
-        metrics = recognition.measure(name, seed)
+        bench = recognition if name in clip_runs.RUNS else estimation
+        metrics = bench.measure(name, seed)
         row = {
             "run": name,
             "seed": seed,

@@ -44,6 +44,8 @@ _REPFLOW = "Piergiovanni and Ryoo, Representation Flow (CVPR 2019)"
 _SLOWFAST = "Feichtenhofer et al., SlowFast (ICCV 2019)"
 _C3D = "Tran et al., C3D (ICCV 2015)"
 _APPEARANCE = "Ilic et al., Appearance Free Action Recognition (ECCV 2022)"
+_TWO_STREAMS = "Simonyan and Zisserman, Two-Stream Networks (NIPS 2014)"
+_FUSION = "Feichtenhofer et al., Two-Stream Network Fusion (CVPR 2016)"
 _LEAKS = "by construction of the set"
 
 CLAIMS = (
@@ -187,5 +189,106 @@ CLAIMS = (
         source=_REPFLOW,
         run="local/5, late fusion",
         less="local/5, concatenated",
+    ),
+    Claim(
+        text="late fusion beats adding flow to its frames",
+        source=_REPFLOW,
+        run="local/5, late fusion",
+        less="local/5, added",
+    ),
+    Claim(
+        text="late fusion beats multiplying frames by flow",
+        source=_REPFLOW,
+        run="local/5, late fusion",
+        less="local/5, multiplied",
+    ),
+    Claim(
+        text="a flow layer behind the stem beats one on the pixels",
+        source=_REPFLOW,
+        run="where/stem",
+        less="where/input",
+    ),
+    Claim(
+        text="a flow layer behind the first stage beats one behind the stem",
+        source=_REPFLOW,
+        run="where/stage 1",
+        less="where/stem",
+    ),
+    Claim(
+        text="representation flow beats TVNet and a net on its flow",
+        source=_REPFLOW,
+        run="peers/RepFlow",
+        less="peers/TVNet",
+    ),
+    Claim(
+        text="representation flow beats MFNet",
+        source=_REPFLOW,
+        run="peers/RepFlow",
+        less="peers/MFNet",
+    ),
+    Claim(
+        text="representation flow beats ActionFlowNet",
+        source=_REPFLOW,
+        run="peers/RepFlow",
+        less="peers/ActionFlowNet",
+    ),
+    Claim(
+        text="a Fast pathway of a single channel is enough to beat the Slow one",
+        source=_SLOWFAST,
+        run="fastslow/SlowFast, 1 channel",
+        less="fastslow/Slow",
+    ),
+    Claim(
+        text="a Fast pathway that sees frames of half the size is as good as one that "
+        "sees them whole",
+        source=_SLOWFAST,
+        run="fastslow/SlowFast",
+        less="fastslow/SlowFast, RGB",
+        range=(-5.0, 5.0),
+    ),
+    Claim(
+        text="one that sees differences of frames is, too",
+        source=_SLOWFAST,
+        run="fastslow/SlowFast, time difference",
+        less="fastslow/SlowFast, RGB",
+        range=(-5.0, 5.0),
+    ),
+    Claim(
+        text="frames and flow beat frames where the class is in both",
+        source=_TWO_STREAMS,
+        run="product/scores",
+        less="product/frame",
+        range=(25.0, math.inf),
+    ),
+    Claim(
+        text="frames and flow beat flow where the class is in both",
+        source=_TWO_STREAMS,
+        run="product/scores",
+        less="product/flow",
+        range=(25.0, math.inf),
+    ),
+    Claim(
+        text="features that are fused beat scores that are averaged",
+        source=_FUSION,
+        run="product/features, late",
+        less="product/scores",
+    ),
+    Claim(
+        text="features that are fused late beat those that are fused early",
+        source=_FUSION,
+        run="product/features, late",
+        less="product/features, early",
+    ),
+    Claim(
+        text="windows of 3 frames everywhere beat windows that grow",
+        source=_C3D,
+        run="depth/3",
+        less="depth/increasing",
+    ),
+    Claim(
+        text="windows of 3 frames everywhere beat windows that shrink",
+        source=_C3D,
+        run="depth/3",
+        less="depth/decreasing",
     ),
 )

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from experiments.evidence import claims
+from experiments.evidence import claims, flow_claims
 
+CLAIMS = claims.CLAIMS + flow_claims.CLAIMS
 Results = Mapping[tuple[str, int], Mapping[str, float]]
 
 
@@ -75,23 +76,25 @@ def write(folder: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> None:
         "Made by `python -m experiments.evidence`; not to be edited. Each number is a "
         "mean over seeds, with Student's 95 % interval; a claim is confirmed if the "
         "interval lies inside the range that the claim foretells, refuted if outside, "
-        "undecided if across an end of it. The networks and the clips are tiny "
-        "(`recognition.py` has their numbers): a verdict is about these, and says as "
-        "much about a paper's networks as tiny ones can.",
+        "undecided if across an end of it. The networks, the clips and the scenes are "
+        "tiny (`clip_runs.py` and `estimation.py` have their numbers): a verdict is "
+        "about these, and says as much about a paper's networks as tiny ones can. "
+        "Errors of flow are end-point errors, in percent of those of no motion.",
         "",
         "| claim | who says so | foretold | found | seeds | verdict |",
         "|---|---|---|---|---|---|",
-        *(claim_row(claim, values(claim, results)) for claim in claims.CLAIMS),
+        *(claim_row(claim, values(claim, results)) for claim in CLAIMS),
         "",
         "![What was found, and what was foretold](claims.png)",
         "",
         "## The runs",
         "",
-        "| run | top-1, % | above its reversal, % | CPU seconds a seed |",
-        "|---|---|---|---|",
+        "| run | top-1, % | above its reversal, % | error of flow, % | thousands of "
+        "weights | CPU seconds a seed |",
+        "|---|---|---|---|---|---|",
         *(run_row(name, rows) for name in dict.fromkeys(row["run"] for row in rows)),
         "",
-        "![Top-1 of each seed](runs.png)",
+        "![Top-1 and error of each seed](runs.png)",
         "",
         *sorted({f"Run on: {row['machine']}." for row in rows}),
     ]
@@ -134,13 +137,15 @@ def run_row(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
     """Returns a run's row of the table."""
     own = [row for row in rows if row["run"] == name]
     cells = [name]
-    for metric in ("top1", "in_pair"):
+    for metric in ("top1", "in_pair", "error"):
         numbers = [row["metrics"][metric] for row in own if metric in row["metrics"]]
         mean, low, high = interval(numbers)
         cells.append(f"{mean:.1f} ({low:.1f} to {high:.1f})" if numbers else "-")
     swapped = [row["metrics"].get("swapped") for row in own]
     if all(number is not None for number in swapped):
         cells[1] += f"; tints swapped {np.mean(swapped):.1f}"
+    weights = [row["metrics"]["weights"] for row in own if "weights" in row["metrics"]]
+    cells.append(f"{weights[-1]:.1f}" if weights else "-")
     cells.append(f"{np.median([row['seconds'] for row in own]):.0f}")
     return "| " + " | ".join(cells) + " |"
 
@@ -149,7 +154,7 @@ def draw_claims(path: pathlib.Path, results: Results) -> None:
     """Draws each claim's mean, interval and seeds over the range that it foretells."""
     from matplotlib import figure
 
-    shown = [claim for claim in claims.CLAIMS if len(values(claim, results)) > 1]
+    shown = [claim for claim in CLAIMS if len(values(claim, results)) > 1]
     page = figure.Figure(figsize=(10, 1.2 + 0.42 * len(shown)), layout="constrained")
     axes = page.subplots()
     colours = {"confirmed": "tab:green", "refuted": "tab:red", "undecided": "0.5"}
@@ -173,18 +178,34 @@ def draw_claims(path: pathlib.Path, results: Results) -> None:
 
 
 def draw_runs(path: pathlib.Path, results: Results) -> None:
-    """Draws top-1 of each seed of each run."""
+    """Draws top-1 and the error of each seed of each run."""
     from matplotlib import figure
 
-    names = list(dict.fromkeys(name for name, _ in results))
-    page = figure.Figure(figsize=(8, 1 + 0.3 * len(names)), layout="constrained")
-    axes = page.subplots()
-    for row, name in enumerate(names):
-        numbers = [found["top1"] for (run, _), found in results.items() if run == name]
-        axes.plot(numbers, np.full(len(numbers), row), ".", color="tab:blue", alpha=0.6)
-        axes.plot(np.mean(numbers), row, "|", color="black", markersize=12)
-    axes.set_yticks(range(len(names)), names, fontsize=8)
-    axes.invert_yaxis()
-    axes.set(xlim=(0, 102), xlabel="test clips that are right, %; a dot a seed")
-    axes.grid(axis="x", color="0.9")
+    labels = {
+        "top1": "test clips that are right, %; a dot a seed",
+        "error": "end-point error, % of that of no motion; a dot a seed",
+    }
+    names = {
+        metric: list(
+            dict.fromkeys(run for (run, _), m in results.items() if metric in m)
+        )
+        for metric in labels
+    }
+    names = {metric: found for metric, found in names.items() if found}
+    rows = [len(found) for found in names.values()]
+    page = figure.Figure(
+        figsize=(8, 1 + 0.6 * len(rows) + 0.3 * sum(rows)), layout="constrained"
+    )
+    panels = page.subplots(len(rows), 1, squeeze=False, height_ratios=rows)[:, 0]
+    for axes, (metric, found) in zip(panels, names.items(), strict=True):
+        for row, name in enumerate(found):
+            numbers = [m[metric] for (run, _), m in results.items() if run == name]
+            axes.plot(
+                numbers, np.full(len(numbers), row), ".", color="tab:blue", alpha=0.6
+            )
+            axes.plot(np.mean(numbers), row, "|", color="black", markersize=12)
+        axes.set_yticks(range(len(found)), found, fontsize=8)
+        axes.invert_yaxis()
+        axes.set(xlim=(0, 102), xlabel=labels[metric])
+        axes.grid(axis="x", color="0.9")
     page.savefig(path, dpi=110)

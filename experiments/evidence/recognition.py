@@ -16,10 +16,11 @@ import optax
 from flax import nnx
 from jax import lax
 
-from jaxflow import ops, train
+from experiments.evidence import clip_runs
+from jaxflow import cost, ops, train, two_stream
 from jaxflow.data import motion_classes
 from jaxflow.layers import representation_flow
-from jaxflow.models.video import c3d_depth, r3d, repflow, resnet3d, slowfast
+from jaxflow.models.video import actionflownet
 from jaxflow.train import step as training
 
 # Clips that go through a network at once when it is tested.
@@ -27,167 +28,10 @@ CHUNK = 100
 # Steps of training that one call of the compiled program takes.
 STRIDE = 25
 
-View = Callable[[jax.Array, jax.Array], jax.Array]
 
-
-def as_it_is(key: jax.Array, clips: jax.Array) -> jax.Array:
-    """Returns the clips."""
-    return clips
-
-
-def shuffled(key: jax.Array, clips: jax.Array) -> jax.Array:
-    """Puts the frames of each clip, (B, T, H, W, C), in an order of its own."""
-    count, frames = clips.shape[:2]
-    keys = jax.random.split(key, count)
-    orders = jax.vmap(lambda key: jax.random.permutation(key, frames))(keys)
-    return jnp.take_along_axis(clips, orders[:, :, None, None, None], axis=1)
-
-
-def averaged(key: jax.Array, clips: jax.Array) -> jax.Array:
-    """Returns the mean frame of each clip, twice: (B, 2, H, W, C)."""
-    mean = jnp.mean(clips, axis=1, keepdims=True)
-    return jnp.concatenate([mean, mean], axis=1)
-
-
-def every_eighth(key: jax.Array, clips: jax.Array) -> jax.Array:
-    """Returns every eighth frame."""
-    return clips[:, ::8]
-
-
-def half_size(key: jax.Array, clips: jax.Array) -> jax.Array:
-    """Returns the clips at half their size, means of 2 x 2 pixels."""
-    return ops.avg_pool(clips, 2)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Run:
-    """One network on one task.
-
-    Attributes:
-        task: A name in `motion_classes.TASKS`, or "linked": the four motions of
-            "product", each in a tint of its own in training.
-        file: The module of the model.
-        config: The model's numbers, but for what the task decides.
-        steps: Steps of training, a multiple of 25.
-        batch_size: Clips a step.
-        rate: Highest learning rate; of what a flow layer learns, a tenth.
-        size: Side of the frames.
-        frames: Length of the clips; None takes the task's.
-        view: What the network sees of the clips, (key, clips) -> clips.
-        test_clips: Clips that each seed is tested on.
-    """
-
-    task: str
-    file: Any
-    config: Any
-    steps: int = 150
-    batch_size: int = 16
-    rate: float = 6e-3
-    size: int = 16
-    frames: int | None = None
-    view: View = as_it_is
-    test_clips: int = 800
-
-    @property
-    def classes(self) -> int:
-        """Number of classes."""
-        return (
-            4 if self.task == "linked" else len(motion_classes.TASKS[self.task].classes)
-        )
-
-    @property
-    def length(self) -> int:
-        """Number of frames of a clip."""
-        return self.frames or motion_classes.TASKS[set_of(self.task)].frames
-
-
-_SMALL: dict[str, Any] = {"blocks": (1,), "width": 8, "dropout_rate": 0.0}
-_FRAMES = repflow.Config(flow="none", **_SMALL)
-_FLOW = dataclasses.replace(
-    _FRAMES, flow="single", location="input", inner_features=3, iterations=5
-)
-_FIXED: representation_flow.Learn = (0, 0, 0, 0, 0)
-
-
-def _repflow(**changes: Any) -> dict[str, Any]:
-    """Returns the model of a run with representation flow."""
-    return {"file": repflow, "config": dataclasses.replace(_FLOW, **changes)}
-
-
-def _depths(*depths: int) -> dict[str, Any]:
-    """Returns the model of a run whose convolutions span so many frames."""
-    config = c3d_depth.Config(
-        depths=depths, width=4, dense_features=32, dropout_rate=0.0
-    )
-    return {"file": c3d_depth, "config": config}
-
-
-_SINGLE = {"file": repflow, "config": _FRAMES}
-_THREE_D = {
-    "file": r3d,
-    "config": r3d.Config(kinds=("3d",), **_SMALL | {"width": 6}),
-}
-_BLIND: dict[str, Any] = {"task": "motion8", "test_clips": 1600}
-_LOCAL: dict[str, Any] = {"task": "motion8-local"}
-_ORDER: dict[str, Any] = {"task": "order2"}
-_DEPTH: dict[str, Any] = {"task": "motion8", "rate": 3e-3}
-_PATHWAYS: dict[str, Any] = {"blocks": (1, 1, 1, 1), "width": 8, "dropout_rate": 0.0}
-_FASTSLOW: dict[str, Any] = {"task": "fastslow", "size": 32, "steps": 200}
-
-RUNS: Mapping[str, Run] = {
-    "order/single frame": Run(**_BLIND, **_SINGLE),
-    "order/mean frame": Run(view=averaged, **_BLIND, **_SINGLE),
-    "order/3-D, shuffled": Run(view=shuffled, **_BLIND, **_THREE_D),
-    "order/3-D": Run(**_BLIND, **_THREE_D),
-    "bias/RGB": Run(task="linked", **_THREE_D),
-    "bias/flow": Run(task="linked", **_repflow(learn=_FIXED)),
-    "local/RGB": Run(**_LOCAL, **_SINGLE),
-    "local/3-D": Run(**_LOCAL, **_THREE_D),
-    "local/fixed, 5": Run(**_LOCAL, **_repflow(learn=_FIXED)),
-    "local/1": Run(**_LOCAL, **_repflow(iterations=1)),
-    "local/5": Run(**_LOCAL, **_repflow()),
-    "local/10": Run(**_LOCAL, **_repflow(iterations=10)),
-    "local/20": Run(**_LOCAL, **_repflow(iterations=20)),
-    "local/5, gradients learn": Run(**_LOCAL, **_repflow(learn=(1, 1, 1, 1, 1))),
-    "local/5, late fusion": Run(**_LOCAL, **_repflow(fusion="late")),
-    "local/5, concatenated": Run(**_LOCAL, **_repflow(fusion="concat")),
-    "order2/one layer": Run(**_ORDER, **_repflow()),
-    "order2/flow of flow": Run(**_ORDER, **_repflow(flow="flow_of_flow")),
-    "order2/flow, conv, flow": Run(**_ORDER, **_repflow(flow="flow_conv_flow")),
-    "order2/TV-L1 twice": Run(**_ORDER, **_repflow(flow="flow_of_flow", learn=_FIXED)),
-    "fastslow/SlowFast": Run(
-        file=slowfast,
-        config=slowfast.Config(
-            sampling="stride", fast_input="half_size", beta_inv=4, **_PATHWAYS
-        ),
-        **_FASTSLOW,
-    ),
-    "fastslow/Slow": Run(
-        file=resnet3d,
-        config=resnet3d.Config(**_PATHWAYS),
-        view=every_eighth,
-        **_FASTSLOW,
-    ),
-    "fastslow/Fast": Run(
-        file=resnet3d,
-        config=resnet3d.Config(
-            stem_window=5, windows=((3,),) * 4, **_PATHWAYS | {"width": 2}
-        ),
-        view=half_size,
-        **_FASTSLOW,
-    ),
-    "depth/1": Run(**_DEPTH, **_depths(1, 1, 1, 1, 1)),
-    "depth/3": Run(**_DEPTH, **_depths(3, 3, 3, 3, 3)),
-    "depth/5": Run(**_DEPTH, **_depths(5, 5, 5, 5, 5)),
-}
-
-
-def set_of(task: str) -> str:
-    """Returns the set of clips that a task is made of."""
-    return "product" if task == "linked" else task
-
-
-def draw(run: Run, keys: jax.Array, labels: jax.Array, swap: int = 0) -> jax.Array:
+def draw(
+    run: clip_runs.Run, keys: jax.Array, labels: jax.Array, swap: int = 0
+) -> jax.Array:
     """Draws a clip of each class, (B, T, H, W, 3); `swap` turns the tints of "linked".
 
     Args:
@@ -200,45 +44,70 @@ def draw(run: Run, keys: jax.Array, labels: jax.Array, swap: int = 0) -> jax.Arr
         labels = 4 * ((labels + swap) % 4) + labels
     one = functools.partial(
         motion_classes.draw_clip,
-        task=set_of(run.task),
+        task=run.clips,
         frames=run.frames,
         size=(run.size, run.size),
     )
     return jax.vmap(one)(keys, labels)
 
 
-def batch(run: Run, key: jax.Array) -> dict[str, jax.Array]:
+def batch(run: clip_runs.Run, key: jax.Array) -> dict[str, jax.Array]:
     """Draws what a step learns from."""
     choose, look, show = jax.random.split(key, 3)
     labels = jax.random.randint(choose, (run.batch_size,), 0, run.classes)
     clips = draw(run, jax.random.split(look, run.batch_size), labels)
-    return {"clip": run.view(show, clips), "label": labels}
+    found = {"clip": run.view(show, clips), "label": labels}
+    if run.teacher:
+        half = ops.avg_pool(clips, 2)
+        picture = two_stream.with_flow(run.teacher, half)[..., 3:]
+        found["flow"] = two_stream.BOUND * (2 * picture - 1)
+    return found
 
 
 def loss(model: Any, batch: Mapping[str, jax.Array]) -> jax.Array:
-    """Returns the cross entropy."""
+    """Returns the cross entropy, and of networks with a teacher the error of flow."""
+    if "flow" in batch:
+        found = model.both(batch["clip"])
+        return actionflownet.multi_task_loss(found, batch["label"], batch["flow"])
     scores = model(batch["clip"])
     entropy = optax.softmax_cross_entropy_with_integer_labels(scores, batch["label"])
     return jnp.mean(entropy)
 
 
-def make_model(run: Run, seed: int) -> nnx.Module:
+def make_model(run: clip_runs.Run, seed: int) -> nnx.Module:
     """Returns the untrained network of a seed."""
     shape = jax.eval_shape(lambda key: batch(run, key)["clip"], jax.random.key(0)).shape
-    config = dataclasses.replace(
-        run.config, num_classes=run.classes, num_frames=shape[1], crop_size=shape[2]
-    )
-    return run.file.Model(config, rngs=nnx.Rngs(seed))
+    sizes = {"num_frames": shape[1], "crop_size": shape[2]}
+    if run.estimator:
+        sizes |= {"num_frames": shape[1] - 1, "stack": shape[1] - 1}
+    config = dataclasses.replace(run.config, num_classes=run.classes, **sizes)
+    model = run.file.Model(config, rngs=nnx.Rngs(seed))
+    if not run.estimator:
+        return model
+    if isinstance(run.estimator, str):
+        return two_stream.WithFlow(model, run.estimator)
+    return two_stream.WithFlow(model, run.estimator(rngs=nnx.Rngs(seed)), learn=True)
 
 
-def make_optimiser(run: Run) -> optax.GradientTransformation:
+def make_optimiser(run: clip_runs.Run) -> optax.GradientTransformation:
     """Returns Adam along a cosine, what flow layers learn at a tenth of its rate."""
     pace = optax.warmup_cosine_decay_schedule(0.0, run.rate, run.steps // 10, run.steps)
     shares = {"other": optax.identity(), "flow": optax.scale(0.1)}
     return optax.chain(
         optax.clip_by_global_norm(1.0),
         optax.adamw(pace, weight_decay=1e-4),
-        optax.partition(shares, representation_flow.parameter_labels),
+        optax.partition(shares, parameter_labels),
+    )
+
+
+def parameter_labels(params: Any) -> Any:
+    """Labels what estimates flow "flow", and all else "other"."""
+
+    def label(path, known):
+        return "flow" if "estimator" in jax.tree_util.keystr(path) else known
+
+    return jax.tree_util.tree_map_with_path(
+        label, representation_flow.parameter_labels(params)
     )
 
 
@@ -247,9 +116,9 @@ def programs(name: str) -> tuple[Callable, Callable]:
     """Compiles a run: (state) -> state, 25 steps on; (weights, clips) -> scores.
 
     Args:
-        name: In `RUNS`.
+        name: In `clip_runs.RUNS`.
     """
-    run = RUNS[name]
+    run = clip_runs.RUNS[name]
     model, optimiser = make_model(run, 0), make_optimiser(run)
     rebuild = training.separate(model)
 
@@ -269,15 +138,16 @@ def measure(name: str, seed: int) -> dict[str, float]:
     """Trains and tests a network.
 
     Args:
-        name: In `RUNS`.
+        name: In `clip_runs.RUNS`.
         seed: Of weights, of training and of the test's clips.
 
     Returns:
         "top1", the share of test clips whose class is the best, in percent. "in_pair",
         if the task has pairs: how often the class beats its time reversal. "swapped",
-        of "linked": "top1" where each motion has the tint of another.
+        of "linked": "top1" where each motion has the tint of another. "weights": the
+        number of them, in thousands.
     """
-    run = RUNS[name]
+    run = clip_runs.RUNS[name]
     advance, score = programs(name)
     model = make_model(run, seed)
     state = train.init(model, make_optimiser(run), seed=seed)
@@ -289,10 +159,12 @@ def measure(name: str, seed: int) -> dict[str, float]:
         found["swapped"] = test(run, functools.partial(score, weights), seed, swap=1)[
             "top1"
         ]
-    return found
+    return found | {"weights": cost.count_parameters(model) / 1000}
 
 
-def test(run: Run, score: Callable, seed: int, *, swap: int) -> dict[str, float]:
+def test(
+    run: clip_runs.Run, score: Callable, seed: int, *, swap: int
+) -> dict[str, float]:
     """Returns the shares of test clips that a network has right, in percent."""
     labels, scores = [], []
     for part in range(run.test_clips // CHUNK):
@@ -304,7 +176,7 @@ def test(run: Run, score: Callable, seed: int, *, swap: int) -> dict[str, float]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 2))
-def held_out(run: Run, first: int, swap: int) -> dict[str, jax.Array]:
+def held_out(run: clip_runs.Run, first: int, swap: int) -> dict[str, jax.Array]:
     """Draws clips that no training draws: those of seeds `first` and on."""
     root = jax.random.key(0, impl="threefry2x32")
     index = first + jnp.arange(CHUNK)
@@ -314,11 +186,13 @@ def held_out(run: Run, first: int, swap: int) -> dict[str, jax.Array]:
     return {"clip": run.view(jax.random.fold_in(root, first), clips), "label": labels}
 
 
-def shares(run: Run, scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+def shares(
+    run: clip_runs.Run, scores: np.ndarray, labels: np.ndarray
+) -> dict[str, float]:
     """Returns "top1" and, of tasks with pairs, "in_pair", in percent."""
     right = np.argmax(scores, axis=-1) == labels
     found = {"top1": 100 * float(np.mean(right))}
-    paired = labels < 2 * motion_classes.TASKS[set_of(run.task)].pairs
+    paired = labels < 2 * motion_classes.TASKS[run.clips].pairs
     if run.task != "linked" and np.any(paired):
         scores, labels = scores[paired], labels[paired]
         rows = np.arange(len(labels))

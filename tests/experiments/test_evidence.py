@@ -1,5 +1,6 @@
 """Tests of `python -m experiments.evidence`: verdicts, what is missing, leak checks."""
 
+import dataclasses
 import json
 import math
 import types
@@ -8,10 +9,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from scipy import stats
 
 from experiments.evidence import __main__ as evidence
-from experiments.evidence import claims, page, recognition
+from experiments.evidence import (
+    claims,
+    clip_runs,
+    estimation,
+    networks,
+    page,
+    recognition,
+)
+from jaxflow.models.flow import flownets, pwcnet
 
 ABOVE = claims.Claim(text="a beats b", source="us", run="a", less="b")
 CHANCE = claims.Claim(text="blind", source="us", run="a", range=(47.0, 53.0))
@@ -57,9 +67,9 @@ def test_a_difference_is_of_the_same_seed():
 
 
 def test_every_claim_names_runs_and_every_run_has_a_claim():
-    named = {name for claim in claims.CLAIMS for name in claim.runs}
-    assert named == set(recognition.RUNS)
-    texts = [claim.text for claim in claims.CLAIMS]
+    named = {name for claim in page.CLAIMS for name in claim.runs}
+    assert named == clip_runs.RUNS.keys() | estimation.RUNS.keys()
+    texts = [claim.text for claim in page.CLAIMS]
     assert len(set(texts)) == len(texts)
 
 
@@ -89,7 +99,7 @@ def test_goes_on_where_it_was_stopped_and_writes_the_page(
 
 
 def test_shares_count_the_best_class_and_the_winner_of_a_pair():
-    run = types.SimpleNamespace(task="motion8")
+    run = types.SimpleNamespace(task="motion8", clips="motion8")
     scores = np.zeros((4, 8))
     labels = np.array([0, 1, 2, 7])
     # Right; wrong but above its reversal; below it; a tie, which is not above.
@@ -102,15 +112,15 @@ def test_shares_count_the_best_class_and_the_winner_of_a_pair():
 
 def test_frames_are_shuffled_and_averaged_clip_by_clip():
     clips = jnp.arange(6.0)[None, :, None, None, None] + jnp.zeros((20, 6, 1, 1, 3))
-    found = np.asarray(recognition.shuffled(jax.random.key(0), clips))[..., 0, 0, 0]
+    found = np.asarray(clip_runs.shuffled(jax.random.key(0), clips))[..., 0, 0, 0]
     assert (np.sort(found, axis=1) == np.arange(6)).all()
     assert len(np.unique(found, axis=0)) > 10
-    mean = recognition.averaged(jax.random.key(0), clips)
+    mean = clip_runs.averaged(jax.random.key(0), clips)
     assert mean.shape == (20, 2, 1, 1, 3) and (np.asarray(mean) == 2.5).all()
 
 
 def test_tints_are_linked_in_training_and_swapped_in_one_test():
-    run = recognition.RUNS["bias/RGB"]
+    run = clip_runs.RUNS["bias/RGB"]
     keys = jax.random.split(jax.random.key(3), 4)
     labels = jnp.arange(4)
     linked, swapped = (
@@ -126,7 +136,7 @@ def test_tints_are_linked_in_training_and_swapped_in_one_test():
 
 
 def test_no_clip_of_a_test_is_another_seeds_or_one_of_training():
-    run = recognition.RUNS["order/3-D"]
+    run = clip_runs.RUNS["order/3-D"]
     first, other = (
         np.asarray(recognition.held_out(run, start, 0)["clip"])
         for start in (1_100_000, 1_100_000 + run.test_clips)
@@ -136,12 +146,79 @@ def test_no_clip_of_a_test_is_another_seeds_or_one_of_training():
 
 @pytest.mark.slow
 def test_a_run_trains_and_is_tested(monkeypatch):
-    run = recognition.RUNS["bias/flow"]
-    small = recognition.dataclasses.replace(
-        run, steps=2, batch_size=2, size=16, test_clips=100
-    )
-    monkeypatch.setitem(recognition.RUNS, "small", small)
+    run = clip_runs.RUNS["bias/flow"]
+    small = dataclasses.replace(run, steps=2, batch_size=2, size=16, test_clips=100)
+    monkeypatch.setitem(clip_runs.RUNS, "small", small)
     monkeypatch.setattr(recognition, "STRIDE", 1)
     found = recognition.measure("small", 3)
     assert set(found) == {"top1", "swapped"}
     assert all(0 <= value <= 100 for value in found.values())
+
+
+def test_networks_lack_one_part_and_no_other():
+    config = dataclasses.replace(pwcnet.TINY, radius=3)
+    rngs = nnx.Rngs(0)
+    x1, x2 = jax.random.normal(jax.random.key(0), (2, 1, 4, 4, 24))
+    pixels = jnp.ones((1, 4, 4, 2))
+    unwarped = networks.Unwarped(config, rngs=rngs)
+    assert unwarped.warp(x2, pixels) is x2
+    np.testing.assert_array_equal(
+        unwarped.cost(x1, x2), pwcnet.Model.cost(unwarped, x1, x2)
+    )
+    costs = networks.Uncompared(config, rngs=rngs).cost(x1, x2)
+    both = np.concatenate([x1, x2], axis=-1)
+    both = (both - both.mean()) / both.std()
+    np.testing.assert_allclose(costs[..., :48], both, atol=1e-5)
+    assert costs.shape == (1, 4, 4, 49) and not np.asarray(costs[..., 48:]).any()
+
+
+def test_flow_at_full_size_has_two_more_levels_than_flownet():
+    frames = jnp.zeros((2, 1, 64, 64, 3))
+
+    def run(network):
+        return network(flownets.TINY, rngs=nnx.Rngs(0))(*frames)
+
+    usual, finer = (
+        nnx.eval_shape(lambda network=network: run(network))
+        for network in (flownets.Model, networks.FullSize)
+    )
+    sizes = [flow.shape[1] for flow in finer.predictions]
+    assert sizes == [1, 2, 4, 8, 16, 32, 64] and finer.flow.shape == (1, 64, 64, 2)
+    assert [flow.shape[1] for flow in usual.predictions] == sizes[:5]
+
+
+def test_a_batch_mixes_scenes_and_shows_each_in_both_directions():
+    def draw(key):
+        batch = estimation.batch(("translation", "sdhom"), 4, key)
+        return batch["image1"], batch["image2"], batch["flow"]
+
+    first, second, flow = map(np.asarray, jax.jit(draw)(jax.random.key(2)))
+    assert flow.shape == (4, 64, 64, 2)
+    np.testing.assert_array_equal(first[[0, 2]], second[[1, 3]])
+    speed = np.abs(flow).mean((1, 2, 3))
+    assert speed[:2].min() > speed[2:].max()
+
+
+def test_one_level_of_a_loss_is_its_part_of_all():
+    predictions = [jnp.ones((1, size, size, 2)) for size in (16, 32, 64)]
+    batch = {"image1": 0, "image2": 0, "flow": jnp.zeros((1, 64, 64, 2))}
+    model = lambda *_: types.SimpleNamespace(predictions=predictions)  # noqa: E731
+    parts = [float(estimation.loss(model, batch, level=level)) for level in range(3)]
+    assert float(estimation.loss(model, batch)) == pytest.approx(sum(parts))
+    # 16 x 16 errors of (4, 4) full-size pixels, in units of 20, at level 4's weight.
+    assert parts[0] == pytest.approx(0.005 * 16 * 16 * math.sqrt(32) / 20, rel=1e-4)
+
+
+def test_the_page_has_errors_of_flow_beside_shares_of_clips(tmp_path):
+    metrics = {"order/single frame": {"top1": 12.0, "in_pair": 49.0}}
+    metrics["flow/FlowNetS"] = {"error": 80.0, "weights": 615.7}
+    metrics["flow/FlowNetC"] = {"error": 60.0, "weights": 620.7}
+    rows = [
+        {"run": run, "seed": seed, "metrics": found, "seconds": 1.0, "machine": "x"}
+        for run, found in metrics.items()
+        for seed in (0, 1)
+    ]
+    page.write(tmp_path, rows)
+    text = (tmp_path / "page.md").read_text()
+    assert "| difference above 0 | 20.0 (20.0 to 20.0) | 2 | **confirmed** |" in text
+    assert "| - | - | 60.0 (60.0 to 60.0) | 620.7 | 1 |" in text

@@ -258,9 +258,8 @@ class Model(nnx.Module):
                 above = getattr(self, f"decoder{level + 1}")
                 up_flow = above.up_flow(flows[-1])
                 pixels = up_flow * (DIV_FLOW / 2**level)
-                warped = ops.backward_warp(x2, pixels, mask=0.9999)
                 parts = [
-                    self.cost(x1, warped),
+                    self.cost(x1, self.warp(x2, pixels)),
                     x1,
                     up_flow.astype(x1.dtype),
                     above.up_features(features),
@@ -277,6 +276,10 @@ class Model(nnx.Module):
         ]
         full = ops.resize_flow(flows[-1], image1.shape[-3:-1])
         return spec.Flow(full, tuple(flows))
+
+    def warp(self, x2: jax.Array, pixels: jax.Array) -> jax.Array:
+        """Moves features of frame 2, (B, H, W, C), onto frame 1, by its flow."""
+        return ops.backward_warp(x2, pixels, mask=0.9999)
 
     def cost(self, x1: jax.Array, x2: jax.Array) -> jax.Array:
         """Compares features with those around them: (B, H, W, (2 radius + 1)^2)."""
