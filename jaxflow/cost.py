@@ -34,18 +34,6 @@ def published(name: str) -> spec.Published | None:
     return models.find(name).RECORD.published.get(name)
 
 
-def agrees(ours: float, printed: str) -> bool:
-    """Tells whether a number is the printed one, rounded or cut off.
-
-    Args:
-        ours: The number.
-        printed: Its decimal digits, such as "36.1"; the two may be apart by less than
-            one unit of the last.
-    """
-    unit = 10.0 ** -len(printed.partition(".")[2])
-    return abs(ours - float(printed)) < unit
-
-
 def video_cost(
     name: str,
     *,

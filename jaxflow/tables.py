@@ -118,3 +118,15 @@ def _format(column: str, value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.3f}"
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def agrees(ours: float, printed: str) -> bool:
+    """Tells whether a number is the printed one, rounded or cut off.
+
+    Args:
+        ours: The number.
+        printed: Its decimal digits, such as "36.1"; the two may be apart by less than
+            one unit of the last.
+    """
+    unit = 10.0 ** -len(printed.partition(".")[2])
+    return abs(ours - float(printed)) < unit

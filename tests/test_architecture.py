@@ -31,7 +31,7 @@ FLOORS = (
     {"weights", "inference", "splitting", "stopping", "reporting", "mesh", "spreading"},
     {"generation", "views", "convert", "cost", "restoring", "pictures", "tiles"}
     | {"run_record"},
-    {"programs"},
+    {"programs", "listing"},
     {"estimate", "explain", "checkpoint", "viewer", "banks", "two_stream"},
     {"classify", "detect", "evaluate", "runs", "flow_cache", "maximise"},
     {"train", "extract"},

@@ -38,3 +38,10 @@ def test_tables_are_written_for_other_programs():
         "|---|---:|---:|---:|---:|\n"
         "| zero | 1,041 | - | - | 50.000 |\n"
     )
+
+
+def test_a_figure_agrees_up_to_its_last_digit():
+    assert tables.agrees(36.102, "36.1")
+    assert tables.agrees(106.51, "106")  # cut off
+    assert not tables.agrees(5.28, "4.9")
+    assert not tables.agrees(27.26, "27.55")

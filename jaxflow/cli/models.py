@@ -1,7 +1,6 @@
 """``jaxflow models``: what there is, and what it costs."""
 
 import argparse
-import dataclasses
 from typing import Any
 
 from jaxflow.cli import common
@@ -28,60 +27,38 @@ def add_command(commands) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Prints every model: what it costs, and what others say about that."""
-    from jaxflow import models, tables
+    from jaxflow import listing, tables
 
     if args.measure:
         _measure(args)
-    names = models.list_models(args.task)
+    rows = listing.rows(args.task)
     if args.json:
-        common.print_json(_everything(names, args.task))
+        common.print_json(rows)
         return
-    videos = [name for name in names if _task(name) == "video"]
-    others = [name for name in names if _task(name) != "video"]
+    others = {name: row for name, row in rows.items() if row["task"] != "video"}
     if args.task != "video":
-        rows = {
-            name: _describe(name)
-            for name in common.progress(others, "model", quiet=args.quiet)
-        }
-        if args.task != "generation":
-            rows |= _methods()
         columns = ("task", "parameters", "multiple", "weights")
-        print(tables.format_table(rows, columns=columns, title="model"))
+        print(tables.format_table(others, columns=columns, title="model"))
     if args.task in (None, "video"):
-        rows = {
-            name: _describe_video(name)
-            for name in common.progress(videos, "model", quiet=args.quiet)
+        videos = {
+            name: _beside_published(row)
+            for name, row in rows.items()
+            if row["task"] == "video"
         }
-        notes = [f"  {name}: {row.pop('note')}" for name, row in rows.items()]
+        notes = [f"  {name}: {row.pop('note')}" for name, row in videos.items()]
         columns = (
             *("task", "parameters", "published M", "GMACs", "published G"),
             *("clip", "weights"),
         )
         print("" if args.task == "video" else "\n", end="")
-        print(tables.format_table(rows, columns=columns, title="model"))
+        print(tables.format_table(videos, columns=columns, title="model"))
         print(NOTE_ON_COSTS)
         print("\n".join(note for note in notes if not note.endswith(": ")))
 
 
-def _everything(names: list[str], task: str | None) -> dict[str, dict[str, Any]]:
-    """Returns what is known of networks, and of methods, by their names."""
-    from jaxflow import cost
-
-    rows = {}
-    for name in names:
-        known = cost.published(name)
-        rows[name] = {
-            "task": _task(name),
-            **dataclasses.asdict(cost.listed(name)),
-            "published": None if known is None else dataclasses.asdict(known),
-            "weights": _licences(name),
-        }
-    return rows | (_methods() if task in (None, "flow") else {})
-
-
 def _measure(args: argparse.Namespace) -> None:
-    """Measures the networks of the task, or all, and writes the table."""
-    from jaxflow import cost, models
+    """Measures the networks of the task, or all, and writes the tables."""
+    from jaxflow import cost, listing, models
 
     known = cost.read_table()
     kept = {name: known[name] for name in models.list_models() if name in known}
@@ -89,69 +66,34 @@ def _measure(args: argparse.Namespace) -> None:
     for name in common.progress(names, "model", about="measure", quiet=args.quiet):
         kept[name] = cost.measured(name)
     cost.write_table(kept)
-    common.wrote(args, str(cost.TABLE))
+    listing.write()
+    for table in (cost.TABLE, listing.TABLE):
+        common.wrote(args, str(table))
 
 
-def _task(name: str) -> str:
-    """Returns the task of a network."""
-    from jaxflow import models
-
-    return models.task_of(models.find(name))
-
-
-def _methods() -> dict[str, dict[str, Any]]:
-    """Returns the lines of the methods without weights."""
-    from jaxflow import classical
-
-    about = {"task": "flow", "parameters": 0, "multiple": 1, "weights": "none needed"}
-    return {name: about for name in sorted(classical.METHODS)}
-
-
-def _describe(name: str) -> dict[str, Any]:
-    """Returns a network's line of the table."""
-    from jaxflow import cost
-
-    known = cost.listed(name)
-    return {
-        "task": _task(name),
-        "parameters": known.parameters,
-        "multiple": known.multiple,
-        "weights": _licences(name),
-    }
-
-
-def _describe_video(name: str) -> dict[str, Any]:
+def _beside_published(row: dict[str, Any]) -> dict[str, Any]:
     """Returns a recognition network's line: our cost beside the published one."""
-    from jaxflow import cost
+    from jaxflow import tables
 
-    ours, known = cost.listed(name), cost.published(name)
-    row = {
+    line = {
         "task": "video",
-        "parameters": ours.parameters,
-        "GMACs": (ours.multiply_adds or 0) / 1e9,
-        "clip": f"{ours.num_frames} x {ours.crop_size}^2",
-        "weights": _licences(name),
+        "parameters": row["parameters"],
+        "GMACs": (row["multiply_adds"] or 0) / 1e9,
+        "clip": f"{row['num_frames']} x {row['crop_size']}^2",
+        "weights": row["weights"],
         "note": "",
     }
+    known = row["published"]
     if known is None:
-        return row
+        return line
     figures = (
-        ("published M", ours.parameters / 1e6, known.parameters),
-        ("published G", row["GMACs"], known.multiply_adds),
+        ("published M", row["parameters"] / 1e6, known["parameters"]),
+        ("published G", line["GMACs"], known["multiply_adds"]),
     )
     for column, figure, printed in figures:
         if printed:
-            mark = "" if cost.agrees(figure, printed) else " !"
-            row[column] = printed + mark
+            mark = "" if tables.agrees(figure, printed) else " !"
+            line[column] = printed + mark
             if mark:
-                row["note"] = f"{known.reason} ({known.source})"
-    return row
-
-
-def _licences(name: str) -> str:
-    """Returns the licences of a network's published weights."""
-    from jaxflow import models
-
-    published = models.find(name).RECORD.weights
-    licences = {w.licence for key, w in published.items() if key.startswith(f"{name}/")}
-    return "; ".join(sorted(licences)) or "none published"
+                line["note"] = f"{known['reason']} ({known['source']})"
+    return line

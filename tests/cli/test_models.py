@@ -4,25 +4,21 @@ import json
 
 import pytest
 
-from jaxflow import cli, cost, models
+from jaxflow import cli, cost, listing, models
 
 
-def test_models_lists_task_size_and_licence(monkeypatch, capsys):
-    kept = ["pwcnet", "spynet"]
-    monkeypatch.setattr(models, "list_models", lambda task=None: kept)
+def test_models_lists_task_size_and_licence(capsys):
     assert cli.main(["models", "--task", "flow"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["model", "task", "parameters", "multiple", "weights"]
     row = next(line.split() for line in lines if line.startswith("pwcnet"))
     # As published, an upsampling that nothing reads included.
     assert row[1:4] == ["flow", "9,374,340", "64"]
-    row = next(line.split() for line in lines if line.startswith("brightness"))
+    row = next(line.split() for line in lines if line.startswith("tvl1 "))
     assert row[1:3] == ["flow", "0"]
 
 
-def test_models_of_video_show_the_published_cost_beside_ours(monkeypatch, capsys):
-    kept = ["slow_r50", "fast_r50", "r3d_34"]
-    monkeypatch.setattr(models, "list_models", lambda task=None: kept)
+def test_models_of_video_show_the_published_cost_beside_ours(capsys):
     assert cli.main(["models", "--task", "video"]) == 0
     out = capsys.readouterr().out
     lines = {line.split()[0]: line.split() for line in out.splitlines() if line}
@@ -37,8 +33,13 @@ def test_models_of_video_show_the_published_cost_beside_ours(monkeypatch, capsys
 
 @pytest.fixture
 def table(monkeypatch, tmp_path):
-    """Keeps the package's own table of costs as it is; returns another's path."""
-    monkeypatch.setattr(cost, "TABLE", tmp_path / "costs.json")
+    """Keeps the package's own tables as they are; returns the path of other costs."""
+    for module, name, file in (
+        (cost, "TABLE", "costs.json"),
+        (listing, "COSTS", "costs.json"),
+        (listing, "TABLE", "listing.json"),
+    ):
+        monkeypatch.setattr(module, name, tmp_path / file)
     cost.read_table.cache_clear()
     yield cost.TABLE
     cost.read_table.cache_clear()
@@ -58,17 +59,18 @@ def test_models_measure_writes_what_the_list_is_read_from(monkeypatch, capsys, t
 
     assert cli.main(["models", "--task", "flow", "--measure"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == f"wrote {table}"
+    assert lines[:2] == [f"wrote {table}", f"wrote {listing.TABLE}"]
     assert next(line.split() for line in lines if line.startswith("spynet "))[1:4] == [
         "flow",
         "1,440,300",
         "32",
     ]
     assert list(json.loads(table.read_text())) == ["spynet"]
+    assert list(json.loads(listing.TABLE.read_text())["networks"]) == ["spynet"]
 
 
 def test_models_list_a_network_that_nobody_measured_yet(
-    monkeypatch, capsys, recogniser
+    monkeypatch, capsys, recogniser, table
 ):
     names = ["tiny_network"]
     monkeypatch.setattr(models, "list_models", lambda task=None: names)
