@@ -114,7 +114,7 @@ class Model(nnx.Module):
         return jnp.concatenate(maps, axis=-1)
 
 
-TINY = Config(num_classes=5, crop_size=64, num_frames=9, width=1 / 16)
+TINY = Config(num_classes=5, crop_size=64, num_frames=9, width=1 / 8)
 
 VARIANTS = {"i3d_inception_two_stream": Config()}
 
