@@ -83,10 +83,19 @@ def test_a_recipe_takes_its_first_steps(name, stages, devices, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("devices", [1, 8])
 @pytest.mark.parametrize("name", CASES)
-def test_every_stage_of_every_recipe_takes_its_first_steps(name, devices, tmp_path):
-    steps_are_taken(name, list(CASES[name].batches), tmp_path, devices)
+def test_every_stage_of_every_recipe_takes_its_first_steps(name, tmp_path):
+    steps_are_taken(name, list(CASES[name].batches), tmp_path, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_every_batch_of_every_recipe_is_split_over_devices(name, tmp_path):
+    # The batch is what decides over the mesh: the first stage of each is enough.
+    batches = CASES[name].batches
+    first = {batch: stage for stage, batch in reversed(batches.items())}
+    stages = [stage for stage in batches if stage in first.values()]
+    steps_are_taken(name, stages, tmp_path, 8)
 
 
 def test_every_recipe_and_every_stage_is_started():
