@@ -3,7 +3,6 @@
 import dataclasses
 import importlib
 import pathlib
-import sys
 
 import jax
 import numpy as np
@@ -21,8 +20,6 @@ def scripts():
         patch.syspath_prepend(FOLDER.parent)
         bias = importlib.import_module("appearance_bias")
         yield bias.product, bias
-        for name in ("product", "appearance_bias", "recipe", "core"):
-            sys.modules.pop(name, None)
 
 
 @pytest.mark.slow
