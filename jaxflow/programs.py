@@ -159,9 +159,14 @@ def _as_bytes(frame1: np.ndarray, frame2: np.ndarray) -> tuple[np.ndarray, np.nd
     found = []
     for frame in (frame1, frame2):
         if frame.dtype != np.uint8:
-            levels = np.rint(frame * 255)
-            if np.abs(frame * 255 - levels).max() > _BYTE_SLACK:
+            # Most frames that are not of 8 bits show it in their first row.
+            if not (_is_of_bytes(frame[:, :1]) and _is_of_bytes(frame)):
                 return frame1, frame2
-            frame = levels.astype(np.uint8)
+            frame = np.rint(frame * 255).astype(np.uint8)
         found.append(frame)
     return found[0], found[1]
+
+
+def _is_of_bytes(frame: np.ndarray) -> bool:
+    levels = frame * 255
+    return bool(np.abs(levels - np.rint(levels)).max() <= _BYTE_SLACK)

@@ -7,6 +7,7 @@ remembered here, and it is checked that they still hold.
 
 import dataclasses
 import functools
+import itertools
 import operator
 import weakref
 from collections.abc import Iterable, Iterator
@@ -44,19 +45,25 @@ class _Known:
         graphdef, state = nnx.split(model)
         leaves, tree = jax.tree.flatten(state)
         self.structure = _structure(graphdef, tree)
-        nodes = [node for _, node in nnx.iter_graph(model)]
+        # Flax notes there which attributes are data; it is replaced and never changed.
+        nodes = [x for path, x in nnx.iter_graph(model) if _NOTES not in path]
         found = {id(_raw(v)): v for v in nodes if isinstance(v, nnx.Variable)}
         self.variables = [found.get(id(leaf)) for leaf in leaves]
-        self.holders = [
-            (holder, list(holder), list(_items(holder)))
+        holders = [
+            holder
             for node in nodes
             if hasattr(node, "__dict__") and not isinstance(node, nnx.Variable)
             for holder in _holders(node)
         ]
-        held = (item for _, _, items in self.holders for item in items)
+        self.dicts = [holder for holder in holders if isinstance(holder, dict)]
+        self.views = [holder.values() for holder in self.dicts]
+        self.views += [holder for holder in holders if isinstance(holder, list)]
+        # Kept, so that no other object gets the identity of one of them.
+        self.held = [item for view in self.views for item in view]
+        self.seen = self._look()
         distinct = len(found) == len(leaves) and None not in self.variables
         # A model that holds itself would be kept alive by being remembered.
-        self.usable = distinct and not any(item is model for item in held)
+        self.usable = distinct and not any(item is model for item in self.held)
         self.first = leaves
 
     def leaves(self) -> list[jax.Array]:
@@ -65,16 +72,23 @@ class _Known:
 
     def holds(self) -> bool:
         """Tells whether nothing but weights has changed since."""
-        return all(
-            len(holder) == len(items)
-            and all(map(operator.is_, _items(holder), items))
-            and (not isinstance(holder, dict) or list(holder) == names)
-            for holder, names, items in self.holders
-        )
+        return self._look() == self.seen
+
+    def _look(self) -> tuple[list[int], list[Any], list[int]]:
+        """Returns how much each part holds, under which names, and which objects.
+
+        It runs at every call, so that it loops in C alone.
+        """
+        each = itertools.chain.from_iterable
+        sizes = list(map(len, self.views))
+        return sizes, list(each(self.dicts)), list(map(id, each(self.views)))
 
 
 # Flax 0.11 has an attribute where later versions have a method.
 _raw = getattr(nnx.Variable, "get_raw_value", operator.attrgetter("raw_value"))
+
+
+_NOTES = "_pytree__nodes"
 
 
 def _items(holder: dict | list | tuple) -> Iterable[Any]:
