@@ -32,7 +32,7 @@ def epe_map(flow: jax.Array, target: jax.Array) -> jax.Array:
 
     Examples:
         >>> truth = jnp.zeros((1, 2, 2))
-        >>> jaxflow.metrics.epe_map(truth + jnp.array([3.0, 4.0]), truth).tolist()
+        >>> jaxflow.metrics.epe_map(truth + jnp.array([[[3.0, 4.0]]]), truth).tolist()
         [[5.0, 5.0]]
     """
     _check_flows(flow, target)
@@ -83,7 +83,7 @@ def epe(
 
     Examples:
         >>> truth = jnp.zeros((5, 4, 4, 2))  # five examples
-        >>> jaxflow.metrics.epe(truth + jnp.array([3.0, 4.0]), truth).tolist()
+        >>> jaxflow.metrics.epe(truth.at[..., 1].set(5.0), truth).tolist()
         [5.0, 5.0, 5.0, 5.0, 5.0]
     """
     return masked_mean(epe_map(flow, target), valid)
@@ -143,9 +143,9 @@ def outliers(
 
     Examples:
         >>> truth = jnp.full((1, 2, 2), 100.0)  # 4 pixels are less than 5 % of it
-        >>> jaxflow.metrics.outliers(truth + jnp.array([4.0, 0.0]), truth).tolist()
+        >>> jaxflow.metrics.outliers(truth.at[..., 0].add(4.0), truth).tolist()
         [[False, False]]
-        >>> jaxflow.metrics.outliers(truth + jnp.array([8.0, 0.0]), truth).tolist()
+        >>> jaxflow.metrics.outliers(truth.at[..., 0].add(8.0), truth).tolist()
         [[True, True]]
     """
     error = epe_map(flow, target)

@@ -128,7 +128,7 @@ def test_corner_cases_have_the_known_values():
     # The threshold itself is not below the threshold.
     np.testing.assert_allclose(metrics.within(zero, right), 0)
     # An angle this small is lost by an arc cosine in float32.
-    tiny = metrics.angular_error(right, right + jnp.array([0.0, 1e-4]))
+    tiny = metrics.angular_error(right, right.at[..., 1].set(1e-4))
     np.testing.assert_allclose(tiny, np.rad2deg(1e-4 / np.sqrt(2)), rtol=1e-3)
 
 

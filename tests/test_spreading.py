@@ -15,7 +15,8 @@ def affine(sign, weights, x, options):
     """Of every example by itself, with an option of each and one of all."""
     slope, offset = weights
     mean = x.mean(axis=(1, 2), keepdims=True)
-    return sign * slope * (x - mean) + offset + options["each"] + options["all"]
+    everywhere = options["each"] + options["all"][None, None]
+    return sign * slope * (x - mean) + offset[None, None] + everywhere
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8, 11])

@@ -83,7 +83,8 @@ def flow_loss(estimates: irr_pwc.Estimates, target, mask) -> jax.Array:
 
     def own_pixels(flow):
         rows, columns = flow.shape[1:3]
-        return flow * jnp.array([20 * columns / width, 20 * rows / height], flow.dtype)
+        scale = jnp.array([20 * columns / width, 20 * rows / height], flow.dtype)
+        return flow * scale[None, None, None]
 
     refined = [own_pixels(flow) for flow in estimates.flows]
     before = [own_pixels(flow) for flow in estimates.contexts]

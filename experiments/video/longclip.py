@@ -93,7 +93,7 @@ class Reader(nnx.Module):
         count = bank.shape[1]
         valid = jnp.ones(bank.shape[:2], bool)
         if self.reading == "short window":
-            valid = valid & (jnp.arange(count) == count - 1)
+            valid = valid & (jnp.arange(count) == count - 1)[None]
         times = jnp.broadcast_to(jnp.arange(1.0 - count, 1), valid.shape)
         row = bank[:, -1]
         if self.reading in ("average", "maximum"):

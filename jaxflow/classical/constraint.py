@@ -40,7 +40,7 @@ def motion_derivatives(
         ValueError: If `kernel` or `source` is unknown.
 
     Examples:
-        >>> frame1 = jnp.arange(8.0) * jnp.ones((5, 8))
+        >>> frame1 = jnp.broadcast_to(jnp.arange(8.0), (5, 8))
         >>> frame2 = frame1 - 0.5  # the ramp has moved by half a pixel to the right
         >>> ix, iy, it = jaxflow.classical.constraint.motion_derivatives(
         ...     frame1[..., None], frame2[..., None]

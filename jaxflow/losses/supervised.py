@@ -35,7 +35,7 @@ def end_point(
 
     Examples:
         >>> truth = jnp.zeros((1, 4, 4, 2))
-        >>> jaxflow.losses.end_point(truth + jnp.array([3.0, 4.0]), truth).item()
+        >>> jaxflow.losses.end_point(truth.at[..., 1].set(5.0), truth).item()
         5.0
     """
     check_flow(target, mask)

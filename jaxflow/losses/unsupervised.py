@@ -133,7 +133,7 @@ def smoothness(
 
     Examples:
         >>> image, flow = jnp.zeros((1, 4, 4, 3)), jnp.ones((1, 4, 4, 2))
-        >>> ramp = flow * jnp.arange(4.0)[:, None]
+        >>> ramp = flow * jnp.arange(4.0)[None, None, :, None]
         >>> [round(jaxflow.losses.smoothness(x, image).item(), 3) for x in (flow, ramp)]
         [0.002, 1.001]
     """
