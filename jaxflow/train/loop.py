@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 
@@ -11,6 +11,8 @@ from jaxflow import mesh as meshes
 from jaxflow.train.compiled import Step
 from jaxflow.train.state import TrainState
 from jaxflow.train.step import Batch
+
+Evaluate = Callable[[TrainState], Mapping[str, float]]
 
 
 def fit(
@@ -23,7 +25,7 @@ def fit(
     log_every: int = 10,
     save_every: int = 1000,
     save_minutes: float = 10.0,
-    evaluate: Callable[[TrainState], Mapping[str, float]] | None = None,
+    evaluate: Evaluate | None = None,
     best: str = "loss",
     best_mode: Literal["min", "max"] = "min",
     resume: bool = True,
@@ -108,39 +110,68 @@ def fit(
         record=step.record,
         config=config,
     )
+    pace = Pace(steps, log_every, save_every, save_minutes)
     with run, stopping.Stop() as stop:
         state = run.start(state, steps=steps, resume=resume, is_blank=is_blank)
         taken = int(state.step)
         if step.draws:
             run.check_program(step.run, state, mesh=step.mesh)
         run.open(taken, steps=steps)
-        window = reporting.Window(step.patience)
-        alone = jax.process_count() == 1
         visible = progress and jax.process_index() == 0
         with reporting.Progress(taken, steps, shown=visible) as shown:
-            for number in range(taken + 1, steps + 1):
-                first = number == taken + 1
-                batch = _next(step, run, first=first)
-                if batch is None:
-                    run.settle(number - 1, state, window)
-                    raise ValueError(
-                        f"`batches` ended before step {number} of {steps}; repeat the "
-                        "data, or give fewer `steps`"
-                    )
-                if first:
-                    _compare(step, run, state, batch, is_judged=evaluate is not None)
-                state, metrics = step.run(state, *batch)
-                window.add(metrics)
-                shown.step()
-                saves = number % save_every == 0 or number == steps
-                if saves or number % log_every == 0:
-                    row = window.close(number)
-                    shown.show(number, row)
-                    judge = evaluate if saves else None
-                    _keep(run, number, state, row, judge, saves, save_minutes)
-                # Several processes must stop after one and the same step.
-                if alone or window.is_empty:
-                    _leave_if_told(stop, run, number, state, window)
+            return _take_steps(step, state, run, stop, shown, pace, evaluate)
+
+
+class Pace(NamedTuple):
+    """When a run logs, saves and ends; see `fit`."""
+
+    steps: int
+    log_every: int
+    save_every: int
+    save_minutes: float
+
+    def saves(self, number: int) -> bool:
+        """Tells whether a step is followed by a checkpoint that is judged."""
+        return number % self.save_every == 0 or number == self.steps
+
+    def logs(self, number: int) -> bool:
+        """Tells whether a step is followed by a row of the log."""
+        return self.saves(number) or number % self.log_every == 0
+
+
+def _take_steps(
+    step: Step,
+    state: TrainState,
+    run: runs.Run,
+    stop: stopping.Stop,
+    shown: reporting.Progress,
+    pace: Pace,
+    evaluate: Evaluate | None,
+) -> TrainState:
+    """Takes the steps that are left, and returns the state after the last."""
+    window = reporting.Window(step.patience)
+    alone = jax.process_count() == 1
+    begin = int(state.step) + 1
+    for number in range(begin, pace.steps + 1):
+        batch = _next(step, run, first=number == begin)
+        if batch is None:
+            run.settle(number - 1, state, window)
+            raise ValueError(
+                f"`batches` ended before step {number} of {pace.steps}; repeat the "
+                "data, or give fewer `steps`"
+            )
+        if number == begin:
+            _compare(step, run, state, batch, is_judged=evaluate is not None)
+        state, metrics = step.run(state, *batch)
+        window.add(metrics)
+        shown.step()
+        if pace.logs(number):
+            row = window.close(number)
+            shown.show(number, row)
+            _keep(run, number, state, row, evaluate, pace)
+        # Several processes must stop after one and the same step.
+        if alone or window.is_empty:
+            _leave_if_told(stop, run, number, state, window)
     return state
 
 
@@ -184,16 +215,16 @@ def _keep(
     run: runs.Run,
     number: int,
     state: TrainState,
-    row: dict,
-    evaluate: Callable[[TrainState], Mapping[str, float]] | None,
-    saves: bool,
-    save_minutes: float,
+    row: reporting.Row,
+    evaluate: Evaluate | None,
+    pace: Pace,
 ) -> None:
     """Logs a row, and saves where it is time to; `evaluate` adds to the row."""
-    if evaluate is not None:
+    saves = pace.saves(number)
+    if saves and evaluate is not None:
         row |= run.judge(evaluate, number, state)
     run.log(number, row)
-    if saves or run.overdue(save_minutes):
+    if saves or run.overdue(pace.save_minutes):
         run.save(number, state, row if saves else None)
 
 
