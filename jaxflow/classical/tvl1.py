@@ -10,6 +10,7 @@ Flow is (u, v) in pixels, x to the right and y down, from frame 1 to frame 2.
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
@@ -130,11 +131,8 @@ def tvl1(
     )
     _checks.one_of("interpolation", interpolation, ("bicubic", "bilinear"))
     _checks.one_of("gradient", gradient, ("frame2", "warped"))
-    for name, value in (("tau", tau), ("theta", theta), ("weight", weight)):
-        if not isinstance(value, jax.Array):
-            _checks.positive(name, value)
+    _check_numbers(tau=tau, theta=theta, weight=weight)
     _shapes.check_equal(frame1=frame1, frame2=frame2)
-
     solve = functools.partial(
         _solve_level,
         tau=tau,
@@ -149,22 +147,38 @@ def tvl1(
         interpolation=interpolation,
         gradient=gradient,
     )
-
-    def estimate(one, two, flow):
-        return coarse_to_fine.estimate(
-            solve, one, two, levels=levels, step=step, sigma=sigma, initial_flow=flow
-        )
-
+    estimate = functools.partial(
+        coarse_to_fine.estimate, solve, levels=levels, step=step, sigma=sigma
+    )
     one, two = _to_gray_levels(frame1), _to_gray_levels(frame2)
     if initial_flow is None:
         initial_flow = jnp.zeros((*one.shape[:-1], 2), one.dtype)
     _shapes.check("initial_flow", initial_flow, (*one.shape[:-1], 2))
+    return _each_pair(estimate, one, two, initial_flow)
+
+
+def _check_numbers(**numbers: float | jax.Array) -> None:
+    """Raises unless numbers are positive; arrays may be learned, and are not looked at.
+
+    Raises:
+        ValueError: If one is not; it is named.
+    """
+    for name, value in numbers.items():
+        if not isinstance(value, jax.Array):
+            _checks.positive(name, value)
+
+
+def _each_pair(
+    estimate: Callable[..., jax.Array], one: jax.Array, two: jax.Array, flow: jax.Array
+) -> jax.Array:
+    """Estimates one pair after the other: each stops when it has converged."""
     if one.ndim == 3:
-        return estimate(one, two, initial_flow)
-    # One pair after the other: each stops when it has converged.
-    pairs = (x.reshape(-1, *x.shape[-3:]) for x in (one, two, initial_flow))
-    flows = jax.lax.map(lambda pair: estimate(*pair), tuple(pairs))
-    return flows.reshape(initial_flow.shape)
+        return estimate(one, two, initial_flow=flow)
+    pairs = (x.reshape(-1, *x.shape[-3:]) for x in (one, two, flow))
+    flows = jax.lax.map(
+        lambda pair: estimate(*pair[:2], initial_flow=pair[2]), tuple(pairs)
+    )
+    return flows.reshape(flow.shape)
 
 
 def _to_gray_levels(frame: jax.Array) -> jax.Array:
