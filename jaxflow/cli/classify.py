@@ -26,8 +26,19 @@ def add_command(commands) -> None:
         "SLOWFAST_4x16_R50.pyth --labels names.txt --views 10x3 --grad-cam cam.png"
     )
     add = common.add_command(commands, "classify", run, about, example).add_argument
+    clip = "a video; or a folder or a pattern (in quotes) of pictures"
+    add("clip", metavar="CLIP", help=clip)
+    _add_network(add)
+    _add_views(add)
+    estimators.add_precision(add)
+    two_stream.add_options(add)
+    _add_files(add)
+    common.add_json(add)
+
+
+def _add_network(add) -> None:
+    """Adds the options of the network and of its classes."""
     helps = {
-        "clip": "a video; or a folder or a pattern (in quotes) of pictures",
         "model": "see jaxflow models --task video",
         "weights": "a file (.pth, .pyth, .pkl, .safetensors), a folder of a training "
         "run, or a published name such as slowfast_4x16_r50/kinetics400",
@@ -35,6 +46,18 @@ def add_command(commands) -> None:
         "repeated",
         "labels": "names of the classes: one a line, or JSON",
         "top": "print the K best classes (default: %(default)s)",
+    }
+    many = {"action": "append", "default": []}
+    add("--model", required=True, metavar="NAME", help=helps["model"])
+    add("--weights", metavar="FILE", help=helps["weights"])
+    add("--option", metavar="NAME=VALUE", help=helps["option"], **many)
+    add("--labels", metavar="FILE", help=helps["labels"])
+    add("--top", type=common.whole, default=5, metavar="K", help=helps["top"])
+
+
+def _add_views(add) -> None:
+    """Adds the options of the views of a clip, and of how they are joined."""
+    helps = {
         "views": "CLIPSxCROPS: clips in time, and 1, 3, 5 or 10 crops of each "
         "(default: 1x1; 10x3 are the usual 30)",
         "random": "N clips at random times and places instead",
@@ -48,48 +71,38 @@ def add_command(commands) -> None:
         "combine": "how views are joined (default: %(default)s)",
         "batch": "views that run together (default: %(default)s)",
         "seed": "of the random views",
+    }
+    places = ("spread", "pyslowfast", "segments", "random", "dense")
+    kinds, joins = ("softmax", "sigmoid"), ("mean", "max")
+    number = {"type": common.whole, "metavar": "N"}
+    add("--views", type=views, default=(1, 1), metavar="CxS", help=helps["views"])
+    add("--random-views", default=0, help=helps["random"], **number)
+    add("--placement", choices=places, help=helps["placement"])
+    add("--frames", help=helps["frames"], **number)
+    add("--stride", type=common.positive, metavar="N", help=helps["stride"])
+    add("--seconds", type=common.positive, metavar="S", help=helps["seconds"])
+    add("--fps", type=common.rate, help=helps["fps"])
+    add("--crop", type=common.whole, metavar="PX", help=helps["crop"])
+    add("--activation", choices=kinds, default="softmax", help=helps["activation"])
+    add("--combine", choices=joins, default="mean", help=helps["combine"])
+    add("--batch-size", default=4, help=helps["batch"], **number)
+    add("--seed", type=common.seed, default=0, metavar="N", help=helps["seed"])
+
+
+def _add_files(add) -> None:
+    """Adds the options of what is written: Grad-CAM and features."""
+    helps = {
         "cam": "where the best class is seen: a picture of frames, or a video",
         "layer": "of --grad-cam (default: the model's last map)",
         "class": "of --grad-cam: number or name (default: the best)",
         "features": "write what a layer puts out for every view, such as: --features "
         "slow.res5 res5.npy; may be repeated",
     }
-    add("clip", metavar="CLIP", help=helps["clip"])
-    add("--model", required=True, metavar="NAME", help=helps["model"])
-    add("--weights", metavar="FILE", help=helps["weights"])
-    many = {"action": "append", "default": []}
-    add("--option", metavar="NAME=VALUE", help=helps["option"], **many)
-    add("--labels", metavar="FILE", help=helps["labels"])
-    add("--top", type=common.whole, default=5, metavar="K", help=helps["top"])
-    add("--views", type=views, default=(1, 1), metavar="CxS", help=helps["views"])
-    add(
-        "--random-views",
-        type=common.whole,
-        default=0,
-        metavar="N",
-        help=helps["random"],
-    )
-    places = ("spread", "pyslowfast", "segments", "random", "dense")
-    add("--placement", choices=places, help=helps["placement"])
-    add("--frames", type=common.whole, metavar="N", help=helps["frames"])
-    add("--stride", type=common.positive, metavar="N", help=helps["stride"])
-    add("--seconds", type=common.positive, metavar="S", help=helps["seconds"])
-    add("--fps", type=common.rate, help=helps["fps"])
-    add("--crop", type=common.whole, metavar="PX", help=helps["crop"])
-    kinds = ("softmax", "sigmoid")
-    add("--activation", choices=kinds, default="softmax", help=helps["activation"])
-    joins = ("mean", "max")
-    add("--combine", choices=joins, default="mean", help=helps["combine"])
-    add("--batch-size", type=common.whole, default=4, metavar="N", help=helps["batch"])
-    add("--seed", type=common.seed, default=0, metavar="N", help=helps["seed"])
-    estimators.add_precision(add)
-    two_stream.add_options(add)
+    many = {"action": "append", "default": [], "nargs": 2}
     add("--grad-cam", metavar="PATH", help=helps["cam"])
     add("--cam-layer", metavar="LAYER", help=helps["layer"])
     add("--class", dest="of_class", metavar="NAME", help=helps["class"])
-    pair = ("LAYER", "FILE")
-    add("--features", nargs=2, metavar=pair, help=helps["features"], **many)
-    common.add_json(add)
+    add("--features", metavar=("LAYER", "FILE"), help=helps["features"], **many)
 
 
 def views(text: str) -> tuple[int, int]:
@@ -104,14 +117,7 @@ def views(text: str) -> tuple[int, int]:
 
 def run(args: argparse.Namespace) -> None:
     """Prints the best classes of a video; writes features and a Grad-CAM."""
-    paths.check_suffix("--grad-cam", args.grad_cam, (*image.SUFFIXES, *video.WRITABLE))
-    for _, path in args.features:
-        paths.check_suffix("--features", path, (".npy",))
-    targets = [("--features", path) for _, path in args.features]
-    if args.grad_cam:
-        targets.append(("--grad-cam", args.grad_cam))
-    for option, path in targets:
-        paths.check_file(option, path)
+    targets = _targets(args)
     labels = read_labels(args.labels) if args.labels else None
     source, read = _open_clip(args.clip)
     words = [args.weights, args.labels, args.stream_weights, *args.flow_weights]
@@ -120,13 +126,7 @@ def run(args: argparse.Namespace) -> None:
     from jaxflow import classify
 
     model = load_recogniser(args)
-    classes = model.config.num_classes
-    if labels is not None and len(labels) != classes:
-        raise ValueError(
-            f"--labels: {args.labels} names {len(labels)} classes; the network has "
-            f"{classes}"
-        )
-    chosen = _find_class(args.of_class, labels, classes)
+    chosen = _choose_class(args, labels, model.config.num_classes)
     model, flow = two_stream.with_flow(model, source, args)
     cam_layer = args.cam_layer or model.cam_layer
     for layer in (cam_layer, *(layer for layer, _ in args.features)):
@@ -141,25 +141,59 @@ def run(args: argparse.Namespace) -> None:
         precision=args.precision,
     )
     joined = scores.mean(0) if args.combine == "mean" else scores.max(0)
-    best = classify.top_k(joined, args.top, labels=labels)
-    if args.json:
-        common.print_json([{"class": name, "score": score} for name, score in best])
-    else:
-        for name, score in best:
-            print(f"{score:.4f}  {name}")
+    _print(args, classify.top_k(joined, args.top, labels=labels))
     for layer, path in args.features:
-        features = classify.view_features(
-            model, views(layer), layer, batch_size=1, precision=args.precision
-        )
-        npy = memory.BytesIO()
-        np.save(npy, features)
-        files.write_bytes(path, npy.getbuffer())
-        common.wrote(args, path)
+        _write_features(args, model, views(layer), layer, path)
     if args.grad_cam:
         shown = int(np.argmax(joined)) if chosen is None else chosen
         # The view in the middle: with one crop or three, that is a centre.
         clip = next(itertools.islice(views("Grad-CAM"), len(scores) // 2, None))
         _write_cam(args, model, clip, cam_layer, shown)
+
+
+def _targets(args: argparse.Namespace) -> list[paths.Target]:
+    """Returns what is to be written; raises if that cannot be."""
+    paths.check_suffix("--grad-cam", args.grad_cam, (*image.SUFFIXES, *video.WRITABLE))
+    for _, path in args.features:
+        paths.check_suffix("--features", path, (".npy",))
+    features = [("--features", path) for _, path in args.features]
+    return paths.given([*features, ("--grad-cam", args.grad_cam)])
+
+
+def _choose_class(
+    args: argparse.Namespace, labels: list[str] | None, classes: int
+) -> int | None:
+    """Returns the number of the class in `--class`; checks that names fit a network."""
+    if labels is not None and len(labels) != classes:
+        raise ValueError(
+            f"--labels: {args.labels} names {len(labels)} classes; the network has "
+            f"{classes}"
+        )
+    return _find_class(args.of_class, labels, classes)
+
+
+def _print(args: argparse.Namespace, best: list[tuple[str, float]]) -> None:
+    """Prints classes and scores: lines for people, or JSON."""
+    if args.json:
+        common.print_json([{"class": name, "score": score} for name, score in best])
+        return
+    for name, score in best:
+        print(f"{score:.4f}  {name}")
+
+
+def _write_features(
+    args: argparse.Namespace, model: Any, views: Any, layer: str, path: str
+) -> None:
+    """Writes what a layer puts out for every view."""
+    from jaxflow import classify
+
+    features = classify.view_features(
+        model, views, layer, batch_size=1, precision=args.precision
+    )
+    npy = memory.BytesIO()
+    np.save(npy, features)
+    files.write_bytes(path, npy.getbuffer())
+    common.wrote(args, path)
 
 
 def _sample(
@@ -239,14 +273,7 @@ def _write_cam(
 
 def load_recogniser(args: argparse.Namespace) -> Any:
     """Returns a recognition network with its weights."""
-    from jaxflow import _checks, models
-
-    names = models.list_models("video")
-    if args.model not in names:
-        raise ValueError(
-            f"--model: no recognition network is named {args.model!r}; "
-            + _checks.nearest(args.model, names, "`jaxflow models --task video`")
-        )
+    estimators.check_name(args.model, "video", "recognition network")
     weights = [args.weights] if args.weights else None
     overrides = estimators.overrides(args.model, args.option)
     if weights and getattr(args, "stream_weights", None):

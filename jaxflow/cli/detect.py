@@ -1,7 +1,7 @@
 """``jaxflow detect``: what people in given boxes of a video do."""
 
 import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -33,14 +33,32 @@ def add_command(commands) -> None:
         "--video actions.mp4"
     )
     add = common.add_command(commands, "detect", run, about, example).add_argument
+    clip = "a video; or, with --fps, a folder or a pattern (in quotes) of pictures"
+    add("clip", metavar="CLIP", help=clip)
+    _add_boxes(add)
+    _add_network(add)
+    estimators.add_precision(add)
+    _add_files(add)
+    common.add_json(add)
+
+
+def _add_boxes(add) -> None:
+    """Adds the options of the boxes of people."""
     helps = {
-        "clip": "a video; or, with --fps, a folder or a pattern (in quotes) of "
-        "pictures",
         "boxes": "boxes of people from a person detector, in the form of AVA: "
         "video,second,x1,y1,x2,y2[,action[,score]], corners as parts of the frame, "
         "from 0 to 1; rows of other videos are left out",
         "name": "the video's name in --boxes (default: that of its file)",
         "least": "leave out boxes of a lower score (default: none)",
+    }
+    add("--boxes", metavar="FILE.csv", help=helps["boxes"])
+    add("--name", metavar="NAME", help=helps["name"])
+    add("--min-box-score", type=float, metavar="S", help=helps["least"])
+
+
+def _add_network(add) -> None:
+    """Adds the options of the network, of its actions and of its frames."""
+    helps = {
         "model": "such as slowfast_8x8_r50_ava; see jaxflow models --task video",
         "weights": "a file (.pth, .pyth, .pkl, .safetensors), a folder of a training "
         "run, or a published name such as slowfast_8x8_r50_ava/ava",
@@ -53,27 +71,24 @@ def add_command(commands) -> None:
         "fps": "rate of the frames (default: the video's)",
         "side": "length that a frame's shorter side is resized to (default: 8 / 7 of "
         "the model's crop_size)",
-        "video": "write the video with boxes and actions",
-        "scores": "write the scores of all actions in the form of AVA, as its "
-        "evaluation reads them",
     }
-    add("clip", metavar="CLIP", help=helps["clip"])
-    add("--boxes", metavar="FILE.csv", help=helps["boxes"])
-    add("--name", metavar="NAME", help=helps["name"])
-    add("--min-box-score", type=float, metavar="S", help=helps["least"])
+    many = {"action": "append", "default": []}
     add("--model", required=True, metavar="NAME", help=helps["model"])
     add("--weights", metavar="FILE", help=helps["weights"])
-    many = {"action": "append", "default": []}
     add("--option", metavar="NAME=VALUE", help=helps["option"], **many)
     add("--labels", metavar="FILE", help=helps["labels"])
     add("--top", type=common.whole, default=3, metavar="K", help=helps["top"])
     add("--threshold", type=float, default=0.1, metavar="S", help=helps["above"])
     add("--fps", type=common.rate, help=helps["fps"])
     add("--short-side", type=common.whole, metavar="PX", help=helps["side"])
-    estimators.add_precision(add)
-    add("--video", metavar="OUT.mp4", help=helps["video"])
-    add("--scores", metavar="OUT.csv", help=helps["scores"])
-    common.add_json(add)
+
+
+def _add_files(add) -> None:
+    """Adds the options of what is written."""
+    scores = "write the scores of all actions in the form of AVA, as its evaluation "
+    scores += "reads them"
+    add("--video", metavar="OUT.mp4", help="write the video with boxes and actions")
+    add("--scores", metavar="OUT.csv", help=scores)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -82,10 +97,7 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError(f"--boxes: is missing: {_NEEDS}")
     paths.check_suffix("--video", args.video, video.WRITABLE)
     paths.check_suffix("--scores", args.scores, (".csv",))
-    options = (("--video", args.video), ("--scores", args.scores))
-    targets = [(option, path) for option, path in options if path]
-    for option, path in targets:
-        paths.check_file(option, path)
+    targets = paths.given([("--video", args.video), ("--scores", args.scores)])
     clip = clips.look(args.clip)
     words = (args.boxes, args.weights, args.labels)
     paths.check_targets(targets, [*clip.files, *(word for word in words if word)])
@@ -96,26 +108,9 @@ def run(args: argparse.Namespace) -> None:
     name = args.name or clip.stem
     boxes = _boxes(args, name)
     _check_times(args, clip, boxes)
-
-    from jaxflow import detect
-
     model = classify.load_recogniser(args)
     labels = _labels(args.labels, model.config.num_classes)
-    found = list(
-        common.progress(
-            detect.detect_actions(
-                model,
-                args.clip,
-                boxes,
-                fps=args.fps,
-                short_side=args.short_side,
-                precision=args.precision,
-            ),
-            "moment",
-            total=len({box.second for box in boxes}),
-            quiet=args.quiet,
-        )
-    )
+    found = list(_moments(args, model, boxes))
     best = [[_best(args, row, labels) for row in moment.scores] for moment in found]
     told = [
         [[f"{name} {score:.2f}" for name, score in box] for box in boxes]
@@ -129,6 +124,22 @@ def run(args: argparse.Namespace) -> None:
         drawn = _drawn(clip, found, told)
         io.write_video(args.video, drawn, fps=clip.fps, times=clip.times)
         common.wrote(args, args.video)
+
+
+def _moments(args: argparse.Namespace, model: Any, boxes: list[ava.Box]) -> Iterable:
+    """Yields the scores of the boxes of every moment, and shows progress."""
+    from jaxflow import detect
+
+    found = detect.detect_actions(
+        model,
+        args.clip,
+        boxes,
+        fps=args.fps,
+        short_side=args.short_side,
+        precision=args.precision,
+    )
+    total = len({box.second for box in boxes})
+    return common.progress(found, "moment", total=total, quiet=args.quiet)
 
 
 def _boxes(args: argparse.Namespace, name: str) -> list[ava.Box]:

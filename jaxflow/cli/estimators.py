@@ -70,6 +70,22 @@ def load(
     return network(name, weights, overrides), found
 
 
+def check_name(name: str, task: str, kind: str) -> None:
+    """Raises ValueError unless a network of a task has this name.
+
+    Args:
+        name: What `--model` was given.
+        task: "flow", "video" or "generation".
+        kind: What such networks are called, for the message.
+    """
+    from jaxflow import _checks, models
+
+    names = models.list_models(task)
+    if name not in names:
+        advice = _checks.nearest(name, names, f"`jaxflow models --task {task}`")
+        raise ValueError(f"--model: no {kind} is named {name!r}; {advice}")
+
+
 def network(name: str, weights: list[str] | None, overrides: dict[str, Any]) -> Any:
     """Returns a network with weights from files, a folder, or published ones by name.
 

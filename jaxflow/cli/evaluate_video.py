@@ -57,6 +57,25 @@ def refuse(args: argparse.Namespace) -> None:
 
 def measure(args: argparse.Namespace) -> dict[str, dict]:
     """Prints and returns a table of accuracies for every data set."""
+    data = _data(args)
+    labels = classifying.read_labels(args.labels) if args.labels else None
+    if args.pictures:
+        paths.make_folder("--pictures", args.pictures)
+    tables: dict[str, dict] = {name: {} for name in data}
+    for word in args.model:
+        model, source = load_model(word, args)
+        known = _vocabulary(labels, source)
+        for name, root in data.items():
+            tables[name][word] = _measure_one(args, word, name, root, model, known)
+    if args.json:
+        common.print_json(tables)
+    else:
+        _print(tables)
+    return tables
+
+
+def _data(args: argparse.Namespace) -> dict[str, str]:
+    """Returns the data sets by name; raises if the options do not fit them."""
     for option in ("all", "tile"):
         if getattr(args, option):
             raise ValueError(f"--{option}: is an option of `jaxflow evaluate flow`")
@@ -65,54 +84,55 @@ def measure(args: argparse.Namespace) -> dict[str, dict]:
     data = dict(map(_split_data, args.data))
     if len(data) < len(args.data):
         raise ValueError("--data: give each data set a NAME of its own")
-    labels = classifying.read_labels(args.labels) if args.labels else None
-    if args.pictures:
-        paths.make_folder("--pictures", args.pictures)
+    return data
 
+
+def _measure_one(
+    args: argparse.Namespace,
+    word: str,
+    name: str,
+    root: str,
+    model: Any,
+    known: tuple[str, ...] | None,
+) -> dict:
+    """Returns the accuracies of one network on one data set; writes its pictures."""
     from jaxflow import classify, evaluate
 
-    tables: dict[str, dict] = {name: {} for name in data}
     clips, crops = args.views or (1, 1)
-    for word in args.model:
-        model, source = load_model(word, args)
-        score = functools.partial(
-            classify.classify_video,
-            model,
-            activation="sigmoid" if args.multi_label else "softmax",
-            clips=clips,
-            crops=crops,
-            precision=args.precision,
-        )
-        for name, root in data.items():
-            known = _vocabulary(labels, source)
-            videos, names = list_data(root, args, known, model.config.num_classes)
-            if args.limit and args.limit < len(videos):
-                count = len(videos)
-                videos = [videos[i * count // args.limit] for i in range(args.limit)]
-            bar = common.progress(
-                videos, "video", about=f"{word} on {name}", quiet=args.quiet
-            )
-            seen = Worst(args.worst or 0, names)
-            tables[name][word] = evaluate.evaluate_video(
-                lambda part, score=score: _score(score, part),
-                bar,
-                several=args.multi_label,
-                watch=seen.add,
-            )
-            if args.pictures:
-                for path in seen.write(args.pictures, f"{name}_{word}"):
-                    common.wrote(args, path)
-    if args.json:
-        common.print_json(tables)
-        return tables
+    score = functools.partial(
+        classify.classify_video,
+        model,
+        activation="sigmoid" if args.multi_label else "softmax",
+        clips=clips,
+        crops=crops,
+        precision=args.precision,
+    )
+    videos, names = list_data(root, args, known, model.config.num_classes)
+    if args.limit and args.limit < (count := len(videos)):
+        videos = [videos[i * count // args.limit] for i in range(args.limit)]
+    about = f"{word} on {name}"
+    videos = common.progress(videos, "video", about=about, quiet=args.quiet)
+    seen = Worst(args.worst or 0, names)
+    row = evaluate.evaluate_video(
+        functools.partial(_score, score),
+        videos,
+        several=args.multi_label,
+        watch=seen.add,
+    )
+    if args.pictures:
+        for path in seen.write(args.pictures, f"{name}_{word}"):
+            common.wrote(args, path)
+    return row
+
+
+def _print(tables: dict[str, dict]) -> None:
+    """Prints a table for each data set, with the columns that it has."""
+    from jaxflow import evaluate
+
     for name, rows in tables.items():
-        columns = [
-            column
-            for column in evaluate.VIDEO_COLUMNS
-            if any(column in row for row in rows.values())
-        ]
+        found = {column for row in rows.values() for column in row}
+        columns = [column for column in evaluate.VIDEO_COLUMNS if column in found]
         print(evaluate.format_table(rows, columns=columns, title=name))
-    return tables
 
 
 def _split_data(word: str) -> tuple[str, str]:

@@ -29,10 +29,19 @@ def add_command(commands) -> None:
         "or: jaxflow flow clip.mp4 -o flow.mp4"
     )
     add = common.add_command(commands, "flow", run, about, example).add_argument
+    frames = "two pictures; or one folder, pattern (in quotes) or video"
+    model = f"network or classical method (default: the network {DEFAULT_MODEL}, "
+    model += "which comes with jaxflow)"
+    add("frames", nargs="+", metavar="FRAMES", help=frames)
+    add("--model", metavar="NAME", help=model)
+    estimators.add_options(add)
+    _add_files(add)
+    _add_pairs(add)
+
+
+def _add_files(add) -> None:
+    """Adds the options of what is written."""
     helps = {
-        "frames": "two pictures; or one folder, pattern (in quotes) or video",
-        "model": "network or classical method (default: the network "
-        f"{DEFAULT_MODEL}, which comes with jaxflow)",
         "output": "of a pair: flow as .flo, .png (KITTI) or .pfm; of a clip: a colour "
         "video (.mp4, .mov, .mkv), or a folder for flow files",
         "image": "flow in colour: a picture; of a clip, a folder of them",
@@ -41,6 +50,18 @@ def add_command(commands) -> None:
         "pair; of a clip, one scale for all of it, from 16 pairs spread over it, the "
         "fastest tenth of which is left out)",
         "fps": "of the colour video (default: the clip's own times, even or not)",
+    }
+    kinds = [suffix[1:] for suffix in flow_files.SUFFIXES]
+    add("-o", "--output", metavar="PATH", help=helps["output"])
+    add("--image", metavar="PATH", help=helps["image"])
+    add("--format", choices=kinds, help=helps["format"])
+    add("--max-flow", type=common.positive, metavar="PX", help=helps["max_flow"])
+    add("--fps", type=common.rate, help=helps["fps"])
+
+
+def _add_pairs(add) -> None:
+    """Adds the options of which pairs of a clip are estimated, and how."""
+    helps = {
         "warm": "of a clip: start each pair from the flow of the pair before",
         "batch_size": "pairs of a clip that run together (default: %(default)s)",
         "start": "of a clip: the first frame, from 0 (default: 0)",
@@ -49,25 +70,11 @@ def add_command(commands) -> None:
         "backward": "from the second picture to the first; of a clip, from each frame "
         "to the one before. A file has the name of the frame that the flow starts from",
     }
-    kinds = [suffix[1:] for suffix in flow_files.SUFFIXES]
-    add("frames", nargs="+", metavar="FRAMES", help=helps["frames"])
-    add("--model", metavar="NAME", help=helps["model"])
-    estimators.add_options(add)
-    add("-o", "--output", metavar="PATH", help=helps["output"])
-    add("--image", metavar="PATH", help=helps["image"])
-    add("--format", choices=kinds, help=helps["format"])
-    add("--max-flow", type=common.positive, metavar="PX", help=helps["max_flow"])
-    add("--fps", type=common.rate, help=helps["fps"])
+    number = {"type": common.whole, "metavar": "N"}
     add("--warm-start", action="store_true", help=helps["warm"])
-    add(
-        "--batch-size",
-        type=common.whole,
-        default=1,
-        metavar="N",
-        help=helps["batch_size"],
-    )
+    add("--batch-size", default=1, help=helps["batch_size"], **number)
     add("--start", type=common.place, metavar="N", help=helps["start"])
-    add("--stride", type=common.whole, metavar="N", help=helps["stride"])
+    add("--stride", help=helps["stride"], **number)
     add("--backward", action="store_true", help=helps["backward"])
 
 

@@ -31,6 +31,13 @@ def add_command(commands) -> None:
         "clip.mp4 --given 4 --task future --length 40 --output future.mp4"
     )
     add = common.add_command(commands, "generate", run, about, example).add_argument
+    _add_video(add)
+    _add_sampler(add)
+    _add_files(add)
+
+
+def _add_video(add) -> None:
+    """Adds the options of the network and of the video that it completes."""
     helps = {
         "model": "see jaxflow models --task generation",
         "weights": "a file, a folder of a training run, or a published name",
@@ -44,6 +51,21 @@ def add_command(commands) -> None:
         "without --observe)",
         "length": "frames of the video (default: the model's)",
         "size": "height and width (default: those of --observe, or the model's)",
+    }
+    many = {"action": "append", "default": []}
+    add("--model", required=True, metavar="NAME", help=helps["model"])
+    add("--weights", metavar="FILE", help=helps["weights"])
+    add("--option", metavar="NAME=VALUE", help=helps["option"], **many)
+    add("--observe", metavar="CLIP", help=helps["observe"])
+    add("--given", type=common.whole, metavar="N", help=helps["given"])
+    add("--task", choices=TASKS, help=helps["task"])
+    add("--length", type=common.whole, metavar="N", help=helps["length"])
+    add("--size", type=_size, metavar="HxW", help=helps["size"])
+
+
+def _add_sampler(add) -> None:
+    """Adds the options of how frames are drawn."""
+    helps = {
         "scheme": "how a video longer than the model takes is made (default: "
         "hierarchy-2)",
         "steps": "steps of the sampler (default: %(default)s)",
@@ -54,29 +76,26 @@ def add_command(commands) -> None:
         "class": "number of the class, for a network with classes",
         "guidance": "1 obeys the class, more exaggerates it (default: %(default)s)",
         "seed": "the same gives the same video (default: %(default)s)",
-        "output": "the video: .mp4, .mov, .mkv or .gif",
-        "sheet": "a picture of all frames; given ones have a green frame",
-        "fps": "frames a second (default: those of --observe, or 8)",
     }
-    add("--model", required=True, metavar="NAME", help=helps["model"])
-    add("--weights", metavar="FILE", help=helps["weights"])
-    many: dict[str, Any] = {"action": "append", "default": []}
-    add("--option", metavar="NAME=VALUE", help=helps["option"], **many)
-    add("--observe", metavar="CLIP", help=helps["observe"])
-    add("--given", type=common.whole, metavar="N", help=helps["given"])
-    add("--task", choices=TASKS, help=helps["task"])
-    add("--length", type=common.whole, metavar="N", help=helps["length"])
-    add("--size", type=_size, metavar="HxW", help=helps["size"])
     schemes = ("autoreg", "long-range", "hierarchy-2", "hierarchy-3")
+    ways = ("network", "replacement", "reconstruction")
     add("--scheme", choices=schemes, help=helps["scheme"])
     add("--steps", type=common.whole, default=50, metavar="N", help=helps["steps"])
     add("--sampler", choices=("ddim", "ddpm"), help=helps["sampler"])
     add("--noise", type=float, default=0.0, metavar="X", help=helps["noise"])
-    ways = ("network", "replacement", "reconstruction")
     add("--conditioning", choices=ways, help=helps["conditioning"])
     add("--class", dest="of_class", type=int, metavar="N", help=helps["class"])
     add("--guidance", type=float, default=1.0, metavar="X", help=helps["guidance"])
     add("--seed", type=common.seed, default=0, metavar="N", help=helps["seed"])
+
+
+def _add_files(add) -> None:
+    """Adds the options of what is written."""
+    helps = {
+        "output": "the video: .mp4, .mov, .mkv or .gif",
+        "sheet": "a picture of all frames; given ones have a green frame",
+        "fps": "frames a second (default: those of --observe, or 8)",
+    }
     add("-o", "--output", required=True, metavar="PATH", help=helps["output"])
     add("--sheet", metavar="PATH", help=helps["sheet"])
     add("--fps", type=common.rate, help=helps["fps"])
@@ -94,11 +113,7 @@ def run(args: argparse.Namespace) -> None:
     """Writes a video of given and generated frames."""
     paths.check_suffix("--output", args.output, (*video.WRITABLE, ".gif"))
     paths.check_suffix("--sheet", args.sheet, image.SUFFIXES)
-    targets = [("--output", args.output)]
-    if args.sheet:
-        targets.append(("--sheet", args.sheet))
-    for option, path in targets:
-        paths.check_file(option, path)
+    targets = paths.given([("--output", args.output), ("--sheet", args.sheet)])
     _check_words(args)
     clip = clips.look(args.observe) if args.observe else None
     sources = [*(clip.files if clip else []), *([args.weights] if args.weights else [])]
@@ -106,23 +121,43 @@ def run(args: argparse.Namespace) -> None:
 
     from jaxflow import generation
 
-    model = _load(args)
+    estimators.check_name(args.model, "generation", "generation network")
+    weights = [args.weights] if args.weights else None
+    overrides = estimators.overrides(args.model, args.option)
+    model = estimators.network(args.model, weights, overrides)
     frames = None if clip is None else _read(args, clip, model)
     task = "future" if args.task in (None, "long") else args.task
-    length = args.length
-    if length is None:
-        length = getattr(model.config, "num_frames", None)
+    made = _make(args, model, frames, task)
+    observed = np.zeros(len(made), bool)
+    if frames is not None:
+        observed = generation.places(task, len(made), len(frames))
+    fps = args.fps or (clip.fps if clip else 8.0)
+    _write_video(args.output, _rgb(made), fps)
+    common.wrote(args, args.output)
+    if args.sheet:
+        io.write_image(args.sheet, contact_sheet(_rgb(made), observed))
+        common.wrote(args, args.sheet)
+
+
+def _make(
+    args: argparse.Namespace, model: Any, frames: np.ndarray | None, task: str
+) -> np.ndarray:
+    """Generates the video that the options ask for; shows progress."""
+    from jaxflow import generation
+
     settings = generation.default_settings(model, conditional=frames is not None)
     settings = settings._replace(
         steps=args.steps,
         sampler=args.sampler or settings.sampler,
         noise=args.noise,
         scale=args.guidance,
+        conditioning=args.conditioning or settings.conditioning,
     )
-    if args.conditioning:
-        settings = settings._replace(conditioning=args.conditioning)
+    length = args.length
+    if length is None:
+        length = getattr(model.config, "num_frames", None)
     with common.meter("stage", quiet=args.quiet) as progress:
-        made = generation.generate(
+        return generation.generate(
             model,
             frames,
             observed=None if frames is None else task,
@@ -134,15 +169,6 @@ def run(args: argparse.Namespace) -> None:
             seed=args.seed,
             progress=progress,
         )
-    observed = np.zeros(len(made), bool)
-    if frames is not None:
-        observed = generation.places(task, len(made), len(frames))
-    fps = args.fps or (clip.fps if clip else 8.0)
-    _write_video(args.output, _rgb(made), fps)
-    common.wrote(args, args.output)
-    if args.sheet:
-        io.write_image(args.sheet, contact_sheet(_rgb(made), observed))
-        common.wrote(args, args.sheet)
 
 
 def _check_words(args: argparse.Namespace) -> None:
@@ -160,22 +186,6 @@ def _check_words(args: argparse.Namespace) -> None:
         raise ValueError(f"--fps {args.fps:g}: a GIF shows at most {GIF_FPS} a second")
     if args.task == "long" and not args.length:
         raise ValueError("--task long needs the --length of the video")
-
-
-def _load(args: argparse.Namespace) -> Any:
-    """Returns a generation network with its weights."""
-    from jaxflow import _checks, models
-
-    names = models.list_models("generation")
-    if args.model not in names:
-        raise ValueError(
-            f"--model: no generation network is named {args.model!r}; "
-            + _checks.nearest(args.model, names, "`jaxflow models --task generation`")
-        )
-    weights = [args.weights] if args.weights else None
-    return estimators.network(
-        args.model, weights, estimators.overrides(args.model, args.option)
-    )
 
 
 def _read(args: argparse.Namespace, clip: clips.Clip, model: Any) -> np.ndarray:

@@ -109,6 +109,14 @@ def check_file(option: str, path: str) -> None:
         raise ValueError(f"{option}: {path}: there is no folder {folder}")
 
 
+def given(options: Iterable[tuple[str, str | None]]) -> list[Target]:
+    """Returns the targets that are given; raises unless each can be written."""
+    targets = [(option, path) for option, path in options if path is not None]
+    for option, path in targets:
+        check_file(option, path)
+    return targets
+
+
 def make_folder(option: str, path: str) -> None:
     """Makes a folder for results, and raises unless it can be written to."""
     folders.check_target(option, path)
