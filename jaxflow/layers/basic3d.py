@@ -5,7 +5,7 @@ Tran et al., "A Closer Look at Spatiotemporal Convolutions for Action Recognitio
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 from flax import nnx
@@ -78,6 +78,16 @@ class Conv2Plus1D(nnx.Module):
         return self.temporal(self.spatial(x))
 
 
+def _unit(
+    kind: Kind, in_features: int, middle: int, out_features: int, **settings: Any
+) -> resnet3d.ConvNorm | Conv2Plus1D:
+    """Makes one convolution of a block; `middle` channels are of those in two parts."""
+    if kind in ("3d", "2d"):
+        window = (3 if kind == "3d" else 1, 3, 3)
+        return resnet3d.ConvNorm(in_features, out_features, window, **settings)
+    return Conv2Plus1D(in_features, middle, out_features, **settings)
+
+
 class BasicBlock(nnx.Module):
     """Two convolutions plus the input.
 
@@ -109,52 +119,28 @@ class BasicBlock(nnx.Module):
     ):
         _checks.one_of("kind", kind, KINDS)
         step = (1 if kind == "2d" else stride, stride, stride)
-        shared = middle_features(in_features, out_features)
-
-        def unit(inputs, strides, relu):
-            if kind in ("3d", "2d"):
-                window = (3 if kind == "3d" else 1, 3, 3)
-                return resnet3d.ConvNorm(
-                    inputs,
-                    out_features,
-                    window,
-                    strides=strides,
-                    relu=relu,
-                    epsilon=epsilon,
-                    rngs=rngs,
-                )
-            own = middle_features(inputs, out_features)
-            return Conv2Plus1D(
-                inputs,
-                own if kind == "2plus1d_per_convolution" else shared,
-                out_features,
-                strides=strides,
-                relu=relu,
-                epsilon=epsilon,
-                rngs=rngs,
-            )
-
-        self.first = unit(in_features, step, relu=True)
-        self.second = unit(out_features, (1, 1, 1), relu=False)
+        middle = middle_features(in_features, out_features)
+        self.first = _unit(
+            kind, in_features, middle, out_features,
+            strides=step, relu=True, epsilon=epsilon, rngs=rngs,
+        )  # fmt: skip
+        if kind == "2plus1d_per_convolution":
+            middle = middle_features(out_features, out_features)
+        self.second = _unit(
+            kind, out_features, middle, out_features,
+            strides=(1, 1, 1), relu=False, epsilon=epsilon, rngs=rngs,
+        )  # fmt: skip
         if zero_init:
             last = self.second
             if isinstance(last, Conv2Plus1D):
                 last = last.temporal
             last.norm.scale[...] = conv.zeros(out_features)
-        self.shortcut = (
-            resnet3d.ConvNorm(
-                in_features,
-                out_features,
-                1,
-                strides=step,
-                padding=0,
-                relu=False,
-                epsilon=epsilon,
-                rngs=rngs,
-            )
-            if stride != 1 or in_features != out_features
-            else nnx.data(None)
-        )
+        self.shortcut = nnx.data(None)
+        if stride != 1 or in_features != out_features:
+            self.shortcut = resnet3d.ConvNorm(
+                in_features, out_features, 1,
+                strides=step, padding=0, relu=False, epsilon=epsilon, rngs=rngs,
+            )  # fmt: skip
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Transforms `x`, (B, T, H, W, C_in)."""

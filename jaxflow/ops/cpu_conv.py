@@ -147,6 +147,24 @@ def _depthwise(x, kernel, settings):
     return cast(jax.Array, sum(products))
 
 
+def _span(outputs, window, settings):
+    """Returns the height and width that the windows of so many outputs cover."""
+    sides = zip(outputs, settings.strides, settings.dilation, window, strict=True)
+    return [(n - 1) * s + d * (k - 1) + 1 for n, s, d, k in sides]
+
+
+def _seen(x, outputs, window, settings):
+    """Pads `x`, or cuts it off behind the last window: what so many outputs see."""
+    span = _span(outputs, window, settings)
+    margins = [
+        (before, need - size - before, 0)
+        for need, size, (before, _) in zip(
+            span, x.shape[1:3], settings.sides, strict=True
+        )
+    ]
+    return lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *margins, (0, 0, 0)))
+
+
 def _scanned(x, y, window, settings):
     """Sums, block of rows by block of rows, one matrix product for each tap."""
     height, width, features = y.shape[1:]
@@ -154,27 +172,12 @@ def _scanned(x, y, window, settings):
     blocks = -(-height // max(1, _BLOCK_PIXELS // width))
     rows = -(-height // blocks)
     y = jnp.pad(y, ((0, 0), (0, blocks * rows - height), (0, 0), (0, 0)))
-    span, block_span = (
-        [(n - 1) * s + d * (k - 1) + 1 for n, s, d, k in zip(*each, strict=True)]
-        for each in (
-            ((blocks * rows, width), strides, dilation, window),
-            ((rows, width), strides, dilation, window),
-        )
-    )
-    # What is beyond the last window is cut off, by negative padding.
-    margins = [
-        (before, need - size - before, 0)
-        for need, size, (before, _) in zip(
-            span, x.shape[1:3], settings.sides, strict=True
-        )
-    ]
-    x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *margins, (0, 0, 0)))
+    x = _seen(x, (blocks * rows, width), window, settings)
+    seen_rows, _ = _span((rows, width), window, settings)
 
     def add_block(total, k):
         image, row = k // blocks, k % blocks * rows
-        pixels = lax.dynamic_slice_in_dim(
-            x[image], row * strides[0], block_span[0], axis=0
-        )
+        pixels = lax.dynamic_slice_in_dim(x[image], row * strides[0], seen_rows, axis=0)
         slopes = lax.dynamic_slice_in_dim(y[image], row, rows, axis=0)
 
         def tap(a, b):

@@ -471,8 +471,26 @@ class Model(nnx.Module):
     def _layers(self, frames_in: int, rngs: nnx.Rngs):
         """Yields the layers, in order."""
         config, width = self.config, self.embedding
-        embedding = 4 * width + (width // 2 if config.cond_emb else 0)
         make = functools.partial(convolution, config.kind, rngs=rngs)
+        stacked = config.kind == "2d"
+        channels = config.channels
+
+        yield conv.Linear(width, 4 * width, rngs=rngs)
+        yield conv.Linear(4 * width, 4 * width, rngs=rngs)
+        if config.cond_emb:
+            yield Flag(width // 2, rngs=rngs)
+        yield make(channels * (frames_in if stacked else 1), config.ngf, 3)
+        yield from self._levels(frames_in, rngs)
+        features = config.ch_mult[0] * config.ngf
+        yield ActNorm(features, config, rngs=rngs)
+        final = make(features, channels * (config.num_current if stacked else 1), 3)
+        _zero(final)
+        yield final
+
+    def _levels(self, frames_in: int, rngs: nnx.Rngs):
+        """Yields the blocks, attentions and mixtures, down the levels and up again."""
+        config, width = self.config, self.embedding
+        embedding = 4 * width + (width // 2 if config.cond_emb else 0)
         block = functools.partial(
             ResBlock, config=config, embedding=embedding, rngs=rngs
         )
@@ -482,14 +500,7 @@ class Model(nnx.Module):
         )
         mixes = config.kind != "2d" and not config.spade
         mix = functools.partial(FrameMix, frames_in, config.num_current, rngs=rngs)
-        stacked = config.kind == "2d"
 
-        yield conv.Linear(width, 4 * width, rngs=rngs)
-        yield conv.Linear(4 * width, 4 * width, rngs=rngs)
-        if config.cond_emb:
-            yield Flag(width // 2, rngs=rngs)
-        channels = config.channels
-        yield make(channels * (frames_in if stacked else 1), config.ngf, 3)
         features, skips = config.ngf, [config.ngf]
         last = len(config.ch_mult) - 1
         for level, mult in enumerate(config.ch_mult):
@@ -517,10 +528,6 @@ class Model(nnx.Module):
                 yield attend(features)
             if level:
                 yield block(features, features, resize="up")
-        yield ActNorm(features, config, rngs=rngs)
-        final = make(features, channels * (config.num_current if stacked else 1), 3)
-        _zero(final)
-        yield final
 
     def _attends(self, level: int, width: int | None = None) -> bool:
         """Tells whether the maps of a level have attention, for clips of some width."""

@@ -21,6 +21,7 @@ convolution, which still mixes frames.
 """
 
 import dataclasses
+import functools
 import itertools
 import math
 from typing import ClassVar, NamedTuple
@@ -362,41 +363,34 @@ class Model(nnx.Module):
         pairs = list(itertools.pairwise(widths))
         embedding = 4 * dim + (config.cond_dim or 0)
         self.depth = len(pairs)
-
-        self.init_conv = conv.Conv(
-            config.channels, dim, config.init_kernel_size, rngs=rngs
-        )
+        draw = functools.partial(conv.truncated_normal, std=1.0)
+        block = functools.partial(ResnetBlock, embedding=embedding, rngs=rngs)
+        level = functools.partial(Level, config=config, embedding=embedding, rngs=rngs)
+        window = config.init_kernel_size
+        self.init_conv = conv.Conv(config.channels, dim, window, rngs=rngs)
         self.init_temporal = _temporal(dim, config, rngs=rngs)
         if config.attend_frames:
-            self.bias = nnx.Param(
-                conv.truncated_normal(rngs.params(), (_BUCKETS, heads), std=1.0)
-            )
+            self.bias = nnx.Param(draw(rngs.params(), (_BUCKETS, heads)))
             rotary = rotary_frequencies(min(_MAX_ROTARY, config.attn_dim_head))
             self.frequencies = Frequencies(jnp.asarray(rotary))
         self.time1 = conv.Linear(dim, 4 * dim, rngs=rngs)
         self.time2 = conv.Linear(4 * dim, 4 * dim, rngs=rngs)
-        self.null = (
-            nnx.data(None)
-            if config.cond_dim is None
-            else nnx.Param(
-                conv.truncated_normal(rngs.params(), (config.cond_dim,), std=1.0)
-            )
-        )
+        self.null = nnx.data(None)
+        if config.cond_dim is not None:
+            self.null = nnx.Param(draw(rngs.params(), (config.cond_dim,)))
 
         for i, (before, after) in enumerate(pairs):
-            level = Level(before, after, config, embedding, rngs=rngs)
-            setattr(self, f"down{i}", level)
+            setattr(self, f"down{i}", level(before, after))
             if i < self.depth - 1:
                 halve = conv.Conv(after, after, 4, strides=2, padding=1, rngs=rngs)
                 setattr(self, f"halve{i}", halve)
         last = widths[-1]
-        self.mid1 = ResnetBlock(last, last, embedding=embedding, rngs=rngs)
+        self.mid1 = block(last, last)
         self.mid_spatial = SpatialAttention(last, heads, rngs=rngs)
         self.mid_temporal = _temporal(last, config, rngs=rngs)
-        self.mid2 = ResnetBlock(last, last, embedding=embedding, rngs=rngs)
+        self.mid2 = block(last, last)
         for i, (before, after) in enumerate(reversed(pairs)):
-            level = Level(2 * after, before, config, embedding, rngs=rngs)
-            setattr(self, f"up{i}", level)
+            setattr(self, f"up{i}", level(2 * after, before))
             if i < self.depth - 1:
                 double = conv.ConvTranspose(before, before, rngs=rngs)
                 setattr(self, f"double{i}", double)

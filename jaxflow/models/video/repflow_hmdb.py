@@ -16,7 +16,8 @@ Clips of fewer than 16 frames reach the last stages as little but margin.
 """
 
 import dataclasses
-from typing import ClassVar, Literal
+import functools
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -101,18 +102,8 @@ class Block(nnx.Module):
         margin = 1 if stride > 1 else 0
         out_features = features * (4 if bottleneck else 1)
 
-        def unit(inputs, outputs, window, relu=True, strides=1, padding=None):
-            return resnet3d.ConvNorm(
-                inputs,
-                outputs,
-                window,
-                strides=strides,
-                padding=padding,
-                relu=relu,
-                rngs=rngs,
-            )
-
-        spatial = {"strides": stride, "padding": (margin, 1, 1)}
+        unit = functools.partial(resnet3d.ConvNorm, rngs=rngs)
+        spatial: dict[str, Any] = {"strides": stride, "padding": (margin, 1, 1)}
         if bottleneck:
             self.units = nnx.data(
                 [
@@ -147,6 +138,23 @@ class Block(nnx.Module):
         return jax.nn.relu(x + residual)
 
 
+def _stage(index: int, config: Config, *, rngs: nnx.Rngs) -> list[Block]:
+    """Makes a stage of blocks; each has twice the channels of the one before."""
+    features = config.width * 2**index
+    expanded = features * (4 if config.bottleneck else 1)
+    before = config.width if index == 0 else expanded // 2
+    return [
+        Block(
+            before if block == 0 else expanded,
+            features,
+            bottleneck=config.bottleneck,
+            stride=2 if index > 0 and block == 0 else 1,
+            rngs=rngs,
+        )
+        for block in range(config.blocks[index])
+    ]
+
+
 class Model(nnx.Module):
     """A (2+1)D ResNet with flow-conv-flow behind its second stage."""
 
@@ -161,22 +169,9 @@ class Model(nnx.Module):
             3, config.width, 7, strides=(1, 2, 2), padding=(0, 3, 3), rngs=rngs
         )
         expansion = 4 if config.bottleneck else 1
-        stages, features = [], config.width
-        for index, count in enumerate(config.blocks):
-            stage = []
-            for block in range(count):
-                stage.append(
-                    Block(
-                        features,
-                        config.width * 2**index,
-                        bottleneck=config.bottleneck,
-                        stride=2 if index > 0 and block == 0 else 1,
-                        rngs=rngs,
-                    )
-                )
-                features = config.width * 2**index * expansion
-            stages.append(stage)
-        self.stages = nnx.data(stages)
+        self.stages = nnx.data(
+            [_stage(index, config, rngs=rngs) for index in range(len(config.blocks))]
+        )
         self.flow = representation_flow.FlowConvFlow(
             2 * config.width * expansion,
             inner_features=config.inner_features,
@@ -188,7 +183,7 @@ class Model(nnx.Module):
             rngs=rngs,
         )
         self.head = resnet3d.Head(
-            features,
+            2 ** (len(config.blocks) - 1) * config.width * expansion,
             config.num_classes,
             window=-(-config.crop_size // 32),
             mode=config.head_mode,

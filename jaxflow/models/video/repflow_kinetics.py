@@ -140,6 +140,24 @@ class Block(nnx.Module):
         return jax.nn.relu(self.c(self.b(self.a(x))) + residual)
 
 
+def _stage(index: int, config: Config, *, rngs: nnx.Rngs) -> list[Block]:
+    """Makes a stage of blocks; each has twice the channels of the one before."""
+    features = config.width * 2**index
+    before = config.width if index == 0 else 2 * features
+    return [
+        Block(
+            before if block == 0 else 4 * features,
+            features,
+            # 3, then 3, 1, 3, 1, ...
+            window=3 if block == 0 or block % 2 else 1,
+            stride=2 if index > 0 and block == 0 else 1,
+            project=block == 0,
+            rngs=rngs,
+        )
+        for block in range(config.blocks[index])
+    ]
+
+
 class Model(nnx.Module):
     """A (2+1)D ResNet with representation flow behind its second stage."""
 
@@ -160,24 +178,9 @@ class Model(nnx.Module):
             momentum=0.01,
             rngs=rngs,
         )
-        stages, features = [], config.width
-        for index, count in enumerate(config.blocks):
-            stage = []
-            for block in range(count):
-                stage.append(
-                    Block(
-                        features,
-                        config.width * 2**index,
-                        # 3, then 3, 1, 3, 1, ...
-                        window=3 if block == 0 or block % 2 else 1,
-                        stride=2 if index > 0 and block == 0 else 1,
-                        project=block == 0,
-                        rngs=rngs,
-                    )
-                )
-                features = 4 * config.width * 2**index
-            stages.append(stage)
-        self.stages = nnx.data(stages)
+        self.stages = nnx.data(
+            [_stage(index, config, rngs=rngs) for index in range(len(config.blocks))]
+        )
         self.flow = representation_flow.RepresentationFlow(
             8 * config.width,
             inner_features=config.inner_features,
@@ -188,7 +191,7 @@ class Model(nnx.Module):
             rngs=rngs,
         )
         self.head = resnet3d.Head(
-            features,
+            2 ** (len(config.blocks) + 1) * config.width,
             config.num_classes,
             window=None,
             mode=config.head_mode,

@@ -162,6 +162,35 @@ def fast_input(clip: jax.Array, kind: str) -> jax.Array:
     return jnp.pad(flow, ((0, 0), (0, 1), (0, 0), (0, 0), (0, 0)))
 
 
+def _windows(blocks, temporal) -> list[list[int]]:
+    """Returns the window in time of every bottleneck: 3 for the first of a stage."""
+    return [
+        [3] * min(moving, count) + [1] * (count - min(moving, count))
+        for moving, count in zip(temporal, blocks, strict=True)
+    ]
+
+
+def _lateral_ratio(config: Config) -> int:
+    """Returns the channels that join the slow pathway, to one of the fast pathway."""
+    return {
+        "convolution": config.lateral_ratio,
+        "sample": 1,
+        "channels": config.alpha,
+        "none": 0,
+    }[config.lateral]
+
+
+def _lateral(features: int, config: Config, *, rngs: nnx.Rngs) -> resnet3d.ConvNorm:
+    """Makes a convolution that brings fast features to the slow pathway's times."""
+    return resnet3d.ConvNorm(
+        features,
+        config.lateral_ratio * features,
+        (config.lateral_window, 1, 1),
+        strides=(config.alpha, 1, 1),
+        rngs=rngs,
+    )
+
+
 class Model(nnx.Module):
     """SlowFast: a clip to one score a class."""
 
@@ -174,23 +203,11 @@ class Model(nnx.Module):
         self.deterministic = True
         fast_width = round(config.width / config.beta_inv)
         fast_features = [fast_width * scale for scale in (1, 4, 8, 16)]
-        ratio = {
-            "convolution": config.lateral_ratio,
-            "sample": 1,
-            "channels": config.alpha,
-            "none": 0,
-        }[config.lateral]
-
-        def windows(temporal):
-            return [
-                [3] * min(moving, blocks) + [1] * (blocks - min(moving, blocks))
-                for moving, blocks in zip(temporal, config.blocks, strict=True)
-            ]
-
+        ratio = _lateral_ratio(config)
         self.slow = resnet3d.Pathway(
             3,
             width=config.width,
-            windows=windows(config.temporal_blocks),
+            windows=_windows(config.blocks, config.temporal_blocks),
             extra_features=[ratio * features for features in fast_features],
             dilate_last=config.regions != "none",
             non_local_after=config.non_local_after,
@@ -203,23 +220,14 @@ class Model(nnx.Module):
             FAST_CHANNELS[config.fast_input],
             width=fast_width,
             stem_window=5,
-            windows=windows(config.fast_temporal_blocks),
+            windows=_windows(config.blocks, config.fast_temporal_blocks),
             dilate_last=config.regions != "none",
             zero_init=config.zero_init,
             rngs=rngs,
         )
         if config.lateral == "convolution":
             self.laterals = nnx.data(
-                [
-                    resnet3d.ConvNorm(
-                        features,
-                        ratio * features,
-                        (config.lateral_window, 1, 1),
-                        strides=(config.alpha, 1, 1),
-                        rngs=rngs,
-                    )
-                    for features in fast_features
-                ]
+                [_lateral(features, config, rngs=rngs) for features in fast_features]
             )
         self.head = box_head.head_of(
             32 * (config.width + fast_width), config, rngs=rngs
