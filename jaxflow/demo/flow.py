@@ -100,12 +100,7 @@ def run(
     Raises:
         ValueError: If there are too few steps for the legs, no time, or no scenes.
     """
-    if not minutes > 0:
-        raise ValueError(f"`minutes` must be positive; got {minutes}")
-    if steps is not None and steps < LEGS:
-        raise ValueError(f"`steps` must be {LEGS} or more, one a leg; got {steps}")
-    if pairs < 1:
-        raise ValueError(f"`pairs` must be 1 or more; got {pairs}")
+    _check_numbers(minutes, steps, pairs)
     began = time.perf_counter()
     folder = pathlib.Path(output)
     _clear(folder / "run")
@@ -141,6 +136,16 @@ def run(
         pictures.append(report.show_own(compared, *frames))
     report.write(result, [_about_training(model, result)], pictures)
     return result
+
+
+def _check_numbers(minutes: float, steps: int | None, pairs: int) -> None:
+    """Raises ValueError unless there is something to train with and to measure."""
+    if not minutes > 0:
+        raise ValueError(f"`minutes` must be positive; got {minutes}")
+    if steps is not None and steps < LEGS:
+        raise ValueError(f"`steps` must be {LEGS} or more, one a leg; got {steps}")
+    if pairs < 1:
+        raise ValueError(f"`pairs` must be 1 or more; got {pairs}")
 
 
 def build(seed: int) -> pwcnet.Model:
@@ -201,10 +206,7 @@ def teach(
         done = int(state.step)
         left = max(deadline - time.perf_counter(), 0.0)
         total = steps or done + max(int(0.97 * left / pace), LEGS - leg)
-        hyperparams = {"total": jnp.float32(total)}
-        state = state._replace(
-            opt_state=state.opt_state._replace(hyperparams=hyperparams)
-        )
+        state = _with_total(state, total)
         until = done + (total - done) // (LEGS - leg)
         started = time.perf_counter()
         state = fit(
@@ -222,6 +224,13 @@ def teach(
         state = state if found is None else found[0]
     train.finish(model, state)
     return curve, restored
+
+
+def _with_total(state: train.TrainState, total: int) -> train.TrainState:
+    """Tells the optimiser in how many steps its rate shall come down."""
+    hyperparams = {"total": jnp.float32(total)}
+    optimiser: Any = state.opt_state
+    return state._replace(opt_state=optimiser._replace(hyperparams=hyperparams))
 
 
 def make_optimiser(total: Any) -> optax.GradientTransformation:
