@@ -247,3 +247,59 @@ def test_a_part_behind_the_end_is_refused_and_a_short_one_has_a_frame(tmp_path):
         clips.read_clip(tmp_path / "a.mp4", 2, 1, span=(2.0, 3.0))
     clip = clips.read_clip(tmp_path / "a.mp4", 2, 1, rate=None, span=(0.5, 0.51))
     np.testing.assert_array_equal(np.rint(clip[:, 0, 0, 0] / 8), [5, 5])
+
+
+@pytest.mark.parametrize(
+    ("length", "count", "placement", "firsts"),
+    [
+        (40, 1, "spread", [10]),
+        (40, 3, "spread", [0, 10, 20]),
+        (40, 2, "pyslowfast", [0, 10]),
+        (40, 7, "dense", [0, 20]),
+        (45, 7, "dense", [0, 20, 40]),
+        (7, 2, "spread", [0, 0]),
+        (40, 1, "segments", [5]),
+        (40, 2, "segments", [2, 7]),
+    ],
+)
+def test_clips_start_where_they_should(length, count, placement, firsts):
+    indices = clips.clip_indices(length, 4, 5, clips=count, placement=placement)
+    np.testing.assert_array_equal(indices[:, 0], firsts)
+    assert indices.max() < length
+    assert (np.diff(indices) >= 0).all()
+
+
+def test_frames_of_a_clip_are_spread_as_in_pyslowfast():
+    # floor(linspace(start, start + span - 1, T)) with T = 8, span = 64, start = 10.
+    indices = clips.clip_indices(84, 8, 8)
+    np.testing.assert_array_equal(indices[0], [10, 19, 28, 37, 46, 55, 64, 73])
+
+
+def test_segments_cover_the_whole_video():
+    indices = clips.clip_indices(35, 7, 8, placement="segments")
+    np.testing.assert_array_equal(indices[0], [2, 7, 12, 17, 22, 27, 32])
+    one = clips.clip_indices(1, 3, 8, placement="segments", clips=2)
+    np.testing.assert_array_equal(one, 0)
+
+
+def test_segments_give_consecutive_frames_in_their_middle():
+    indices = clips.clip_indices(40, 6, 8, placement="segments", run=3)
+    np.testing.assert_array_equal(indices, [[9, 10, 11, 29, 30, 31]])
+    many = clips.clip_indices(40, 6, 8, placement="segments", run=3, clips=2)
+    np.testing.assert_array_equal(many[0], [4, 5, 6, 24, 25, 26])
+    short = clips.clip_indices(2, 6, 8, placement="segments", run=3)
+    np.testing.assert_array_equal(short, [[0, 1, 1, 0, 1, 1]])
+    with pytest.raises(ValueError, match="multiple of 4, the frames of a segment"):
+        clips.clip_indices(40, 6, 8, placement="segments", run=4)
+
+
+def test_random_clips_stay_inside_and_repeat_with_their_generator():
+    draw = [
+        clips.clip_indices(
+            50, 4, 3.5, clips=9, placement="random", generator=np.random.default_rng(3)
+        )
+        for _ in range(2)
+    ]
+    np.testing.assert_array_equal(*draw)
+    assert draw[0].max() < 50
+    assert len(set(draw[0][:, 0])) > 3
