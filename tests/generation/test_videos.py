@@ -1,42 +1,14 @@
+"""Tests for jaxflow.generation.videos."""
+
 import dataclasses
 
-import jax
 import numpy as np
 import pytest
 from flax import nnx
 
-import jaxflow
-from jaxflow import convert, generation
 from jaxflow.diffusion import process
-from jaxflow.models.generation import fdm, rvd, unet3d
-
-CONFIG = dataclasses.replace(
-    fdm.TINY, channels=1, num_classes=3, num_frames=4, predicts="velocity"
-)
-QUICK = generation.Settings(steps=3)
-
-
-def noisy_weights(model):
-    numbers = np.random.default_rng(0)
-    for slot in convert.weight_slots(model).values():
-        added = 0.05 * numbers.standard_normal(slot.variable.shape)
-        slot.variable[...] = slot.variable[...] + np.float32(added)
-    model.eval()
-    return model
-
-
-@pytest.fixture(scope="module")
-def model():
-    return noisy_weights(fdm.Model(CONFIG, rngs=nnx.Rngs(0)))
-
-
-@pytest.fixture
-def clip(rng):
-    return rng.uniform(size=(6, 8, 8, 1)).astype(np.float32)
-
-
-def make(model, *args, **options):
-    return jaxflow.generate(model, *args, **{"settings": QUICK, **options})
+from jaxflow.models.generation import fdm, unet3d
+from tests.generation.network import CONFIG, QUICK, make, noisy_weights
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.uint8])
@@ -122,42 +94,6 @@ def test_networks_without_observed_frames_follow_them_by_guidance(clip):
         )
 
 
-@pytest.mark.parametrize(
-    ("frames", "options", "match"),
-    [
-        (np.zeros((2, 8, 8)), {}, "`frames` must be"),
-        (np.zeros((2, 8, 8, 3)), {}, "`frames` must be"),
-        (np.zeros((2, 8, 7, 1)), {"length": 4}, "multiples of 2"),
-        (np.zeros((2, 8, 8, 1), int), {"length": 4}, "uint8 or floating"),
-        (np.full((2, 8, 8, 1), np.nan), {"length": 4}, "finite"),
-        (np.full((2, 8, 8, 1), 255.0), {"length": 4}, "255"),
-        (np.zeros((2, 8, 8, 1)), {}, "length"),
-        (np.zeros((2, 8, 8, 1)), {"length": 2}, "length"),
-        (np.zeros((2, 8, 8, 1)), {"observed": [1, 1]}, "all 2 frames"),
-        (np.zeros((2, 8, 8, 1)), {"observed": [1, 0, 0]}, "observed"),
-        (np.zeros((2, 8, 8, 1)), {"observed": [2, 0]}, "0 and 1"),
-        (np.zeros((2, 8, 8, 1)), {"observed": "later", "length": 4}, "observed"),
-        (np.zeros((1, 8, 8, 1)), {"observed": "interpolate", "length": 4}, "given"),
-        (None, {"observed": [1, 0]}, "needs `frames`"),
-        (None, {"scheme": "zigzag"}, "scheme"),
-        (
-            np.zeros((6, 8, 8, 1)),
-            {"observed": [0, 1, 0, 0, 0, 0], "scheme": "autoreg"},
-            "at one end",
-        ),
-        (None, {"settings": QUICK._replace(sampler="euler")}, "sampler"),
-        (None, {"settings": QUICK._replace(noise=2.0)}, "noise"),
-        (None, {"settings": QUICK._replace(steps=0)}, "count"),
-        (None, {"settings": QUICK._replace(scale=2.0)}, "condition"),
-        (None, {"settings": QUICK._replace(weight=np.nan)}, "finite"),
-        (None, {"seed": 2**63}, "64 bits"),
-    ],
-)
-def test_what_cannot_be_raises(model, frames, options, match):
-    with pytest.raises(ValueError, match=match):
-        make(model, frames, **options)
-
-
 def test_broken_weights_are_told(clip):
     broken = noisy_weights(fdm.Model(CONFIG, rngs=nnx.Rngs(0)))
     broken.last.bias[...] = np.full(1, np.nan, np.float32)
@@ -165,62 +101,14 @@ def test_broken_weights_are_told(clip):
         make(broken, clip[:2], length=4)
 
 
-def test_a_model_without_a_process_needs_one(monkeypatch):
-    monkeypatch.delattr(unet3d.Model, "process")
-    config = dataclasses.replace(unet3d.TINY, channels=1, cond_dim=None)
-    with pytest.raises(ValueError, match="process"):
-        make(unet3d.Model(config, rngs=nnx.Rngs(0)))
-
-
-@pytest.mark.slow
-def test_more_random_sampling_differs(model, clip):
-    out = [
-        make(model, clip[:3], length=4, settings=QUICK._replace(**options))
-        for options in ({}, {"noise": 1.0}, {"sampler": "ddpm"})
-    ]
-    assert np.any(out[0] != out[1]) and np.any(out[1] != out[2])
-    jax.block_until_ready(out)
-
-
-@pytest.fixture(scope="module")
-def extending():
-    return noisy_weights(rvd.Model(rvd.TINY, rngs=nnx.Rngs(0)))
-
-
-def test_a_network_of_next_frames_extends_a_video(extending, rng):
-    clip = rng.uniform(size=(2, 16, 16, 3)).astype(np.float32)
-    options = {"length": 5, "settings": QUICK._replace(sampler="ddpm")}
-    out = make(extending, clip, **options)
-    assert out.shape == (5, 16, 16, 3)
-    np.testing.assert_array_equal(out[:2], clip)
-    made = rvd.sample(
-        jax.random.key(0),
-        extending,
-        2 * clip[None] - 1,
-        count=3,
-        steps=process.sampling_steps(extending.process, 3),
-    )
-    expected = np.clip((np.asarray(made[0]) + 1) / 2, 0, 1)
-    np.testing.assert_allclose(out[2:], expected, atol=1e-4)
-    other = np.stack([clip[0], 1 - clip[1]])
-    assert np.any(make(extending, other, **options)[2:] != out[2:])
-
-
 @pytest.mark.parametrize(
-    ("options", "problem"),
+    ("options", "match"),
     [
-        ({"observed": "past", "length": 4}, "before it"),
-        ({"observed": [True, False, True]}, "before it"),
-        ({"frames": None, "length": 4}, "before it"),
-        ({"length": 4, "scheme": "hierarchy-2"}, "autoreg"),
-        ({"length": 4, "condition": 1}, "condition"),
-        (
-            {"length": 4, "settings": generation.Settings(conditioning="replacement")},
-            "'network'",
-        ),
+        ({"settings": QUICK._replace(steps=0)}, "count"),
+        ({"settings": QUICK._replace(scale=2.0)}, "condition"),
+        ({"seed": 2**63}, "64 bits"),
     ],
 )
-def test_a_network_of_next_frames_refuses_other_tasks(extending, options, problem):
-    frames = np.zeros((3, 16, 16, 3), np.float32)
-    with pytest.raises(ValueError, match=problem):
-        make(extending, **{"frames": frames, **options})
+def test_what_cannot_be_raises(model, options, match):
+    with pytest.raises(ValueError, match=match):
+        make(model, **options)
