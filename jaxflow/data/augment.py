@@ -16,131 +16,24 @@ carries to T1 x + F(T1 x), the new flow is
     occlusion, occlusion_backward   (H, W) bool, optional
 """
 
-import dataclasses
 import functools
 import math
 from collections.abc import Mapping
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from jaxflow import _checks, _shapes, ops
-from jaxflow.data import draws, photometric
+from jaxflow.data import augment_maps, draws, photometric
+from jaxflow.data.augment_maps import Affine as Affine
+from jaxflow.data.augment_maps import ScaleAndCrop as ScaleAndCrop
+from jaxflow.data.augment_maps import draw_maps as draw_maps
+from jaxflow.data.augment_recipes import RECIPES as RECIPES
+from jaxflow.data.augment_recipes import Lookup as Lookup
+from jaxflow.data.augment_recipes import Recipe as Recipe
 
 Sample = Mapping[str, jax.Array]
-Lookup = Literal["nearest", "bilinear", "sparse"]
-_ATTEMPTS = 50
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Affine:
-    """Ranges of the affine maps of FlowNet2, PWC-Net and LiteFlowNet.
-
-    Frame 1 takes uniform numbers, frame 2 the same plus normal ones. A draw that would
-    look outside the old frame is repeated, 50 times; then the middle is cut out.
-
-    Attributes:
-        translation: Largest shift, as a part of the new size.
-        rotation: Largest angle, radians.
-        zoom: Smallest and largest logarithm of the magnification.
-        squeeze: Largest logarithm of the ratio of horizontal to vertical zoom.
-        relative_translation: Standard deviation of the shift between the frames.
-        relative_rotation: Of the rotation between them, radians.
-        relative_zoom: Of the logarithm of the magnification between them.
-    """
-
-    translation: float = 0.4
-    rotation: float = 0.4
-    zoom: tuple[float, float] = (-0.2, 0.6)
-    squeeze: float = 0.3
-    relative_translation: float = 0.03
-    relative_rotation: float = 0.03
-    relative_zoom: float = 0.03
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ScaleAndCrop:
-    """Ranges of RAFT's maps: scale, stretch, flip, and a crop anywhere.
-
-    Attributes:
-        scale: Smallest and largest base-2 logarithm of the magnification.
-        stretch: Largest base-2 logarithm by which each axis deviates from it.
-        probability: Of scaling, and of stretching.
-        flip_horizontal: Probability.
-        flip_vertical: Probability.
-    """
-
-    scale: tuple[float, float] = (-0.1, 1.0)
-    stretch: float = 0.2
-    probability: float = 0.8
-    flip_horizontal: float = 0.5
-    flip_vertical: float = 0.1
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """What `augment` does.
-
-    Attributes:
-        geometry: Ranges of the maps.
-        colour: Ranges of the colour changes.
-        noise: Largest standard deviation of the noise that is added.
-        erase: Probability that one or two boxes of frame 2 are painted over.
-        lookup: How flow is read between pixels: "nearest" never mixes two motions;
-            "bilinear" is exact for a motion that is affine in the position; "sparse"
-            carries every known pixel of a laser scanner to the one nearest to where it
-            goes, and no other pixel knows its flow.
-    """
-
-    geometry: Affine | ScaleAndCrop
-    colour: photometric.Chroma | photometric.Jitter | None
-    noise: float = 0.0
-    erase: float = 0.0
-    lookup: Lookup = "nearest"
-
-
-_SPARSE_COLOUR = photometric.Jitter(
-    brightness=0.3, contrast=0.3, saturation=0.3, hue=0.3 / math.pi, asymmetric=0.0
-)
-RECIPES = {
-    "flownet": Recipe(geometry=Affine(), colour=photometric.Chroma(), noise=0.06),
-    "raft_chairs": Recipe(
-        geometry=ScaleAndCrop(), colour=photometric.Jitter(), erase=0.5
-    ),
-    "raft_things": Recipe(
-        geometry=ScaleAndCrop(scale=(-0.4, 0.8)), colour=photometric.Jitter(), erase=0.5
-    ),
-    "raft_sintel": Recipe(
-        geometry=ScaleAndCrop(scale=(-0.2, 0.6)), colour=photometric.Jitter(), erase=0.5
-    ),
-    # Sparse flow: no stretching, no asymmetric colours. Alone, KITTI is not mirrored.
-    "raft_kitti": Recipe(
-        geometry=ScaleAndCrop(
-            scale=(-0.2, 0.4), stretch=0.0, flip_horizontal=0.0, flip_vertical=0.0
-        ),
-        colour=_SPARSE_COLOUR,
-        erase=0.5,
-        lookup="sparse",
-    ),
-    "raft_sintel_kitti": Recipe(
-        geometry=ScaleAndCrop(scale=(-0.3, 0.5), stretch=0.0, flip_vertical=0.0),
-        colour=_SPARSE_COLOUR,
-        erase=0.5,
-        lookup="sparse",
-    ),
-    "raft_sintel_hd1k": Recipe(
-        geometry=ScaleAndCrop(scale=(-0.5, 0.2), stretch=0.0, flip_vertical=0.0),
-        colour=_SPARSE_COLOUR,
-        erase=0.5,
-        lookup="sparse",
-    ),
-}
-"""The published sets of augmentations, by name.
-
-The last two are those of the sparse sets that RAFT mixes with Sintel.
-"""
 
 
 def augment_batch(
@@ -253,9 +146,12 @@ def apply_maps(
         _shapes.check(name, matrix, (3, 3))
     images = [photometric.as_float(sample[f"image{number}"]) for number in (1, 2)]
     # Homogeneous coordinates are near 1000, where bfloat16 steps by 4.
-    inverse1, inverse2 = _invert(map1), _invert(map2)
+    inverse1, inverse2 = augment_maps.invert(map1), augment_maps.invert(map2)
     grid = ops.pixel_grid(*size)
-    points1, points2 = _map_points(map1, grid), _map_points(map2, grid)
+    points1, points2 = (
+        augment_maps.map_points(map1, grid),
+        augment_maps.map_points(map2, grid),
+    )
     result = {
         "image1": ops.bilinear_sample(images[0], points1, padding="border"),
         "image2": ops.bilinear_sample(images[1], points2, padding="border"),
@@ -268,43 +164,20 @@ def apply_maps(
             continue
         flow = sample["flow" + suffix]
         _shapes.check('sample["flow"]', flow, (*old, 2))
-        target = _map_points(other, points + _read(flow, points, lookup))
+        target = augment_maps.map_points(other, points + _read(flow, points, lookup))
         result["flow" + suffix] = target - grid
         if "occlusion" + suffix in sample:
             hidden = _read(sample["occlusion" + suffix], points, "nearest")
-            result["occlusion" + suffix] = hidden | ~_inside(target, size)
+            result["occlusion" + suffix] = hidden | ~augment_maps.inside(target, size)
     known = sample.get("valid", jnp.ones(old, bool)).astype(bool)
     if lookup == "sparse" and "flow" in sample:
         maps = inverse1, inverse2
         result["flow"], result["valid"] = _scatter(sample["flow"], known, maps, size)
     else:
-        result["valid"] = _read(known, points1, "nearest") & _inside(points1, old)
+        result["valid"] = _read(known, points1, "nearest") & augment_maps.inside(
+            points1, old
+        )
     return result
-
-
-def draw_maps(
-    key: jax.Array,
-    ranges: Affine | ScaleAndCrop,
-    old: tuple[int, int],
-    new: tuple[int, int],
-    *,
-    strength: float | jax.Array = 1.0,
-) -> tuple[jax.Array, jax.Array]:
-    """Draws the maps of both frames, from new pixels to old ones.
-
-    Args:
-        key: Random key.
-        ranges: What to draw from.
-        old: Height and width of the given frames.
-        new: Height and width of the frames to make.
-        strength: Scales the ranges of `Affine`.
-
-    Returns:
-        Two matrices, (3, 3); the same one twice for `ScaleAndCrop`.
-    """
-    if isinstance(ranges, Affine):
-        return _draw_affine(key, ranges, old, new, strength)
-    return _draw_scale_and_crop(key, ranges, old, new)
 
 
 def flip_horizontal(sample: Sample) -> dict[str, jax.Array]:
@@ -357,119 +230,6 @@ def _size(sample: Sample) -> tuple[int, int]:
     return height, width
 
 
-def _draw_affine(key, ranges, old, new, strength):
-    """Draws maps until the corners of the new frames fall inside the old."""
-    u = draws.uniform(key, common=(_ATTEMPTS, 5), relative=(_ATTEMPTS, 4))
-    low, high = ranges.zoom
-    centre = jnp.array([[0, 0, 0, (low + high) / 2, 0]], float)
-    reach = jnp.array(
-        [
-            ranges.translation,
-            ranges.translation,
-            ranges.rotation,
-            (high - low) / 2,
-            ranges.squeeze,
-        ],
-        float,
-    )
-    common = strength * (centre + reach[None] * (2 * u["common"] - 1))
-    deviation = jnp.array(
-        [
-            ranges.relative_translation,
-            ranges.relative_translation,
-            ranges.relative_rotation,
-            ranges.relative_zoom,
-        ],
-        float,
-    )
-    relative = strength * deviation[None] * draws.normal(u["relative"])
-    second = common.at[:, :4].add(relative)
-    build = jax.vmap(functools.partial(_affine_map, old=old, new=new))
-    maps = jnp.stack([build(common), build(second)], axis=1)
-    corners = jnp.array(
-        [[x, y] for x in (0.0, new[1] - 1.0) for y in (0.0, new[0] - 1.0)]
-    )
-    reached = jax.vmap(jax.vmap(lambda m: _map_points(m, corners)))(maps)
-    fits = jnp.all(_inside(reached, old), axis=(1, 2))
-    middle = _affine_map(jnp.zeros(5), old=old, new=new)
-    chosen = maps[jnp.argmax(fits)]
-    chosen = jnp.where(jnp.any(fits), chosen, jnp.stack([middle, middle]))
-    return chosen[0], chosen[1]
-
-
-def _affine_map(numbers, *, old, new):
-    """Builds a map from shift (2), angle, log zoom and log squeeze.
-
-    About the middle of the new frame: rotate, shift by a part of the new size, divide
-    by the zoom of each axis, and go to the middle of the old frame.
-    """
-    shift_x, shift_y, angle, zoom, squeeze = numbers
-    zoom_x, zoom_y = jnp.exp(zoom + squeeze / 2), jnp.exp(zoom - squeeze / 2)
-    cos, sin = jnp.cos(angle), jnp.sin(angle)
-    middle_new = (new[1] - 1) / 2, (new[0] - 1) / 2
-    middle_old = (old[1] - 1) / 2, (old[0] - 1) / 2
-    x = shift_x * new[1] - cos * middle_new[0] + sin * middle_new[1]
-    y = shift_y * new[0] - sin * middle_new[0] - cos * middle_new[1]
-    return jnp.stack(
-        [
-            jnp.stack([cos / zoom_x, -sin / zoom_x, x / zoom_x + middle_old[0]]),
-            jnp.stack([sin / zoom_y, cos / zoom_y, y / zoom_y + middle_old[1]]),
-            jnp.array([0.0, 0.0, 1.0]),
-        ]
-    )
-
-
-def _draw_scale_and_crop(key, ranges, old, new):
-    """Draws RAFT's map; both frames share it."""
-    u = draws.uniform(key, scale=(), stretch=(2,), gates=(2,), flips=(2,), crop=(2,))
-    scale = draws.between(u["scale"], *ranges.scale)
-    stretch = ranges.stretch * (2 * u["stretch"] - 1)
-    # One gate for each, as in the official code; without scaling neither happens.
-    scaled = u["gates"][0] < ranges.probability
-    stretched = scaled & (u["gates"][1] < ranges.probability)
-    log_scale = jnp.where(scaled, scale, 0.0) + jnp.where(stretched, stretch, 0.0)
-    size_old = jnp.array([old[1], old[0]], float)
-    size_new = jnp.array([new[1], new[0]], float)
-    scale = jnp.maximum(jnp.exp2(log_scale), size_new / size_old)
-    # Pixel centres of the scaled frame: (x + 0.5) / scale - 0.5 in the old one.
-    offset = u["crop"] * (size_old * scale - size_new)
-    flips = jnp.array([ranges.flip_horizontal, ranges.flip_vertical], float)
-    mirrored = u["flips"] < flips
-    slope = jnp.where(mirrored, -1.0, 1.0) / scale
-    start = jnp.where(mirrored, offset + size_new - 0.5, offset + 0.5) / scale - 0.5
-    zero, one = jnp.zeros(()), jnp.ones(())
-    matrix = jnp.stack(
-        [
-            jnp.stack([slope[0], zero, start[0]]),
-            jnp.stack([zero, slope[1], start[1]]),
-            jnp.stack([zero, zero, one]),
-        ]
-    )
-    return matrix, matrix
-
-
-def _map_points(matrix: jax.Array, points: jax.Array) -> jax.Array:
-    """Maps points (..., 2) by a homogeneous matrix, in full precision."""
-    x, y = points[..., 0], points[..., 1]
-    rows = [row[0] * x + row[1] * y + row[2] for row in matrix]
-    return jnp.stack(rows[:2], axis=-1) / rows[2][..., None]
-
-
-def _invert(matrix: jax.Array) -> jax.Array:
-    """Inverts a homogeneous matrix up to a factor, by its adjugate."""
-    a, b, c = matrix
-    return jnp.stack([jnp.cross(b, c), jnp.cross(c, a), jnp.cross(a, b)], axis=-1)
-
-
-def _inside(points: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """Tells which points lie within the pixel centres of a frame."""
-    x, y = points[..., 0], points[..., 1]
-    # Rounding must not push the corners of an unchanged frame outside.
-    slack = 1e-3
-    inside_x = (x >= -slack) & (x <= size[1] - 1 + slack)
-    return inside_x & (y >= -slack) & (y <= size[0] - 1 + slack)
-
-
 def _scatter(flow, known, maps, size) -> tuple[jax.Array, jax.Array]:
     """Carries the flow of every known pixel to the nearest pixel of the new frame.
 
@@ -484,8 +244,8 @@ def _scatter(flow, known, maps, size) -> tuple[jax.Array, jax.Array]:
     """
     height, width = size
     grid = ops.pixel_grid(*known.shape)
-    here = _map_points(maps[0], grid)
-    moved = _map_points(maps[1], grid + flow) - here
+    here = augment_maps.map_points(maps[0], grid)
+    moved = augment_maps.map_points(maps[1], grid + flow) - here
     column, row = jnp.round(here[..., 0]), jnp.round(here[..., 1])
     inside = (column >= 0) & (column < width) & (row >= 0) & (row < height) & known
     place = row.astype(jnp.int32) * width + column.astype(jnp.int32)
