@@ -13,7 +13,7 @@ import pytest
 from flax import nnx
 
 from jaxflow import ops
-from jaxflow.layers import representation_flow
+from jaxflow.layers import feature_flow, representation_flow
 from tests import test_api
 
 # Results are integers, booleans, or depend on no array; boxes have no gradient.
@@ -158,7 +158,7 @@ def iterated(size, **options):
 
     def case(rng):
         layer = representation_flow.FlowLayer(size[-1], iterations=3, **options)
-        names = list(representation_flow._taps(layer.variant))
+        names = list(feature_flow.initial_filters(layer.variant))
         names += ["theta", "lam", "tau"]
 
         graph, state = nnx.split(layer)

@@ -1,4 +1,3 @@
-import functools
 import importlib.util
 import json
 
@@ -148,27 +147,6 @@ def test_follows_the_published_pattern():
     )
 
 
-@pytest.mark.parametrize("sign", [1, -1])
-def test_flow_does_not_depend_on_the_sign_of_the_features(rng, sign):
-    features = jnp.asarray(rng.normal(size=(2, 6, 7, 3)), jnp.float32)
-    stretched = representation_flow.stretch(features, sign=sign)
-    u, v = representation_flow.tvl1(*stretched)
-    reference = representation_flow.tvl1(*representation_flow.stretch(features))
-    np.testing.assert_allclose(u, reference[0], atol=1e-5)
-    np.testing.assert_allclose(v, reference[1], atol=1e-5)
-
-
-def test_normalising_a_sample_keeps_examples_apart(rng):
-    x = jnp.asarray(rng.normal(size=(2, 3, 4, 5, 2)), jnp.float32)
-    apart = representation_flow.stretch(x, over="sample")
-    np.testing.assert_allclose(apart.min(axis=(1, 2, 3, 4)), 0)
-    np.testing.assert_allclose(apart.max(axis=(1, 2, 3, 4)), 255)
-    whole = representation_flow.stretch(x, sign=-1)
-    np.testing.assert_allclose([whole.min(), whole.max()], [-255, 0], atol=1e-4)
-    constant = representation_flow.stretch(jnp.ones((1, 2)))
-    np.testing.assert_array_equal(constant, 0)
-
-
 @pytest.mark.parametrize("learn", [(0, 0, 0, 0, 0), (0, 1, 1, 1, 1), (1, 0, 0, 1, 0)])
 def test_only_what_shall_learn_is_a_parameter(learn):
     layer = representation_flow.FlowLayer(3, learn=learn)
@@ -234,21 +212,6 @@ def test_paper_variant_is_algorithm_1_with_sobel_filters(rng):
     np.testing.assert_allclose(v[..., 0], flow[1], atol=1e-5)
 
 
-# Few at a time on a CPU: all 3; 2 of 4; 1 of 3; 1, larger than what it takes at once.
-@pytest.mark.parametrize(
-    "shape", [(3, 9, 8, 2), (2, 2, 64, 64, 4), (3, 64, 64, 6), (2, 182, 181, 1)]
-)
-def test_frames_do_not_depend_on_each_other(rng, shape):
-    x, y = (jnp.asarray(255 * rng.random(shape), jnp.float32) for _ in range(2))
-    run = functools.partial(representation_flow.tvl1, iterations=2)
-    u, v = jax.jit(run)(x, y)
-    assert u.shape == v.shape == shape
-    last = (-1,) * (len(shape) - 3)
-    alone = jax.jit(run)(x[last], y[last])
-    np.testing.assert_allclose(u[last], alone[0], atol=1e-5)
-    np.testing.assert_allclose(v[last], alone[1], atol=1e-5)
-
-
 @pytest.mark.parametrize("convolve", [True, False])
 @pytest.mark.parametrize("variant", ["paper", "hmdb_release"])
 def test_flow_of_flow_takes_two_frames_off(convolve, variant):
@@ -270,8 +233,6 @@ def test_rejects_single_frames_and_unknown_choices():
         layer(jnp.ones((1, 1, 4, 4, 3)))
     with pytest.raises(ValueError, match="variant"):
         representation_flow.FlowLayer(3, variant="best")
-    with pytest.raises(ValueError, match="over"):
-        representation_flow.stretch(jnp.ones(3), over="batch")
 
 
 def test_labels_tell_the_flow_parameters_from_the_rest():
