@@ -15,17 +15,17 @@ from jaxflow.ops.flowfield import (
 )
 from jaxflow.ops.flowfield import forward_interpolate as forward_interpolate
 from jaxflow.ops.flowfield import invert as invert
+from jaxflow.ops.padding import pad_to_multiple as pad_to_multiple
+from jaxflow.ops.padding import unpad as unpad
 from jaxflow.ops.pool import avg_pool as avg_pool
 from jaxflow.ops.pool import max_pool as max_pool
 from jaxflow.ops.pyramid import gaussian_blur as gaussian_blur
 from jaxflow.ops.pyramid import gaussian_pyramid as gaussian_pyramid
 from jaxflow.ops.pyramid import pyramid_down as pyramid_down
 from jaxflow.ops.resize import convex_upsample as convex_upsample
-from jaxflow.ops.resize import pad_to_multiple as pad_to_multiple
 from jaxflow.ops.resize import resize as resize
 from jaxflow.ops.resize import resize_flow as resize_flow
 from jaxflow.ops.resize import resize_opencv_uint8 as resize_opencv_uint8
-from jaxflow.ops.resize import unpad as unpad
 from jaxflow.ops.roi import roi_align as roi_align
 from jaxflow.ops.splat import average_splat as average_splat
 from jaxflow.ops.splat import forward_splat as forward_splat

@@ -187,30 +187,6 @@ def test_raft_small_upsampling_is_eightfold_with_aligned_corners(golden):
     np.testing.assert_allclose(found, channels_last(golden["upflow8"]), atol=1e-5)
 
 
-@pytest.mark.parametrize("where, name", [("both", "sintel"), ("bottom", "kitti")])
-def test_pads_as_raft_does_and_back(where, name, golden):
-    image = channels_last(golden["padder_in"])
-    padded, pads = ops.pad_to_multiple(image, 8, where=where)
-    np.testing.assert_array_equal(padded, channels_last(golden[f"padder_{name}"]))
-    np.testing.assert_array_equal(ops.unpad(padded, pads), image)
-
-
-def test_pads_below_and_right_to_two_multiples():
-    padded, pads = ops.pad_to_multiple(
-        jnp.ones((2, 5, 6, 1)), (4, 5), where="bottom_right", mode="constant"
-    )
-    assert pads == ((0, 3), (0, 4))
-    assert padded.shape == (2, 8, 10, 1)
-    assert padded.sum() == 2 * 5 * 6
-
-
-def test_padding_to_a_multiple_already_met_changes_nothing(rng):
-    image = jnp.asarray(rng.random((8, 16, 3)), jnp.float32)
-    padded, pads = ops.pad_to_multiple(image, 8)
-    assert pads == ((0, 0), (0, 0))
-    np.testing.assert_array_equal(ops.unpad(padded, pads), image)
-
-
 def test_convex_upsampling_is_rafts(golden):
     flow, mask = (channels_last(golden[f"convex_{name}"]) for name in ("flow", "mask"))
     found = convex_upsample(flow, mask)
@@ -257,11 +233,5 @@ def test_rejects_what_it_cannot_do():
         ops.resize_opencv_uint8(image.astype(jnp.uint8), (5, -1))
     with pytest.raises(ValueError):
         ops.resize_flow(image, (5, 5))
-    with pytest.raises(ValueError, match="where"):
-        ops.pad_to_multiple(image, 8, where="left")
-    with pytest.raises(ValueError, match="mode"):
-        ops.pad_to_multiple(image, 8, mode="wrap")
-    with pytest.raises(ValueError, match="multiple"):
-        ops.pad_to_multiple(image, 0)
     with pytest.raises(ValueError):
         ops.convex_upsample(image, jnp.zeros((3, 4, 9)))
