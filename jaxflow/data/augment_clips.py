@@ -332,9 +332,8 @@ def _draw_mix(key, clips, labels, alpha):
             f"got {jnp.shape(labels)}"
         )
     one, two = jax.random.split(key)
-    return jax.random.beta(one, alpha, alpha), jax.random.permutation(
-        two, clips.shape[0]
-    )
+    weight = jax.random.beta(one, alpha, alpha)
+    return weight, jax.random.permutation(two, clips.shape[0])
 
 
 def _draw_boxes(uniform, height, width, area, ratio):
@@ -376,9 +375,8 @@ def _read_window(clip, start, step, size, bounds=None) -> jax.Array:
         if bounds is not None:
             low = bounds[0][index]
             high = low + bounds[1][index] - 1
-        place = jnp.arange(count, dtype=float) + start[index] + 0.5
-        place = place * step[index] - 0.5
-        place = jnp.clip(place, low, high)
+        place = (jnp.arange(count, dtype=float) + start[index] + 0.5) * step[index]
+        place = jnp.clip(place - 0.5, low, high)
         before = jnp.floor(place).astype(jnp.int32)
         after = jnp.minimum(before + 1, jnp.asarray(high).astype(jnp.int32))
         share = (place - before.astype(float)).reshape(

@@ -42,28 +42,6 @@ def test_the_classes_of_a_pair_are_each_others_time_reversal(task):
     assert np.abs(back - forth).mean() > 0.01
 
 
-def test_textures_move_by_their_path():
-    rng = np.random.default_rng(0)
-    waves = rng.uniform(-0.1, 0.1, (5, 3)).astype(np.float32)
-    amplitudes = rng.normal(size=5).astype(np.float32)
-    path = np.array([[0, 0, 0, 0], [2.5, -1, 0, 0], [0, 0, 0.3, 0], [1, 2, -0.2, 0.4]])
-    height, width = 12, 17
-    actual = motion_classes.render_texture(
-        (jnp.asarray(waves), jnp.asarray(amplitudes)),
-        jnp.asarray(path, jnp.float32),
-        (height, width),
-    )
-    y, x = np.indices((height, width)) - np.array([5.5, 8.0])[:, None, None]
-    for frame, (dx, dy, angle, log_scale) in zip(actual, path, strict=True):
-        cos, sin = np.cos(angle), np.sin(angle)
-        # Back from the frame to the texture: undo the shift, the turn, the scale.
-        px = (cos * (x - dx) + sin * (y - dy)) / np.exp(log_scale)
-        py = (-sin * (x - dx) + cos * (y - dy)) / np.exp(log_scale)
-        angles = px[..., None] * waves[:, 0] + py[..., None] * waves[:, 1] + waves[:, 2]
-        expected = np.sum(amplitudes * np.cos(2 * np.pi * angles), axis=-1)
-        np.testing.assert_allclose(frame, expected, atol=1e-4)
-
-
 def test_names_say_how_clips_move():
     clips = all_classes("motion8")[..., 0]
     motion = np.stack([global_motion(c) for c in clips.reshape(-1, *clips.shape[2:])])
@@ -114,24 +92,6 @@ def test_order2_is_solved_by_the_change_of_speed():
         if label < 2:
             right.append((change < 0) == label)
     assert np.mean(right) > 0.98
-
-
-def test_accelerating_and_decelerating_clips_have_the_same_velocities():
-    paths = [
-        np.diff(
-            motion_classes._changing(
-                jnp.int32(label),
-                {"motion": jnp.full(4, 0.3)},
-                jnp.arange(8.0) - 3.5,
-            )[:, :2],
-            axis=0,
-        )
-        for label in (0, 1)
-    ]
-    np.testing.assert_allclose(paths[0], -paths[1][::-1], atol=1e-6)
-    # From nearly rest to nearly twice the mean.
-    speed = np.linalg.norm(paths[0], axis=1)
-    assert speed[0] < 0.2 * speed.mean() and speed[-1] > 1.8 * speed.mean()
 
 
 def frame_features(name, task, count):
