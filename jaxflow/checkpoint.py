@@ -259,6 +259,14 @@ def save(directory: PathLike, model: nnx.Module) -> None:
         ValueError: If the folder holds something else than a checkpoint.
         OSError: If it cannot be written; what was there is kept, unless it lies in
             cloud storage.
+
+    Examples:
+        >>> from flax import nnx
+        >>> model, other = (nnx.Linear(2, 1, rngs=nnx.Rngs(seed)) for seed in (0, 1))
+        >>> jaxflow.checkpoint.save(folder / "mine", model)
+        >>> jaxflow.checkpoint.restore(folder / "mine", other)
+        >>> bool((other.kernel[...] == model.kernel[...]).all())
+        True
     """
     folders.check_target("`directory`", directory)
     path = folders.folder(directory)
@@ -324,6 +332,15 @@ def fill(model: nnx.Module, values: dict[str, dict]) -> None:
     Args:
         model: A model of the same architecture.
         values: Its arrays.
+
+    Examples:
+        >>> from flax import nnx
+        >>> model = nnx.Linear(2, 1, rngs=nnx.Rngs(0))
+        >>> values = jaxflow.checkpoint.weights_of(model)
+        >>> ones = jax.tree.map(jnp.ones_like, values)
+        >>> jaxflow.checkpoint.fill(model, ones)
+        >>> model.kernel[...].tolist()
+        [[1.0], [1.0]]
     """
     for kind, part in ((nnx.Param, "params"), (nnx.BatchStat, "stats")):
         state = nnx.state(model, kind)

@@ -29,6 +29,14 @@ def top_k_accuracy(
     Raises:
         ValueError: If a shape is wrong, a label is no class, there is no example, or
             `k` is not positive.
+
+    Examples:
+        >>> from jaxflow import class_metrics
+        >>> scores = [[0.7, 0.2, 0.1], [0.5, 0.4, 0.1]]
+        >>> class_metrics.top_k_accuracy(scores, [0, 1])
+        0.5
+        >>> class_metrics.top_k_accuracy(scores, [0, 1], k=2)
+        1.0
     """
     _checks.positive("k", k)
     return float(np.mean(_ranks(*_single(scores, labels)) < k))
@@ -49,6 +57,13 @@ def mean_class_accuracy(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
 
     Raises:
         ValueError: If a shape is wrong, a label is no class, or there is no example.
+
+    Examples:
+        Three of class 0 are right, and the one of class 1 is not.
+
+        >>> from jaxflow import class_metrics
+        >>> class_metrics.mean_class_accuracy([[0.9, 0.1]] * 4, [0, 0, 0, 1])
+        0.5
     """
     scores, labels = _single(scores, labels)
     right = _ranks(scores, labels) < 1
@@ -77,6 +92,12 @@ def average_precision(scores: npt.ArrayLike, labels: npt.ArrayLike) -> np.ndarra
     Raises:
         ValueError: If a shape is wrong, a label is neither 0 nor 1, or there is no
             example.
+
+    Examples:
+        >>> from jaxflow import class_metrics
+        >>> scores = [[0.9, 0.1], [0.8, 0.7], [0.3, 0.9]]
+        >>> class_metrics.average_precision(scores, [[1, 0], [0, 1], [1, 0]]).round(3)
+        array([0.833, 0.5  ])
     """
     scores, shown = _several(scores, labels)
     scores = np.where(np.isnan(scores), np.where(shown, -np.inf, np.inf), scores)
@@ -100,6 +121,13 @@ def mean_average_precision(scores: npt.ArrayLike, labels: npt.ArrayLike) -> floa
 
     Raises:
         ValueError: As `average_precision`.
+
+    Examples:
+        >>> from jaxflow import class_metrics
+        >>> scores = [[0.9, 0.1], [0.8, 0.7], [0.3, 0.9]]
+        >>> shown = [[1, 0], [0, 1], [1, 0]]
+        >>> round(class_metrics.mean_average_precision(scores, shown), 3)
+        0.667
     """
     areas = average_precision(scores, labels)
     areas = areas[~np.isnan(areas)]

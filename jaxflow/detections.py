@@ -97,6 +97,14 @@ def frame_map(
     Raises:
         ValueError: If a row has no class, a score is NaN, `threshold` is not in (0, 1],
             or `most` is not positive.
+
+    Examples:
+        >>> from jaxflow.data import ava
+        >>> true = ava.Box("a", 1, (0.1, 0.1, 0.5, 0.5), 1)
+        >>> near = true._replace(corners=(0.1, 0.1, 0.5, 0.6), score=0.9)
+        >>> far = true._replace(corners=(0.5, 0.5, 0.9, 0.9), score=0.8)
+        >>> jaxflow.detections.frame_map([true], [near, far])
+        FrameMAP(mean=1.0, by_class={1: 1.0})
     """
     if not 0 < threshold <= 1:
         raise ValueError(f"`threshold` must be above 0 and at most 1; got {threshold}")
@@ -127,6 +135,11 @@ def intersection_over_union(boxes: np.ndarray, others: np.ndarray) -> np.ndarray
 
     Returns:
         (N, M) float64 in [0, 1]; 0 where neither has an area.
+
+    Examples:
+        >>> box = np.array([[0, 0, 2, 2]])
+        >>> jaxflow.detections.intersection_over_union(box, box + 1).round(3)
+        array([[0.143]])
     """
     boxes, others = np.asarray(boxes, np.float64), np.asarray(others, np.float64)
     low = np.maximum(boxes[:, None, :2], others[None, :, :2])

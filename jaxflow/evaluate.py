@@ -125,6 +125,14 @@ def evaluate_video(
 
     Raises:
         ValueError: If there is no video, or none that can be scored.
+
+    Examples:
+        >>> scores = {"a.mp4": np.array([0.9, 0.1]), "b.mp4": np.array([0.8, 0.2])}
+        >>> found = jaxflow.evaluate.evaluate_video(
+        ...     scores.__getitem__, [("a.mp4", 0), ("b.mp4", 1)]
+        ... )
+        >>> found["top1"]
+        50.0
     """
     scores, labels, seconds, damaged = [], [], [], []
     for video, label in dataset:

@@ -50,6 +50,10 @@ def video_feature(clips: npt.ArrayLike) -> np.ndarray:
 
     Raises:
         ValueError: If there are no clips.
+
+    Examples:
+        >>> jaxflow.linear.video_feature([[3.0, 0.0], [3.0, 8.0]])
+        array([0.6, 0.8])
     """
     clips = np.asarray(clips, np.float64)
     if clips.ndim < 2 or not len(clips):
@@ -79,6 +83,11 @@ def fit_svm(
     Raises:
         ValueError: If a shape is wrong, a value is not finite, or there are fewer than
             two classes.
+
+    Examples:
+        >>> svm = jaxflow.linear.fit_svm([[0.0], [1.0], [4.0], [5.0]], [0, 0, 1, 1])
+        >>> svm.predict([[-1.0], [2.0], [3.0], [9.0]]).tolist()
+        [0, 0, 1, 1]
     """
     features, labels = np.asarray(features, np.float64), np.asarray(labels)
     if features.ndim != 2 or labels.shape != features.shape[:1]:
@@ -123,6 +132,11 @@ def pair_similarities(first: npt.ArrayLike, second: npt.ArrayLike) -> np.ndarray
 
     Raises:
         ValueError: If the shapes differ.
+
+    Examples:
+        >>> found = jaxflow.linear.pair_similarities([0.6, 0.8], [0.8, 0.6])
+        >>> found[1].round(2).item(), found[6].round(2).item()
+        (0.96, 0.28)
     """
     a, b = np.asarray(first, np.float64), np.asarray(second, np.float64)
     if a.shape != b.shape or not a.ndim:

@@ -25,6 +25,13 @@ def format_table(
 
     Returns:
         Lines, joined, without a line break at the end.
+
+    Examples:
+        >>> from jaxflow import tables
+        >>> rows = {"raft": {"epe": 1.5}}
+        >>> print(tables.format_table(rows, columns=["epe"], title="chairs"))
+        chairs    epe
+        raft    1.500
     """
     columns = tuple(columns)
     cells = [(title, *columns)] + [
@@ -127,6 +134,11 @@ def agrees(ours: float, printed: str) -> bool:
         ours: The number.
         printed: Its decimal digits, such as "36.1"; the two may be apart by less than
             one unit of the last.
+
+    Examples:
+        >>> from jaxflow import tables
+        >>> tables.agrees(2.0401, "2.04"), tables.agrees(2.06, "2.04")
+        (True, False)
     """
     unit = 10.0 ** -len(printed.partition(".")[2])
     return abs(ours - float(printed)) < unit

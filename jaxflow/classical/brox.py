@@ -68,6 +68,16 @@ def brox(
     Raises:
         ValueError: If a number is out of range or the frames have neither 1 nor 3
             channels.
+
+    Examples:
+        >>> y, x = np.float32(np.mgrid[:16, :16])
+        >>> one, two = (
+        ...     jnp.asarray(0.5 + np.sin((x - dx) / 2) * np.cos(y / 2) / 2)[..., None]
+        ...     for dx in (0, 1)
+        ... )
+        >>> flow = jax.jit(jaxflow.classical.brox.brox)(one, two)
+        >>> flow.shape, round(float(jnp.median(flow[..., 0])), 1)
+        ((16, 16, 2), 1.0)
     """
     _checks.counts(levels=levels, warps=warps)
     _shapes.check_equal(frame1=frame1, frame2=frame2)
@@ -124,6 +134,20 @@ def variational_refinement(
 
     Raises:
         ValueError: As `brox`.
+
+    Examples:
+        >>> y, x = np.float32(np.mgrid[:16, :16])
+        >>> one, two = (
+        ...     jnp.asarray(0.5 + np.sin((x - dx) / 2) * np.cos(y / 2) / 2)[..., None]
+        ...     for dx in (0, 1)
+        ... )
+        >>> near = jnp.zeros((16, 16, 2)).at[..., 0].set(0.8)
+        >>> refine = lambda *given: jaxflow.classical.brox.variational_refinement(
+        ...     *given, alpha=1.0
+        ... )
+        >>> flow = jax.jit(refine)(one, two, near)
+        >>> round(float(jnp.median(flow[..., 0])), 1)
+        1.0
     """
     _shapes.check_equal(frame1=frame1, frame2=frame2)
     _shapes.check("flow", flow, (*frame1.shape[:-1], 2))

@@ -51,6 +51,12 @@ def corner_response(
 
     Raises:
         ValueError: If a choice is unknown.
+
+    Examples:
+        >>> image = jnp.zeros((20, 20, 1)).at[8:, 8:].set(1.0)
+        >>> response = jax.jit(jaxflow.classical.features.corner_response)(image)
+        >>> divmod(int(response.argmax()), 20)
+        (8, 8)
     """
     _checks.one_of("response", response, ("shi_tomasi", "harris"))
     gray = coarse_to_fine.luminance(image)
@@ -91,6 +97,12 @@ def detect_corners(
 
     Raises:
         ValueError: If `count` is not positive or `response` unknown.
+
+    Examples:
+        >>> image = jnp.zeros((20, 20, 1)).at[8:, 8:].set(1.0)
+        >>> points, found = jax.jit(jaxflow.classical.features.detect_corners)(image)
+        >>> points[0].tolist(), int(found.sum())
+        ([8.0, 8.0], 1)
     """
     _checks.positive("count", count)
     _shapes.check("image", image, ("H", "W", "C"))
@@ -155,6 +167,16 @@ def track_pair(
 
     Raises:
         ValueError: If `window` is even or the frames have neither 1 nor 3 channels.
+
+    Examples:
+        >>> image = jnp.zeros((20, 20, 1)).at[8:, 8:].set(1.0)
+        >>> moved = jnp.roll(image, 2, axis=1)
+        >>> find = lambda one, two, points: jaxflow.classical.features.track_pair(
+        ...     one, two, points, window=9, levels=1
+        ... )
+        >>> points, _, error = jax.jit(find)(image, moved, jnp.array([[8.0, 8.0]]))
+        >>> points.round(1).tolist()
+        [[10.0, 8.0]]
     """
     _checks.counts(window=window, levels=levels, iterations=iterations)
     _shapes.check_equal(frame1=frame1, frame2=frame2)
@@ -209,6 +231,19 @@ def track(
 
     Raises:
         ValueError: As `track_pair`.
+
+    Examples:
+        >>> y, x = np.float32(np.mgrid[:20, :20])
+        >>> clip = jnp.stack([
+        ...     jnp.asarray(np.exp(-((x - 8 - t) ** 2 + (y - 9) ** 2) / 8))[..., None]
+        ...     for t in range(3)
+        ... ])
+        >>> follow = lambda clip, points: jaxflow.classical.features.track(
+        ...     clip, points, window=9, levels=1
+        ... )
+        >>> tracks = jax.jit(follow)(clip, jnp.array([[8.0, 9.0]]))
+        >>> tracks.points[:, 0].round(1).tolist(), tracks.visible[:, 0].tolist()
+        ([[8.0, 9.0], [9.0, 9.0], [10.0, 9.0]], [True, True, True])
     """
     _shapes.check("clip", clip, ("T", "H", "W", "C"))
     height, width = clip.shape[1:3]

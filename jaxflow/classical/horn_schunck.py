@@ -55,6 +55,16 @@ def horn_schunck(
     Raises:
         ValueError: If `alpha` is not positive or the frames have neither 1 nor 3
             channels.
+
+    Examples:
+        >>> y, x = np.float32(np.mgrid[:16, :16])
+        >>> one, two = (
+        ...     jnp.asarray(0.5 + np.sin((x - dx) / 2) * np.cos(y / 2) / 2)[..., None]
+        ...     for dx in (0, 1)
+        ... )
+        >>> flow = jax.jit(jaxflow.classical.horn_schunck.horn_schunck)(one, two)
+        >>> flow.shape, round(float(jnp.median(flow[..., 0])), 1)
+        ((16, 16, 2), 1.0)
     """
     _checks.counts(levels=levels, warps=warps, iterations=iterations)
     _checks.positive("alpha", alpha)
@@ -98,6 +108,16 @@ def relax(
 
     Returns:
         Flow, (*B, H, W, 2), in pixels.
+
+    Examples:
+        A ramp that rises by 1 a pixel, and falls by 2 in time, moves by 2 pixels.
+
+        >>> ones, start = jnp.ones((4, 5, 1)), jnp.zeros((4, 5, 2))
+        >>> flow = jaxflow.classical.horn_schunck.relax(
+        ...     ones, 0 * ones, -2 * ones, start, alpha=0.5, iterations=20
+        ... )
+        >>> flow[0, 0].round(2).tolist()
+        [2.0, 0.0]
     """
     divisor = alpha**2 + ix**2 + iy**2
     gradient = jnp.concatenate([ix, iy], axis=-1)

@@ -71,6 +71,15 @@ def local_motion(
     Raises:
         ValueError: If `window` is even, a number is out of range or a choice is
             unknown.
+
+    Examples:
+        >>> y, x = np.float32(np.mgrid[:9, :9])
+        >>> one, two = (
+        ...     jnp.asarray((x - dx) ** 2 + (y - 4) ** 2)[..., None] for dx in (4, 4.5)
+        ... )
+        >>> motion = jax.jit(jaxflow.classical.lucas_kanade.local_motion)(one, two)
+        >>> motion.flow[4, 4].round(2).tolist(), int(motion.rank[4, 4])
+        ([0.5, 0.0], 2)
     """
     ix, iy, it = constraint.motion_derivatives(
         frame1, frame2, kernel=kernel, source=source
@@ -131,6 +140,16 @@ def lucas_kanade(
     Raises:
         ValueError: If `window` is even, a number is out of range or a choice is
             unknown.
+
+    Examples:
+        >>> y, x = np.float32(np.mgrid[:16, :16])
+        >>> one, two = (
+        ...     jnp.asarray(0.5 + np.sin((x - dx) / 2) * np.cos(y / 2) / 2)[..., None]
+        ...     for dx in (0, 1)
+        ... )
+        >>> flow = jax.jit(jaxflow.classical.lucas_kanade.lucas_kanade)(one, two)
+        >>> flow.shape, round(float(jnp.median(flow[..., 0])), 1)
+        ((16, 16, 2), 1.0)
     """
     _checks.counts(window=window, levels=levels, iterations=iterations)
     _shapes.check_equal(frame1=frame1, frame2=frame2)

@@ -120,6 +120,16 @@ def tvl1(
     Raises:
         ValueError: If a choice is unknown, a number is out of range or the frames have
             neither 1 nor 3 channels.
+
+    Examples:
+        >>> y, x = np.float32(np.mgrid[:16, :16])
+        >>> one, two = (
+        ...     jnp.asarray(0.5 + np.sin((x - dx) / 2) * np.cos(y / 2) / 2)[..., None]
+        ...     for dx in (0, 1)
+        ... )
+        >>> flow = jax.jit(jaxflow.classical.tvl1.tvl1)(one, two)
+        >>> flow.shape, round(float(jnp.median(flow[..., 0])), 1)
+        ((16, 16, 2), 1.0)
     """
     _checks.counts(
         levels=levels,

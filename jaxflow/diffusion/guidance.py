@@ -23,6 +23,13 @@ def classifier_free(conditional: Predict, free: Predict, scale: float) -> Predic
         conditional: (noisy, time) -> prediction, of the network with its condition.
         free: The same of the network with the condition dropped.
         scale: 0 ignores the condition, 1 obeys it, more exaggerates it.
+
+    Examples:
+        >>> from jaxflow.diffusion import guidance
+        >>> own, free = lambda x, t: x + 1, lambda x, t: x
+        >>> predict = guidance.classifier_free(own, free, 3.0)
+        >>> predict(jnp.zeros(2), jnp.zeros(2)).tolist()
+        [3.0, 3.0]
     """
     if scale == 1:
         return conditional

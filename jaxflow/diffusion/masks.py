@@ -44,6 +44,11 @@ def task(name: Task, length: int, *, given: int = 1) -> np.ndarray:
 
     Raises:
         ValueError: If there is no such task, or it would observe all or no frames.
+
+    Examples:
+        >>> from jaxflow.diffusion import masks
+        >>> masks.task("interpolate", 5, given=3).astype(int).tolist()
+        [1, 1, 0, 0, 1]
     """
     _checks.one_of("name", name, TASKS)
     observed = np.zeros(length, bool)

@@ -55,6 +55,14 @@ def diffuse(data: Array, noise: Array, alpha: Array, sigma: Array) -> Array:
         noise: e, of the same shape.
         alpha: () or (B,).
         sigma: () or (B,).
+
+    Examples:
+        >>> from jaxflow.diffusion import parameterisations
+        >>> alpha, sigma = jnp.float32(0.6), jnp.float32(0.8)
+        >>> data, noise = jnp.ones(2), jnp.full(2, 3.0)
+        >>> noisy = parameterisations.diffuse(data, noise, alpha, sigma)
+        >>> noisy.round(1).tolist()
+        [3.0, 3.0]
     """
     return expand(alpha, data) * data + expand(sigma, data) * noise
 
@@ -71,6 +79,17 @@ def target(kind: Kind, data: Array, noise: Array, alpha: Array, sigma: Array) ->
 
     Raises:
         ValueError: If there is no such kind.
+
+    Examples:
+        >>> from jaxflow.diffusion import parameterisations
+        >>> data, noise = jnp.ones(2), jnp.full(2, 3.0)
+        >>> alpha, sigma = jnp.float32(0.6), jnp.float32(0.8)
+        >>> for kind in ("noise", "data", "velocity"):
+        ...     asked = parameterisations.target(kind, data, noise, alpha, sigma)
+        ...     print(kind, asked.round(2))
+        noise [3. 3.]
+        data [1. 1.]
+        velocity [1. 1.]
     """
     _checks.one_of("kind", kind, KINDS)
     if kind == "velocity":
@@ -95,6 +114,15 @@ def estimate(
 
     Raises:
         ValueError: If there is no such kind.
+
+    Examples:
+        >>> from jaxflow.diffusion import parameterisations
+        >>> alpha, sigma = jnp.float32(0.6), jnp.float32(0.8)
+        >>> data, noise = jnp.ones(2), jnp.full(2, 3.0)
+        >>> noisy = parameterisations.diffuse(data, noise, alpha, sigma)
+        >>> found = parameterisations.estimate("noise", noise, noisy, alpha, sigma)
+        >>> found.data.round(3).tolist()
+        [1.0, 1.0]
     """
     _checks.one_of("kind", kind, KINDS)
     alpha, sigma = expand(alpha, noisy), expand(sigma, noisy)

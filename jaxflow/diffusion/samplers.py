@@ -147,6 +147,21 @@ def sample(
 
     Returns:
         The sample, (B, ...), in the dtype of `start`.
+
+    Examples:
+        A network that knows the data, here 2, ends there.
+
+        >>> from jaxflow.diffusion import parameterisations, samplers, schedules
+        >>> steps = schedules.steps([0.99, 0.5, 0.01])
+        >>> denoise = parameterisations.denoiser(
+        ...     lambda noisy, time: jnp.full_like(noisy, 2.0), "data", threshold=None
+        ... )
+        >>> start = jnp.zeros((1, 2, 3, 3, 1))
+        >>> made = samplers.sample(
+        ...     jax.random.key(0), denoise, start, steps, update=samplers.ddim
+        ... )
+        >>> made[0, 0, 0, 0].round(3).tolist()
+        [2.0]
     """
 
     def advance(noisy, inputs):

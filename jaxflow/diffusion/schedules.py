@@ -56,6 +56,11 @@ def linear_betas(
 
     Raises:
         ValueError: If `count` is less than 1.
+
+    Examples:
+        >>> from jaxflow.diffusion import schedules
+        >>> schedules.linear_betas(3, start=0.1, end=0.3)
+        array([0.1, 0.2, 0.3])
     """
     grid = np.linspace(start, end, _positive("count", count))
     return np.asarray(grid, np.float64)
@@ -73,6 +78,11 @@ def scaled_linear_betas(
 
     Raises:
         ValueError: If `count` is less than 1.
+
+    Examples:
+        >>> from jaxflow.diffusion import schedules
+        >>> schedules.scaled_linear_betas(3, start=0.01, end=0.09)
+        array([0.01, 0.04, 0.09])
     """
     return linear_betas(count, start=math.sqrt(start), end=math.sqrt(end)) ** 2
 
@@ -91,6 +101,11 @@ def cosine_betas(
 
     Raises:
         ValueError: If `count` is less than 1.
+
+    Examples:
+        >>> from jaxflow.diffusion import schedules
+        >>> schedules.cosine_betas(4).round(3)
+        array([0.153, 0.417, 0.708, 0.999])
     """
     time = np.arange(_positive("count", count) + 1) / count
     curve = np.cos((time + offset) / (1 + offset) * np.pi / 2) ** 2
@@ -106,6 +121,12 @@ def zero_terminal_snr(betas: npt.ArrayLike) -> npt.NDArray[np.float64]:
 
     Args:
         betas: Of the schedule, cleanest first.
+
+    Examples:
+        >>> from jaxflow.diffusion import schedules
+        >>> betas = schedules.zero_terminal_snr(schedules.linear_betas(4, end=0.2))
+        >>> schedules.alpha_bars(betas)[-1].round(6).item()
+        0.0
     """
     alphas = np.sqrt(alpha_bars(betas))
     shifted = (alphas - alphas[-1]) * alphas[0] / (alphas[0] - alphas[-1])
@@ -115,7 +136,13 @@ def zero_terminal_snr(betas: npt.ArrayLike) -> npt.NDArray[np.float64]:
 
 
 def alpha_bars(betas: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Returns alpha^2 of every step: the running product of 1 - beta."""
+    """Returns alpha^2 of every step: the running product of 1 - beta.
+
+    Examples:
+        >>> from jaxflow.diffusion import schedules
+        >>> schedules.alpha_bars([0.5, 0.5])
+        array([0.5 , 0.25])
+    """
     return np.cumprod(1 - np.asarray(betas, np.float64)).astype(np.float64)
 
 
@@ -131,6 +158,11 @@ def cosine_log_snr(
         time: In [0, 1]; any shape.
         low: Value at 1.
         high: Value at 0.
+
+    Examples:
+        >>> from jaxflow.diffusion import schedules
+        >>> schedules.cosine_log_snr(jnp.array([0.0, 1.0])).round(2).tolist()
+        [20.0, -20.0]
     """
     start = math.atan(math.exp(-high / 2))
     slope = math.atan(math.exp(-low / 2)) - start
@@ -146,12 +178,24 @@ def linear_log_snr(
         time: In [0, 1]; any shape.
         low: Value at 1.
         high: Value at 0.
+
+    Examples:
+        >>> from jaxflow.diffusion import schedules
+        >>> schedules.linear_log_snr(jnp.array([0.0, 0.5, 1.0])).tolist()
+        [20.0, 0.0, -20.0]
     """
     return high + (low - high) * jnp.asarray(time, jnp.float32)
 
 
 def factors_of_log_snr(log_snr: jax.typing.ArrayLike) -> tuple[jax.Array, jax.Array]:
-    """Returns alpha and sigma where log(alpha^2 / sigma^2) is `log_snr`."""
+    """Returns alpha and sigma where log(alpha^2 / sigma^2) is `log_snr`.
+
+    Examples:
+        >>> from jaxflow.diffusion import schedules
+        >>> alpha, sigma = schedules.factors_of_log_snr(jnp.array(0.0))
+        >>> round(float(alpha), 3), round(float(sigma), 3)
+        (0.707, 0.707)
+    """
     log_snr = jnp.asarray(log_snr, jnp.float32)
     return jnp.sqrt(jax.nn.sigmoid(log_snr)), jnp.sqrt(jax.nn.sigmoid(-log_snr))
 
@@ -172,6 +216,13 @@ def spaced(
 
     Raises:
         ValueError: If there is no such spacing, or `count` is not in 1 ... `total`.
+
+    Examples:
+        >>> from jaxflow.diffusion import schedules
+        >>> schedules.spaced(10, 5).tolist()
+        [8, 6, 4, 2, 0]
+        >>> schedules.spaced(10, 5, spacing="trailing").tolist()
+        [9, 7, 5, 3, 1]
     """
     _checks.one_of("spacing", spacing, SPACINGS)
     if not 1 <= count <= total:
@@ -195,6 +246,11 @@ def strided(total: int, sections: int | Sequence[int]) -> npt.NDArray[np.int64]:
 
     Raises:
         ValueError: If a section has fewer steps than are asked of it.
+
+    Examples:
+        >>> from jaxflow.diffusion import schedules
+        >>> schedules.strided(10, [2, 3]).tolist()
+        [9, 7, 5, 4, 0]
     """
     sections = [sections] if isinstance(sections, int) else list(sections)
     chosen, start = [], 0
@@ -237,6 +293,12 @@ def steps(
 
     Raises:
         ValueError: If a step is not in the schedule, or the steps do not descend.
+
+    Examples:
+        >>> from jaxflow.diffusion import schedules
+        >>> steps = schedules.steps([0.81, 0.36, 0.09], [2, 0])
+        >>> print(steps.alpha, steps.next_alpha)
+        [0.3 0.9] [0.9 1. ]
     """
     bars = np.asarray(bars, np.float64)
     if chosen is None:
@@ -260,6 +322,12 @@ def between(before: npt.ArrayLike, after: npt.ArrayLike, time: npt.ArrayLike) ->
         before: Alpha-bar before each step.
         after: Alpha-bar after it, larger.
         time: What the network is told.
+
+    Examples:
+        >>> from jaxflow.diffusion import schedules
+        >>> steps = schedules.between([0.25], [1.0], [7])
+        >>> steps.alpha.tolist(), steps.next_sigma.tolist(), steps.beta.tolist()
+        ([0.5], [0.0], [0.75])
     """
     before, after = np.asarray(before, np.float64), np.asarray(after, np.float64)
     columns = (
@@ -285,6 +353,12 @@ def log_snr_steps(
 
     Raises:
         ValueError: If the values do not grow.
+
+    Examples:
+        >>> from jaxflow.diffusion import schedules
+        >>> steps = schedules.log_snr_steps([-2.0, 0.0, 2.0])
+        >>> steps.time.tolist(), bool((steps.alpha < steps.next_alpha).all())
+        ([-2.0, 0.0], True)
     """
     log_snr = np.asarray(log_snr, np.float64)
     if np.any(np.diff(log_snr) <= 0):

@@ -27,6 +27,15 @@ def spatial_views(
 
     Raises:
         ValueError: If the clip is smaller than the square or `count` is another.
+
+    Examples:
+        >>> from jaxflow import views
+        >>> clip = np.arange(8).reshape(1, 2, 4, 1)
+        >>> for view in views.spatial_views(clip, 2, count=3):
+        ...     print(view[0, :, :, 0].tolist())
+        [[0, 1], [4, 5]]
+        [[1, 2], [5, 6]]
+        [[2, 3], [6, 7]]
     """
     _checks.one_of("count", count, CROPS)
     height, width = clip.shape[1:3]
@@ -53,6 +62,12 @@ def mirrored(clip: np.ndarray) -> np.ndarray:
     Args:
         clip: (T, H, W, C) in [0, 1]; flow, as a picture, is in the last two of 2 or 5
             channels.
+
+    Examples:
+        >>> from jaxflow import views
+        >>> right = np.array([0.9, 0.5]).reshape(1, 1, 1, 2)
+        >>> views.mirrored(right).ravel().round(1).tolist()
+        [0.1, 0.5]
     """
     turned = clip[:, :, ::-1]
     if clip.shape[-1] not in (2, 5):

@@ -175,6 +175,11 @@ def duration(video: Video, *, fps: float | None = None) -> float:
 
     Raises:
         ValueError: If the video is damaged or empty, or there is no rate.
+
+    Examples:
+        >>> from jaxflow import views
+        >>> views.duration(np.zeros((30, 8, 8, 3), np.uint8), fps=15)
+        2.0
     """
     check_fps(fps)
     is_path = isinstance(video, (str, os.PathLike))
@@ -195,6 +200,12 @@ def batches(views: Iterable[np.ndarray], size: int) -> Iterator[tuple[jax.Array,
 
     Raises:
         ValueError: If `size` is not positive.
+
+    Examples:
+        >>> from jaxflow import views
+        >>> found = views.batches(np.zeros((3, 1, 2, 2, 3), np.float32), 2)
+        >>> [(batch.shape, count) for batch, count in found]
+        [((2, 1, 2, 2, 3), 2), ((2, 1, 2, 2, 3), 1)]
     """
     _checks.positive("batch_size", size)
     views = iter(views)
