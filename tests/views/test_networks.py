@@ -14,7 +14,7 @@ def test_a_name_or_a_network_for_flow_is_no_recognition_network():
     with pytest.raises(ValueError, match="must be a recognition network; got 'r3d'"):
         views.check_network("r3d")
     flow = types.SimpleNamespace(frames=spec.Frames(multiple=8))
-    with pytest.raises(ValueError, match=r"one for flow, .* estimate_flow"):
+    with pytest.raises(ValueError, match=r"one for flow, .*estimate_flow"):
         views.check_network(flow)
     other = types.SimpleNamespace()
     assert views.check_network(other) is other
