@@ -30,7 +30,6 @@ time for these 12, compilation included, jax 0.10.2.
 
 import dataclasses
 import pathlib
-import time
 from typing import Any
 
 import jax
@@ -39,33 +38,22 @@ import product
 import tyro
 
 from jaxflow.data import motion_classes
-from jaxflow.io import folders
 
 CLASSES = 4
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Args:
-    """Options.
+class Args(product.Args):
+    """Options: those of `product.py`.
 
     Attributes:
-        seeds: Of weights and training clips.
         nets: Which to train and test; "late" is of "rgb" and "flow".
-        estimator: The classical method that estimates flow.
-        steps: Steps of training.
-        rate: Highest learning rate.
-        batch_size: Clips in a batch.
         test_clips: Clips to test with, of all tints: a quarter is linked, a quarter
             swapped.
         output: Folder for the weights and the JSON lines.
     """
 
-    seeds: tuple[int, ...] = (0, 1, 2)
     nets: tuple[str, ...] = ("rgb", "flow", "late", "conv")
-    estimator: str = "lucas_kanade"
-    steps: int = 150
-    rate: float = 1e-2
-    batch_size: int = 32
     test_clips: int = 1600
     output: pathlib.Path = pathlib.Path("runs/appearance_bias")
 
@@ -84,12 +72,8 @@ def draw_linked(key: jax.Array, *, batch_size: int) -> dict[str, jax.Array]:
 
 def main(args: Args) -> list[dict[str, Any]]:
     """Trains and tests all nets with all seeds; a JSON line each."""
-    folders.check_target("--output", args.output)
-    args.output.mkdir(parents=True, exist_ok=True)
-    rows = product.done(args)
     data = motion_classes.load("test", args.test_clips, task="product")
     tint, motion = np.divmod(np.asarray(data["label"]), CLASSES)
-    clips = np.asarray(data["clip"])
     kinds = {
         "linked": tint == motion,
         "any": np.ones_like(tint, bool),
@@ -99,26 +83,11 @@ def main(args: Args) -> list[dict[str, Any]]:
     def draw(key):
         return draw_linked(key, batch_size=args.batch_size)
 
-    for seed in args.seeds:
-        known: dict[str, np.ndarray] = {}
-        for net in args.nets:
-            if any((row["net"], row["seed"]) == (net, seed) for row in rows):
-                continue
-            began = time.process_time()
-            parts = ("rgb", "flow") if net == "late" else (net,)
-            for part in parts:
-                if part not in known:
-                    model = product.trained(part, CLASSES, draw, args, seed)
-                    known[part] = product.logits_of(part, model, clips)
-            logits = np.mean([known[part] for part in parts], axis=0)
-            right = np.argmax(logits, axis=-1) == motion
-            row: dict[str, Any] = {"net": net, "seed": seed}
-            for kind, chosen in kinds.items():
-                row[kind] = round(float(np.mean(right[chosen])), 4)
-            row["cpu_seconds"] = round(time.process_time() - began)
-            rows.append(row | product.settings(args))
-            product.write(args, rows)
-    return rows
+    def measure(best):
+        right = best == motion
+        return {kind: float(np.mean(right[chosen])) for kind, chosen in kinds.items()}
+
+    return product.run_nets(args, CLASSES, draw, np.asarray(data["clip"]), measure)
 
 
 if __name__ == "__main__":

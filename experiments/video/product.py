@@ -186,17 +186,28 @@ def settings(args: Any) -> dict[str, Any]:
     return {name: getattr(args, name) for name in names}
 
 
-def main(args: Args) -> list[dict[str, Any]]:
-    """Trains and tests all nets with all seeds; a JSON line each."""
+def run_nets(
+    args: Any,
+    classes: int,
+    draw: Draw,
+    clips: np.ndarray,
+    measure: Callable[[np.ndarray], dict[str, float]],
+) -> list[dict[str, Any]]:
+    """Trains and tests all nets with all seeds; a JSON line each.
+
+    Args:
+        args: Options, as `Args`.
+        classes: How many there are.
+        draw: Random key -> "clip" and "label", to train with.
+        clips: What is tested, (N, T, H, W, 3).
+        measure: The best class of every clip, (N,) -> shares, by name.
+
+    Returns:
+        All lines of the output.
+    """
     folders.check_target("--output", args.output)
     args.output.mkdir(parents=True, exist_ok=True)
     rows = done(args)
-    classes = len(motion_classes.TASKS["product"].classes)
-    draw = functools.partial(
-        motion_classes.clip_batch, task="product", batch_size=args.batch_size
-    )
-    data = motion_classes.load("test", args.test_clips, task="product")
-    clips, labels = np.asarray(data["clip"]), np.asarray(data["label"])
     for seed in args.seeds:
         known: dict[str, np.ndarray] = {}
         for net in args.nets:
@@ -209,12 +220,28 @@ def main(args: Args) -> list[dict[str, Any]]:
                     model = trained(part, classes, draw, args, seed)
                     known[part] = logits_of(part, model, clips)
             logits = np.mean([known[part] for part in parts], axis=0)
-            right = float(np.mean(np.argmax(logits, axis=-1) == labels))
-            row = {"net": net, "seed": seed, "top1": round(right, 4)}
+            row: dict[str, Any] = {"net": net, "seed": seed}
+            for name, share in measure(np.argmax(logits, axis=-1)).items():
+                row[name] = round(share, 4)
             row["cpu_seconds"] = round(time.process_time() - began)
             rows.append(row | settings(args))
             write(args, rows)
     return rows
+
+
+def main(args: Args) -> list[dict[str, Any]]:
+    """Trains and tests all nets with all seeds; a JSON line each."""
+    classes = len(motion_classes.TASKS["product"].classes)
+    draw = functools.partial(
+        motion_classes.clip_batch, task="product", batch_size=args.batch_size
+    )
+    data = motion_classes.load("test", args.test_clips, task="product")
+    labels = np.asarray(data["label"])
+
+    def measure(best):
+        return {"top1": float(np.mean(best == labels))}
+
+    return run_nets(args, classes, draw, np.asarray(data["clip"]), measure)
 
 
 if __name__ == "__main__":

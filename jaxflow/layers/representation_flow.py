@@ -13,7 +13,14 @@ from flax import nnx
 
 from jaxflow import _checks
 from jaxflow.layers import conv, norm
-from jaxflow.layers.feature_flow import LAMBDA, TAU, THETA, initial_filters, iterate
+from jaxflow.layers.feature_flow import (
+    LAMBDA,
+    TAU,
+    THETA,
+    Border,
+    initial_filters,
+    iterate,
+)
 from jaxflow.layers.feature_flow import VARIANTS as VARIANTS
 from jaxflow.layers.feature_flow import Variant as Variant
 from jaxflow.layers.feature_flow import stretch as stretch
@@ -73,13 +80,13 @@ class FlowLayer(nnx.Module):
         iterations: int = 10,
         learn: Learn = (0, 1, 1, 1, 1),
         variant: Variant = "paper",
-        border: Literal["first", "second"] = "first",
+        border: Border = "first",
     ):
         _checks.one_of("variant", variant, VARIANTS)
         _checks.one_of("border", border, ("first", "second"))
         self.iterations = iterations
         self.variant: Variant = variant
-        self.border = border
+        self.border: Border = border
         mixed = features if variant == "kinetics_release" else 1
         image, flow, *numbers = (nnx.Param if flag else Constant for flag in learn)
         for name, taps in initial_filters(variant).items():
