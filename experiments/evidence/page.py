@@ -117,7 +117,7 @@ def claim_row(claim: claims.Claim, numbers: np.ndarray) -> str:
         foretold(claim),
         found,
         str(len(numbers)),
-        f"**{verdict(claim, numbers)}**",
+        f"**{verdict(claim, numbers)}**" if len(numbers) else "-",
     )
     return "| " + " | ".join(cells) + " |"
 

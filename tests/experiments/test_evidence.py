@@ -94,7 +94,7 @@ def test_goes_on_where_it_was_stopped_and_writes_the_page(
     assert len(evidence.main(args)) == 3 and len(calls) == 2
     assert len(evidence.read(tmp_path / "results.jsonl")) == 3
     table = (tmp_path / "page.md").read_text()
-    assert "| 3 | **confirmed** |" in table and "not run yet" in table
+    assert "| 3 | **confirmed** |" in table and "| not run yet | 0 | - |" in table
     assert all((tmp_path / name).is_file() for name in ("claims.png", "runs.png"))
 
 
