@@ -352,6 +352,7 @@ def test_liteflownet_adds_a_level_and_leaves_those_to_come(load, tmp_path):
         assert moved(part, first[name]) == trained, name
 
 
+@pytest.mark.slow
 def test_liteflownet_goes_through_all_stages(load, tmp_path, monkeypatch):
     module = load("liteflownet")
     seen = []

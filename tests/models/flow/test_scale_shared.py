@@ -59,6 +59,7 @@ def test_the_card_beside_the_weights_is_about_them(name):
     assert path.name in card and "## What it is bad at" in card
 
 
+@pytest.mark.slow
 def test_the_shipped_networks_find_a_motion_of_a_photograph():
     # 96 pixels are not a size that it was trained at, nor is the motion one of its own.
     first, second = moved_photograph((7, -4), (96, 160))

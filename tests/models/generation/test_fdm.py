@@ -185,6 +185,7 @@ def test_reads_every_published_key(published, count, unread, name, entry):
     assert unread(name, "fdm", shapes) == []
 
 
+@pytest.mark.slow
 def test_observed_frames_matter_as_they_are_not_as_noise(rng):
     model, data = build(PLAIN, noise=0.1), inputs(rng)
     out = run(model, **data)

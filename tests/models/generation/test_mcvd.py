@@ -90,6 +90,7 @@ def test_reads_every_published_key(published, count, unread, name):
     assert count(name) == parameters
 
 
+@pytest.mark.slow
 def test_no_clean_clip_is_one_whose_frames_are_all_masked(rng):
     model = build()
     for _, variable in nnx.to_flat_state(nnx.state(model)):
@@ -180,6 +181,7 @@ def test_rejects_clips_that_do_not_fit():
         model(noisy, time, clean=noisy, observed=observed)
 
 
+@pytest.mark.slow
 def test_a_compiled_call_marks_what_it_cannot_refuse():
     noisy = jnp.zeros((2, 5, 16, 16, 2))
     observed = jnp.array([[1, 1, 0, 1, 1], [1, 1, 0, 0, 1]])
@@ -187,6 +189,7 @@ def test_a_compiled_call_marks_what_it_cannot_refuse():
     assert np.isnan(out[0, 2:4]).all() and np.isfinite(out[1]).all()
 
 
+@pytest.mark.slow
 def test_generates_a_video_block_by_block_and_refuses_what_does_not_fit(rng):
     model = build(num_future=0)
     frames = np.float32(rng.uniform(size=(2, 16, 16, 2)))

@@ -50,6 +50,7 @@ def test_means_states_and_network_are_those_of_the_official_code(official, count
     np.testing.assert_allclose(out, expected, rtol=0, atol=tolerance["network"])
 
 
+@pytest.mark.slow
 def test_loss_on_frames_is_the_official_one_on_residuals(official):
     model, arrays, info = official
     video, noise = clips(arrays["video"]), clips(arrays["loss_noise"])
@@ -94,6 +95,7 @@ def test_reads_every_published_key(published, count, unread, name, official_name
     assert count(name) == parameters
 
 
+@pytest.mark.slow
 def test_a_prediction_depends_on_its_frame_and_clean_ones_before(rng):
     model = build()
     noisy, clean = jnp.float32(rng.normal(size=(2, 1, 4, 8, 8, 3)))

@@ -65,6 +65,7 @@ def test_equals_the_official_code(case, count, name):
         )
 
 
+@pytest.mark.slow
 def test_no_condition_is_a_dropped_condition(rng):
     model = build(unet3d.TINY)
     noisy, time = inputs(rng, unet3d.TINY)
@@ -76,6 +77,7 @@ def test_no_condition_is_a_dropped_condition(rng):
     assert np.abs(dropped[1] - free[1]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_a_fresh_video_network_is_its_image_network_on_every_frame(rng):
     image, video = build(IMAGES), build(unet3d.TINY, seed=1)
     # Pre-training on pictures: what the two share goes over.

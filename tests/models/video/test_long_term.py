@@ -103,6 +103,7 @@ def test_the_operator_sees_the_bank_of_its_own_example_alone(clip, bank):
     np.testing.assert_allclose(hidden, scores, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_without_a_bank_the_operator_sees_the_clip_itself(clip):
     model = make()
     for model in (make(), make(backbones=2)):

@@ -198,6 +198,7 @@ def test_flow_input_follows_a_moving_pattern():
     np.testing.assert_array_equal(flow[:, -1], 0)
 
 
+@pytest.mark.slow
 def test_a_given_fast_input_replaces_the_derived_one(clip, run):
     model = slowfast.Model(slowfast.TINY, rngs=nnx.Rngs(0))
     model.eval()
