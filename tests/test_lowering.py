@@ -123,9 +123,9 @@ def generation_step(module, dtype=jnp.float32):
         numbers = jnp.broadcast_to(frames, (2, len(frames)))
         given = (numbers < getattr(config, "num_past", 1)).astype(jnp.float32)
         noised = process.add_noise(key, diffusion, videos)
-        return training.Batch(
-            noised, videos, masks.Selection(numbers, given, 1 - given)
-        )
+        classes = jnp.zeros(2, jnp.int32) if getattr(config, "num_classes", 0) else None
+        selection = masks.Selection(numbers, given, 1 - given)
+        return training.Batch(noised, videos, selection, classes)
 
     batch = jax.eval_shape(draw, jax.random.key(0), videos)
     return a_step(module, training.loss, batch, dtype)
