@@ -52,7 +52,8 @@ def double():
 # Where an array that meets one of more axes is an error, unless it is a number.
 _EXPLICIT = {
     *("classical", "data", "diffusion", "layers", "losses", "ops", "spec", "viz"),
-    *("cli", "convert", "demo", "io", "train"),
+    *("cli", "convert", "demo", "experiments", "flow", "generation", "io", "train"),
+    "video",
 }
 
 

@@ -101,7 +101,7 @@ def train_step(
         ...     loss=lambda model, x: jnp.mean((model(x) - 3 * x) ** 2),
         ...     optimiser=optimiser,
         ... )
-        >>> round((state.params["kernel"] + state.params["bias"]).item(), 4)
+        >>> round((state.params["kernel"][0] + state.params["bias"]).item(), 4)
         3.0
     """
     _, key = step_keys(state)

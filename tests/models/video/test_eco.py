@@ -92,8 +92,10 @@ def test_a_block_is_four_branches_of_lax(rng):
         y = lax.conv_general_dilated(
             x, kernel, (1, 1), [(side, side)] * 2, dimension_numbers=numbers
         )
-        scale = 1 / jnp.sqrt(layer.norm.var[...] + 1e-5)
-        return jax.nn.relu((y - layer.norm.mean[...][None, None, None]) * scale)
+        mean, var = (
+            x[...][None, None, None] for x in (layer.norm.mean, layer.norm.var)
+        )
+        return jax.nn.relu((y - mean) / jnp.sqrt(var + 1e-5))
 
     @jax.jit
     def both(x):

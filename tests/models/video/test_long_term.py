@@ -82,7 +82,7 @@ def test_a_pooled_bank_stands_beside_the_short_term_features(clip, bank, kind):
     short = steps(last_map(model, clip)).mean(1)
     pooled = feature_bank.pool_bank(bank, VALID, kind=kind)
     kernel, bias = model.projection.kernel[...], model.projection.bias[...]
-    expected = jnp.concatenate([short, pooled], axis=-1) @ kernel + bias
+    expected = jnp.concatenate([short, pooled], axis=-1) @ kernel + bias[None]
     actual = call(model, clip, bank=bank, valid=VALID)
     np.testing.assert_allclose(actual, expected, atol=1e-5)
 
@@ -118,7 +118,8 @@ def test_two_backbones_stand_side_by_side(clip):
     maps = [last_map(model, clip, second=second) for second in (False, True)]
     assert np.abs(maps[0] - maps[1]).max() > 1e-3
     joined = jnp.concatenate([steps(each).mean(1) for each in maps], axis=-1)
-    expected = joined @ model.projection.kernel[...] + model.projection.bias[...]
+    kernel, bias = model.projection.kernel[...], model.projection.bias[...]
+    expected = joined @ kernel + bias[None]
     np.testing.assert_allclose(call(model, clip), expected, atol=1e-5)
 
 
