@@ -1,11 +1,20 @@
-"""How others name the weights of residual networks: key tables of five dialects.
+"""How others name the weights of residual networks, and where they publish them.
 
-A row is (pattern of a foreign key, path of the weight in our model), None for what is
-no weight. A model calls its lateral connections `laterals.0` to `laterals.3`.
+A row of a key table is (pattern of a foreign key, path of the weight in our model);
+the path is None for what is no weight. A model calls its lateral connections
+`laterals.0` to `laterals.3`.
 """
 
 from collections.abc import Sequence
 
+from jaxflow import spec
+
+_PYSLOWFAST = "https://github.com/facebookresearch/SlowFast (MODEL_ZOO.md)"
+_PYTORCHVIDEO = "https://github.com/facebookresearch/pytorchvideo (model zoo)"
+_SERVERS = {
+    _PYSLOWFAST: "https://dl.fbaipublicfiles.com/pyslowfast/model_zoo",
+    _PYTORCHVIDEO: "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo",
+}
 _TORCH_NORM = "weight|bias|running_mean|running_var"
 _CAFFE2_NORM = {
     "s": "weight",
@@ -13,6 +22,39 @@ _CAFFE2_NORM = {
     "rm": "running_mean",
     "riv": "running_var",
 }
+
+
+def weights(
+    file: str,
+    dialect: str,
+    num_params: int,
+    result: float,
+    *,
+    data: str | None = None,
+    metric: str = "kinetics400_top1",
+) -> spec.Weights:
+    """Describes weights in a model zoo: PySlowFast's of Caffe2, else pytorchvideo's.
+
+    Args:
+        file: Name of the file.
+        dialect: Which key table it is of.
+        num_params: Number of parameters.
+        result: What the zoo says that they reach.
+        data: Folder of the file on the server; None is the one for Kinetics.
+        metric: What `result` is.
+    """
+    source = _PYSLOWFAST if dialect == "caffe2" else _PYTORCHVIDEO
+    data = data or ("kinetics400" if dialect == "caffe2" else "kinetics")
+    return spec.Weights(
+        file=file,
+        source=source,
+        licence="Apache-2.0",
+        dialect=dialect,
+        url=f"{_SERVERS[source]}/{data}/{file}",
+        num_params=num_params,
+        metrics={metric: result},
+        citation="Feichtenhofer et al., SlowFast, ICCV 2019",
+    )
 
 
 def pyslowfast_keys(*pathways: str) -> tuple[tuple[str, str | None], ...]:

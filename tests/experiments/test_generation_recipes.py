@@ -1,10 +1,7 @@
 """The recipe of experiments/generation trains, stops, goes on, and tests itself."""
 
 import dataclasses
-import importlib
 import json
-import pathlib
-import sys
 
 import jax
 import numpy as np
@@ -12,38 +9,20 @@ import pytest
 
 from jaxflow import convert
 from jaxflow.models.generation import fdm
-
-FOLDER = pathlib.Path(__file__).parents[2] / "experiments" / "generation"
+from tests.experiments import scripts
 
 
 @pytest.fixture(scope="module")
 def recipe():
     """Imports the recipe."""
-    if not FOLDER.is_dir():
-        pytest.skip("installed without its experiments")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(FOLDER)
-        yield importlib.import_module("moving_shapes")
-        del sys.modules["moving_shapes"]
+    with scripts.imported("generation", "moving_shapes") as module:
+        yield module
 
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch, recipe):
     """Makes the network and the numbers of the test small."""
-    config = fdm.Config(
-        channels=1,
-        model_channels=8,
-        num_res_blocks=1,
-        channel_mult=(1,),
-        attention_downsampling=(),
-        num_heads=2,
-        groups=4,
-        num_frames=5,
-        image_size=16,
-        official_attention=False,
-        schedule="cosine",
-        predicts="velocity",
-    )
+    config = scripts.TINY_FDM
     monkeypatch.setitem(fdm.VARIANTS, "flexible_16", config)
     # There is attention where frames are smallest: not 64x64, whose products are 3 GB.
     large = dataclasses.replace(

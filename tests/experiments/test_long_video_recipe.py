@@ -1,48 +1,26 @@
 """The recipe that compares schedules of long videos makes, keeps and measures them."""
 
-import importlib
 import json
-import pathlib
-import sys
 
 import numpy as np
 import pytest
 
 from jaxflow import convert, models
 from jaxflow.models.generation import fdm
-
-FOLDER = pathlib.Path(__file__).parents[2] / "experiments" / "generation"
+from tests.experiments import scripts
 
 
 @pytest.fixture(scope="module")
 def recipe():
     """Imports the recipe."""
-    if not FOLDER.is_dir():
-        pytest.skip("installed without its experiments")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(FOLDER)
-        yield importlib.import_module("long_video")
-        for name in ("long_video", "moving_shapes"):
-            del sys.modules[name]
+    with scripts.imported("generation", "long_video") as module:
+        yield module
 
 
 @pytest.fixture
 def args(recipe, tmp_path, monkeypatch):
     """A run of a tiny network, and the numbers of the test."""
-    config = fdm.Config(
-        channels=1,
-        model_channels=8,
-        num_res_blocks=1,
-        channel_mult=(1,),
-        attention_downsampling=(),
-        num_heads=2,
-        groups=4,
-        num_frames=5,
-        image_size=16,
-        official_attention=False,
-        schedule="cosine",
-        predicts="velocity",
-    )
+    config = scripts.TINY_FDM
     monkeypatch.setitem(fdm.VARIANTS, "flexible_16", config)
     run = tmp_path / "run"
     run.mkdir()

@@ -1,9 +1,6 @@
 """Tests for experiments/video/longclip.py."""
 
-import importlib
 import json
-import pathlib
-import sys
 
 import jax
 import numpy as np
@@ -12,18 +9,13 @@ from flax import nnx
 
 from jaxflow import banks
 from jaxflow.data import motion_classes
-
-FOLDER = pathlib.Path(__file__).parents[2] / "experiments" / "video"
+from tests.experiments import scripts
 
 
 @pytest.fixture(scope="module")
 def longclip():
-    if not FOLDER.is_dir():
-        pytest.skip("installed without its experiments")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(FOLDER)
-        yield importlib.import_module("longclip")
-        del sys.modules["longclip"]
+    with scripts.imported("video", "longclip") as module:
+        yield module
 
 
 @pytest.mark.slow

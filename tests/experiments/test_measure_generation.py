@@ -1,27 +1,18 @@
 """The script that measures folders of videos finds flicker, and what is the same."""
 
-import importlib
-import pathlib
-import sys
-
 import numpy as np
 import pytest
 
 from jaxflow import convert, io, models
 from jaxflow.models.video import r3d
-
-FOLDER = pathlib.Path(__file__).parents[2] / "experiments" / "generation"
+from tests.experiments import scripts
 
 
 @pytest.fixture(scope="module")
 def script():
     """Imports the script."""
-    if not FOLDER.is_dir():
-        pytest.skip("installed without its experiments")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(FOLDER)
-        yield importlib.import_module("measure")
-        del sys.modules["measure"]
+    with scripts.imported("generation", "measure") as module:
+        yield module
 
 
 def write(path, frames):

@@ -1,28 +1,20 @@
 """The recipe that compares RVD's two targets trains, and tests itself."""
 
-import importlib
 import json
-import pathlib
-import sys
 
 import jax
 import numpy as np
 import pytest
 
 from jaxflow import convert
-
-FOLDER = pathlib.Path(__file__).parents[2] / "experiments" / "generation"
+from tests.experiments import scripts
 
 
 @pytest.fixture(scope="module")
 def recipe():
     """Imports the recipe."""
-    if not FOLDER.is_dir():
-        pytest.skip("installed without its experiments")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(FOLDER)
-        yield importlib.import_module("rvd")
-        del sys.modules["rvd"]
+    with scripts.imported("generation", "rvd") as module:
+        yield module
 
 
 @pytest.mark.slow

@@ -194,63 +194,38 @@ VARIANTS = {
     ),
 }
 
-
-def _weights(
-    file, dialect, num_params, result, source, *, data=None, metric="kinetics400_top1"
-):
-    data = data or ("kinetics400" if dialect == "caffe2" else "kinetics")
-    return spec.Weights(
-        file=file,
-        source=source,
-        licence="Apache-2.0",
-        dialect=dialect,
-        url=f"{_SERVERS[source]}/{data}/{file}",
-        num_params=num_params,
-        metrics={metric: result},
-        citation="Feichtenhofer et al., SlowFast, ICCV 2019",
-    )
-
-
-_PYSLOWFAST = "https://github.com/facebookresearch/SlowFast (MODEL_ZOO.md)"
-_PYTORCHVIDEO = "https://github.com/facebookresearch/pytorchvideo (model zoo)"
-_FAIR = "https://dl.fbaipublicfiles.com"
-_SERVERS = {
-    _PYSLOWFAST: f"{_FAIR}/pyslowfast/model_zoo",
-    _PYTORCHVIDEO: f"{_FAIR}/pytorchvideo/model_zoo",
-}
 WEIGHTS = {
-    "slow_r50/kinetics400": _weights(
-        "SLOW_8x8_R50.pyth", "pytorchvideo", 32_454_096, 74.58, _PYTORCHVIDEO
+    "slow_r50/kinetics400": resnet3d_keys.weights(
+        "SLOW_8x8_R50.pyth", "pytorchvideo", 32_454_096, 74.58
     ),
-    "slow_r50/kinetics400_caffe2": _weights(
-        "SLOWONLY_8x8_R50.pkl", "caffe2", 32_454_096, 74.8, _PYSLOWFAST
+    "slow_r50/kinetics400_caffe2": resnet3d_keys.weights(
+        "SLOWONLY_8x8_R50.pkl", "caffe2", 32_454_096, 74.8
     ),
-    "slow_4x16_r50/kinetics400_caffe2": _weights(
-        "SLOWONLY_4x16_R50.pkl", "caffe2", 32_454_096, 72.7, _PYSLOWFAST
+    "slow_4x16_r50/kinetics400_caffe2": resnet3d_keys.weights(
+        "SLOWONLY_4x16_R50.pkl", "caffe2", 32_454_096, 72.7
     ),
-    "slow_4x16_r50_ava/ava": _weights(
+    "slow_4x16_r50_ava/ava": resnet3d_keys.weights(
         "SLOW_4x16_R50_DETECTION.pyth",
         "pytorchvideo",
         31_798_416,
         19.5,
-        _PYTORCHVIDEO,
         data="ava",
         metric="ava22_map",
     ),
-    "c2d_r50/kinetics400": _weights(
-        "C2D_8x8_R50.pyth", "pytorchvideo_pool", 24_327_632, 71.46, _PYTORCHVIDEO
+    "c2d_r50/kinetics400": resnet3d_keys.weights(
+        "C2D_8x8_R50.pyth", "pytorchvideo_pool", 24_327_632, 71.46
     ),
-    "c2d_nopool_r50/kinetics400_caffe2": _weights(
-        "C2D_NOPOOL_8x8_R50.pkl", "caffe2", 24_327_632, 67.2, _PYSLOWFAST
+    "c2d_nopool_r50/kinetics400_caffe2": resnet3d_keys.weights(
+        "C2D_NOPOOL_8x8_R50.pkl", "caffe2", 24_327_632, 67.2
     ),
-    "i3d_r50/kinetics400": _weights(
-        "I3D_8x8_R50.pyth", "pytorchvideo_pool", 28_043_472, 73.27, _PYTORCHVIDEO
+    "i3d_r50/kinetics400": resnet3d_keys.weights(
+        "I3D_8x8_R50.pyth", "pytorchvideo_pool", 28_043_472, 73.27
     ),
-    "i3d_r50/kinetics400_caffe2": _weights(
-        "I3D_8x8_R50.pkl", "caffe2", 28_043_472, 73.5, _PYSLOWFAST
+    "i3d_r50/kinetics400_caffe2": resnet3d_keys.weights(
+        "I3D_8x8_R50.pkl", "caffe2", 28_043_472, 73.5
     ),
-    "i3d_nln_r50/kinetics400_caffe2": _weights(
-        "I3D_NLN_8x8_R50.pkl", "caffe2", 35_401_936, 74.0, _PYSLOWFAST
+    "i3d_nln_r50/kinetics400_caffe2": resnet3d_keys.weights(
+        "I3D_NLN_8x8_R50.pkl", "caffe2", 35_401_936, 74.0
     ),
 }
 

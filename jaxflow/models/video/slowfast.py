@@ -367,55 +367,30 @@ VARIANTS = {
     ),
 }
 
-
-def _weights(
-    file, dialect, num_params, result, source, *, data=None, metric="kinetics400_top1"
-):
-    data = data or ("kinetics400" if dialect == "caffe2" else "kinetics")
-    return spec.Weights(
-        file=file,
-        source=source,
-        licence="Apache-2.0",
-        dialect=dialect,
-        url=f"{_SERVERS[source]}/{data}/{file}",
-        num_params=num_params,
-        metrics={metric: result},
-        citation="Feichtenhofer et al., SlowFast, ICCV 2019",
-    )
-
-
-_PYSLOWFAST = "https://github.com/facebookresearch/SlowFast (MODEL_ZOO.md)"
-_PYTORCHVIDEO = "https://github.com/facebookresearch/pytorchvideo (model zoo)"
-_FAIR = "https://dl.fbaipublicfiles.com"
-_SERVERS = {
-    _PYSLOWFAST: f"{_FAIR}/pyslowfast/model_zoo",
-    _PYTORCHVIDEO: f"{_FAIR}/pytorchvideo/model_zoo",
-}
 WEIGHTS = {
-    "slowfast_4x16_r50/kinetics400": _weights(
-        "SLOWFAST_4x16_R50.pyth", "pytorchvideo", 34_480_216, 75.34, _PYTORCHVIDEO
+    "slowfast_4x16_r50/kinetics400": resnet3d_keys.weights(
+        "SLOWFAST_4x16_R50.pyth", "pytorchvideo", 34_480_216, 75.34
     ),
-    "slowfast_4x16_r50/kinetics400_caffe2": _weights(
-        "SLOWFAST_4x16_R50.pkl", "caffe2", 34_480_216, 75.6, _PYSLOWFAST
+    "slowfast_4x16_r50/kinetics400_caffe2": resnet3d_keys.weights(
+        "SLOWFAST_4x16_R50.pkl", "caffe2", 34_480_216, 75.6
     ),
-    "slowfast_8x8_r50/kinetics400": _weights(
-        "SLOWFAST_8x8_R50.pyth", "pytorchvideo", 34_566_488, 76.94, _PYTORCHVIDEO
+    "slowfast_8x8_r50/kinetics400": resnet3d_keys.weights(
+        "SLOWFAST_8x8_R50.pyth", "pytorchvideo", 34_566_488, 76.94
     ),
-    "slowfast_8x8_r50/kinetics400_caffe2": _weights(
-        "SLOWFAST_8x8_R50.pkl", "caffe2", 34_566_488, 77.0, _PYSLOWFAST
+    "slowfast_8x8_r50/kinetics400_caffe2": resnet3d_keys.weights(
+        "SLOWFAST_8x8_R50.pkl", "caffe2", 34_566_488, 77.0
     ),
-    "slowfast_8x8_r101/kinetics400": _weights(
-        "SLOWFAST_8x8_R101.pyth", "pytorchvideo", 62_826_968, 77.9, _PYTORCHVIDEO
+    "slowfast_8x8_r101/kinetics400": resnet3d_keys.weights(
+        "SLOWFAST_8x8_R101.pyth", "pytorchvideo", 62_826_968, 77.9
     ),
-    "slowfast_16x8_r101_50_50/kinetics400": _weights(
-        "SLOWFAST_16x8_R101_50_50.pyth", "pytorchvideo", 53_774_808, 78.7, _PYTORCHVIDEO
+    "slowfast_16x8_r101_50_50/kinetics400": resnet3d_keys.weights(
+        "SLOWFAST_16x8_R101_50_50.pyth", "pytorchvideo", 53_774_808, 78.7
     ),
-    "slowfast_8x8_r50_ava/ava": _weights(
+    "slowfast_8x8_r50_ava/ava": resnet3d_keys.weights(
         "SLOWFAST_8x8_R50_DETECTION.pyth",
         "pytorchvideo",
         33_828_888,
         24.67,
-        _PYTORCHVIDEO,
         data="ava",
         metric="ava22_map",
     ),

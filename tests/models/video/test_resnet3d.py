@@ -1,5 +1,3 @@
-import json
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +6,7 @@ from flax import nnx
 
 from jaxflow import cost
 from jaxflow.models.video import resnet3d
+from tests.models.video import pathways
 
 # Parameters confirmed by running the official code.
 PARAMETERS = {
@@ -30,14 +29,6 @@ def test_has_the_published_number_of_parameters(name):
     assert sum(leaf.size for leaf in leaves) == PARAMETERS[name]
 
 
-def both_heads(model, clip):
-    """Returns logits averaged over positions and probabilities averaged over them."""
-    features = model.features(clip)
-    logits = model.head(features)
-    model.head.mode = "softmax_mean"
-    return logits, model.head(features)
-
-
 @pytest.mark.parametrize(
     ("name", "logits"),
     [
@@ -52,21 +43,7 @@ def test_equals_the_official_code(golden, build, run, name, logits):
     case = golden(name)
     public = name.removesuffix("_ptv").removesuffix("_pyslowfast")
     model = build(public, case.state_dict(), crop_size=64)
-
-    actual, probabilities = run(model, case.clip(), function=both_heads)
-
-    # Float32 through 50 layers in another order; the logits' deviation is about 1.
-    np.testing.assert_allclose(actual, case.arrays[logits], atol=2e-5)
-    np.testing.assert_allclose(probabilities, case.arrays["psf_probs"], atol=2e-6)
-
-
-def in_three_ways(model, clip, boxes):
-    """Returns scores of boxes in both forms, and with rows that pad."""
-    legacy = model(clip, boxes)
-    pads = jnp.array([[-1.0, 0, 0, 9, 9]])
-    padded = model(clip, jnp.concatenate([pads, boxes, pads]))
-    model.head.aligned = True
-    return legacy, model(clip, boxes), padded
+    pathways.assert_equals_the_official_code(case, model, run, logits)
 
 
 @pytest.mark.parametrize(
@@ -75,15 +52,7 @@ def in_three_ways(model, clip, boxes):
 def test_scores_boxes_as_the_official_code_does(golden, build, run, dialect):
     case = golden(f"slow_4x16_r50_ava_{dialect}")
     model = build("slow_4x16_r50_ava", case.state_dict())
-    boxes = jnp.asarray(case.arrays["boxes"])
-
-    legacy, aligned, padded = run(model, case.clip(), boxes, function=in_three_ways)
-
-    # Float32 through 50 layers in another order; the logits' deviation is about 2.
-    np.testing.assert_allclose(legacy, case.arrays["probs_legacy"], atol=1e-5)
-    np.testing.assert_allclose(aligned, case.arrays["probs_aligned"], atol=1e-5)
-    np.testing.assert_allclose(padded[1:-1], legacy, atol=1e-6)
-    np.testing.assert_array_equal(padded[jnp.array([0, -1])], 0)
+    pathways.assert_scores_boxes_as_the_official_code_does(case, model, run)
 
 
 @pytest.mark.parametrize(
@@ -100,13 +69,9 @@ def test_two_dialects_name_the_same_weights(golden, read_names, name, dialect):
 
 @pytest.mark.parametrize("name", ["slow_r50", "i3d_r50", "i3d_nln_r50"])
 def test_caffe2_names_mean_what_pyslowfast_says(test_data, read_names, name):
-    folder = test_data / "golden" / "video"
-    table = json.loads((folder / f"c2_names_{name}.json").read_text())["mapping"]
-    official = {blob: key for blob, (key, _) in table.items()}
-    caffe2 = read_names(resnet3d.KEYS["caffe2"], official)
-    pyslowfast = read_names(resnet3d.KEYS["pyslowfast"], official.values())
-    assert "no row" not in caffe2.values()
-    assert caffe2 == {blob: pyslowfast[key] for blob, key in official.items()}
+    pathways.assert_caffe2_names_mean_what_pyslowfast_says(
+        resnet3d.KEYS, test_data, read_names, name
+    )
 
 
 @pytest.mark.slow

@@ -1,5 +1,4 @@
 import dataclasses
-import json
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +8,7 @@ from flax import nnx
 
 from jaxflow import cost
 from jaxflow.models.video import slowfast
+from tests.models.video import pathways
 
 # Parameters confirmed by running the official code.
 PARAMETERS = {
@@ -41,14 +41,6 @@ def test_has_the_official_parameters_for_every_width(beta_inv):
     assert count("slowfast_4x16_r50", beta_inv=beta_inv) == BETA_PARAMETERS[beta_inv]
 
 
-def both_heads(model, clip):
-    """Returns logits averaged over positions and probabilities averaged over them."""
-    maps = model.features(clip)
-    logits = model.head(*maps)
-    model.head.mode = "softmax_mean"
-    return logits, model.head(*maps)
-
-
 @pytest.mark.parametrize(
     ("name", "logits"),
     [
@@ -69,21 +61,7 @@ def test_equals_the_official_code(golden, build, run, name, logits):
     case = golden(name)
     public = name.removesuffix("_ptv").removesuffix("_pyslowfast")
     model = build(public, case.state_dict(), crop_size=64)
-
-    actual, probabilities = run(model, case.clip(), function=both_heads)
-
-    # Float32 through 50 layers in another order; the logits' deviation is about 1.
-    np.testing.assert_allclose(actual, case.arrays[logits], atol=2e-5)
-    np.testing.assert_allclose(probabilities, case.arrays["psf_probs"], atol=2e-6)
-
-
-def in_three_ways(model, clip, boxes):
-    """Returns scores of boxes in both forms, and with rows that pad."""
-    legacy = model(clip, boxes)
-    pads = jnp.array([[-1.0, 0, 0, 9, 9]])
-    padded = model(clip, jnp.concatenate([pads, boxes, pads]))
-    model.head.aligned = True
-    return legacy, model(clip, boxes), padded
+    pathways.assert_equals_the_official_code(case, model, run, logits)
 
 
 @pytest.mark.parametrize(
@@ -92,15 +70,7 @@ def in_three_ways(model, clip, boxes):
 def test_scores_boxes_as_the_official_code_does(golden, build, run, dialect):
     case = golden(f"slowfast_8x8_r50_ava_{dialect}")
     model = build("slowfast_8x8_r50_ava", case.state_dict())
-    boxes = jnp.asarray(case.arrays["boxes"])
-
-    legacy, aligned, padded = run(model, case.clip(), boxes, function=in_three_ways)
-
-    # Float32 through 50 layers in another order; the logits' deviation is about 2.
-    np.testing.assert_allclose(legacy, case.arrays["probs_legacy"], atol=1e-5)
-    np.testing.assert_allclose(aligned, case.arrays["probs_aligned"], atol=1e-5)
-    np.testing.assert_allclose(padded[1:-1], legacy, atol=1e-6)
-    np.testing.assert_array_equal(padded[jnp.array([0, -1])], 0)
+    pathways.assert_scores_boxes_as_the_official_code_does(case, model, run)
 
 
 @pytest.mark.parametrize("name", ["slowfast_4x16_r50", "slowfast_8x8_r50"])
@@ -114,13 +84,9 @@ def test_two_dialects_name_the_same_weights(golden, read_names, name):
 
 @pytest.mark.parametrize("name", ["slowfast_4x16_r50", "slowfast_nln_4x16_r50"])
 def test_caffe2_names_mean_what_pyslowfast_says(test_data, read_names, name):
-    folder = test_data / "golden" / "video"
-    table = json.loads((folder / f"c2_names_{name}.json").read_text())["mapping"]
-    official = {blob: key for blob, (key, _) in table.items()}
-    caffe2 = read_names(slowfast.KEYS["caffe2"], official)
-    pyslowfast = read_names(slowfast.KEYS["pyslowfast"], official.values())
-    assert "no row" not in caffe2.values()
-    assert caffe2 == {blob: pyslowfast[key] for blob, key in official.items()}
+    pathways.assert_caffe2_names_mean_what_pyslowfast_says(
+        slowfast.KEYS, test_data, read_names, name
+    )
 
     assert read_names(slowfast.KEYS["caffe2"], ["lr", "conv1_w_momentum"]) == {
         "lr": None,
