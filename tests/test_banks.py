@@ -50,6 +50,7 @@ def test_the_batch_decides_nothing(video):
     assert one.features.shape == (4, 1, 128)
 
 
+@pytest.mark.slow
 def test_maps_of_two_pathways_stand_side_by_side(video):
     model = make(slowfast, slowfast.TINY)
     bank = banks.compute_bank(model, video, rate=0.1, num_frames=8, **OPTIONS)

@@ -86,6 +86,7 @@ def test_one_step_is_opencvs(clip):
     assert ours <= max(1.25 * theirs, theirs + 0.01)
 
 
+@pytest.mark.slow
 def test_a_point_that_is_covered_is_lost(clip):
     frames, _ = clip
     frames = frames.copy()

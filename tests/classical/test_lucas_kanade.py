@@ -179,6 +179,7 @@ def test_confidence_finds_the_bad_pixels(pair):
     assert 1 - below / (positives * negatives) > 0.9
 
 
+@pytest.mark.slow
 def test_gradient_matches_finite_differences(double, pair, slopes):
     one, two, _ = pair("shift_medium", (64, 64))
     slope, difference = slopes(

@@ -104,6 +104,7 @@ def test_affine_is_as_good_as_opencvs_ecc(pair, epe, motion):
     assert ours <= max(1.25 * theirs, theirs + 0.01)
 
 
+@pytest.mark.slow
 def test_only_ecc_forgives_gain_and_bias(texture):
     one, two = render(texture, TRUTH["translation"])
     changed = np.float32(0.7 * two + 0.2)
@@ -136,7 +137,9 @@ def test_three_parameters_beat_eight_under_noise(texture, rng):
     assert errors[0] < errors[1]
 
 
-@pytest.mark.parametrize("robust", ["huber", "tukey"])
+@pytest.mark.parametrize(
+    "robust", ["huber", pytest.param("tukey", marks=pytest.mark.slow)]
+)
 def test_robust_weights_forgive_an_object_of_its_own_motion(texture, robust):
     one, two = render(texture, TRUTH["translation"])
     other = render(texture, np.eye(3), seed=5)[0]

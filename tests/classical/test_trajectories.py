@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from jaxflow.classical import trajectories
 
@@ -70,6 +71,7 @@ def test_motion_boundaries_fill_mbh_at_the_boundary():
     assert (x.argmax(-1) == 0).all() and not found["mbh_y"].any()
 
 
+@pytest.mark.slow
 def test_descriptor_of_a_clip_is_finite_and_so_is_its_gradient(texture):
     clip, _ = moving_clip(texture)
 

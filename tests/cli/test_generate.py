@@ -157,6 +157,7 @@ def test_other_models_and_missing_weights_are_one_line(generator, fails):
     assert "--weights" in error
 
 
+@pytest.mark.slow
 def test_a_process_killed_while_it_samples_leaves_the_old_file(colours, tmp_path):
     """SIGKILL at the first sign of progress; the command was to replace a video."""
     old = pathlib.Path("seen.mkv").read_bytes()

@@ -98,6 +98,7 @@ def rates(schedule, steps):
         return [float(schedule(jnp.array(step))) for step in steps]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_device")
 def test_a_run_that_was_stopped_goes_on_bit_for_bit(load, tmp_path):
     module = load("pwcnet")

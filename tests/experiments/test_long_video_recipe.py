@@ -31,6 +31,7 @@ def args(recipe, tmp_path, monkeypatch):
     return recipe.Args(runs=(run,), workdir=tmp_path / "long", **numbers)
 
 
+@pytest.mark.slow
 def test_drift_is_measured_frame_by_frame(recipe, args, monkeypatch):
     recipe.main(args)
     rows = [json.loads(row) for row in (args.workdir / "drift.jsonl").open()]
