@@ -354,6 +354,21 @@ def identity(
     return told | {k: v for k, v in settled.items() if k not in left_out}
 
 
+def defaults(*kinds: Any) -> dict[str, Any]:
+    """Returns the defaults of the fields of dataclasses; later ones count.
+
+    Args:
+        *kinds: Dataclasses, or objects of them.
+    """
+    found: dict[str, Any] = {}
+    for field in (field for kind in kinds for field in dataclasses.fields(kind)):
+        if field.default_factory is not dataclasses.MISSING:
+            found[field.name] = field.default_factory()
+        elif field.default is not dataclasses.MISSING:
+            found[field.name] = field.default
+    return found
+
+
 def seeded(options: Options) -> nnx.Rngs:
     """Returns the source of initial weights."""
     return nnx.Rngs(jax.random.key(options.seed, impl="rbg"))
@@ -472,6 +487,7 @@ def fit(
         workdir=options.workdir / name,
         save_every=options.save_every,
         config=identity(options, stage, first=first),
+        defaults=defaults(options, stage),
         evaluate=evaluate,
     )
     train.finish(model, state)

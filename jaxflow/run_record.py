@@ -12,6 +12,7 @@ import os
 import platform
 import socket
 import sys
+import types
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -118,10 +119,18 @@ class Record:
         folder: Of the run.
         now: What the run is, as far as it is known: "config", "model", "key" and
             "weights" (from `sketch`); None of what is not to be compared.
+        defaults: See `differences`.
     """
 
-    def __init__(self, folder: folders.Place, now: Mapping[str, Any]):
+    def __init__(
+        self,
+        folder: folders.Place,
+        now: Mapping[str, Any],
+        *,
+        defaults: Mapping[str, Any] = types.MappingProxyType({}),
+    ):
         self._folder = folder
+        self._defaults = defaults
         self._now = {name: value for name, value in now.items() if value}
         self._before: dict[str, Any] = {}
         self._starts: list[dict[str, Any]] = []
@@ -136,7 +145,7 @@ class Record:
         def compare() -> None:
             found = read(self._folder)
             self._before, self._starts = found.get("run", {}), found.get("starts", [])
-            self._refuse(differences(self._before, self._now))
+            self._refuse(differences(self._before, self._now, self._defaults))
 
         self._together(compare)
 
@@ -197,17 +206,24 @@ class Record:
         meshes.together(action if alone else lambda: None, ValueError)
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def differences(
+    before: Mapping[str, Any],
+    now: Mapping[str, Any],
+    defaults: Mapping[str, Any] = types.MappingProxyType({}),
+) -> list[str]:
     """Says how a run differs from its record, in words.
 
     Args:
         before: The record: "config", "model", "key", "program", as far as it goes.
         now: The same of the run. What one of the two does not have is not compared.
+        defaults: Fields of "config" and "model", and what they were while there was no
+            such field: a record that lacks one of them was written then.
     """
     found = []
     for name in ("config", "model"):
         if before.get(name) and now.get(name):
-            found += _changes(before[name], now[name])
+            known = _completed(before[name], now[name], defaults.get(name, {}))
+            found += _changes(known, now[name])
     if found:
         return found
     old, new = before.get("key"), now.get("key")
@@ -217,6 +233,17 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     if old and new and old["under"] == new["under"] and old["digest"] != new["digest"]:
         found.append("its step (loss, data, optimiser, learning rate) was another")
     return found
+
+
+def _completed(before: Any, now: Any, defaults: Any) -> Any:
+    """Adds to a record the defaults of fields that were not there when it was made."""
+    if not all(isinstance(each, Mapping) for each in (before, now, defaults)):
+        return before
+    deeper = {
+        name: _completed(value, now.get(name), defaults.get(name))
+        for name, value in before.items()
+    }
+    return {name: defaults[name] for name in now if name in defaults} | deeper
 
 
 def _changes(before: Any, now: Any, name: str = "") -> list[str]:

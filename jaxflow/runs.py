@@ -17,7 +17,7 @@ from typing import Any
 
 import jax
 
-from jaxflow import checkpoint, reporting, restoring, run_record
+from jaxflow import checkpoint, reporting, restoring, run_record, weights
 from jaxflow import mesh as meshes
 from jaxflow.io import files, folders, locks
 
@@ -34,9 +34,10 @@ class Run:
         best_mode: Whether "min" or "max" is best.
         record: What identifies the model.
         config: What identifies the run, as plain values; see `jaxflow.train.fit`.
+        defaults: What fields of `config` are where a record lacks them; likewise.
 
     Raises:
-        ValueError: If `config` holds something else.
+        ValueError: If `config` or `defaults` hold something else.
     """
 
     def __init__(
@@ -48,11 +49,16 @@ class Run:
         best_mode: str = "min",
         record: Mapping[str, Any] = types.MappingProxyType({}),
         config: Mapping[str, Any] | None = None,
+        defaults: Mapping[str, Any] = types.MappingProxyType({}),
     ):
         if workdir is not None:
             folders.check_target("`workdir`", workdir)
         self.folder = None if workdir is None else folders.folder(workdir)
         self._config = None if config is None else run_record.plain(config)
+        self._defaults = {
+            "config": run_record.plain(defaults),
+            "model": {"config": weights.default_config(record)},
+        }
         self._batches: Any = batches
         self._ranking: Any = {"best": best, "best_mode": best_mode}
         self._record = dict(record)
@@ -117,7 +123,9 @@ class Run:
         """
         self._check(None if resume else int(state.step))
         if self.folder is not None:
-            self._kept = run_record.Record(self.folder, self._about(state, is_blank))
+            self._kept = run_record.Record(
+                self.folder, self._about(state, is_blank), defaults=self._defaults
+            )
         found = self._resume(state) if resume else None
         if found is None and is_blank:
             raise ValueError(

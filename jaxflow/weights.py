@@ -213,6 +213,23 @@ def record_of(model: nnx.Module) -> dict[str, Any]:
     }
 
 
+def default_config(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the fields of a model's config that have a default, as `record_of` does.
+
+    Args:
+        record: Of a model of this process, from `record_of`.
+    """
+    module = sys.modules.get(record.get("model", ""))
+    kind = getattr(module, "Config", None)
+    fields = dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ()
+    found = {
+        field.name: field.default
+        for field in fields
+        if field.default is not dataclasses.MISSING
+    }
+    return json.loads(json.dumps(found, default=str))
+
+
 def _advice(name: str, described: spec.Weights, place: pathlib.Path) -> str:
     """Returns the message that says how to get a file that is not fetched."""
     offer = f"its authors offer it: {described.source}; licence: {described.licence}"

@@ -64,6 +64,29 @@ def test_what_changed_is_named_field_by_field():
     assert run_record.differences({"key": key}, {"key": other_kind}) == []
 
 
+def test_a_field_that_the_record_lacks_was_at_its_default():
+    before = {"config": {"rate": 1}, "model": {"config": {"iters": 12}}}
+    now = {
+        "config": {"rate": 1, "frozen": False, "share": 0.0, "size": [2]},
+        "model": {"config": {"iters": 12, "norm": "batch"}},
+    }
+    defaults = {
+        "config": {"rate": 9, "frozen": False, "share": 0.0, "size": [2], "other": 1},
+        "model": {"config": {"iters": 1, "norm": "batch"}},
+    }
+    assert len(run_record.differences(before, now)) == 4
+    assert run_record.differences(before, now, defaults) == []
+    assert before == {"config": {"rate": 1}, "model": {"config": {"iters": 12}}}
+    now["config"]["share"], now["model"]["config"]["norm"] = 0.1, "none"
+    assert run_record.differences(before, now, defaults) == [
+        "`share` was 0.0 and is 0.1",
+        "`config.norm` was batch and is none",
+    ]
+    # What is recorded counts, whatever the default is.
+    now = {"config": {"rate": 9}}
+    assert run_record.differences(before, now, defaults) == ["`rate` was 1 and is 9"]
+
+
 def test_compiled_steps_are_compared_under_the_same_conditions_only():
     first = run_record.program_of("module a", devices="cpu 1")
     differ = [

@@ -355,3 +355,13 @@ def test_everything_that_is_fetched_has_an_open_licence_and_a_plain_address():
         if len(digest) == 8 and set(digest) <= set("0123456789abcdef"):
             assert each.sha256 == digest
     assert not known["pwcnet/chairs"].url
+
+
+def test_the_defaults_of_a_config_are_those_of_its_fields():
+    record = weights.record_of(states.blank(spynet, 1))
+    found = weights.default_config(record)
+    fields = {field.name: field for field in dataclasses.fields(spynet.Config)}
+    assert found and found.keys() <= fields.keys() == record["config"].keys()
+    for name, value in found.items():
+        assert value == json.loads(json.dumps(fields[name].default)), name
+    assert weights.default_config({}) == weights.default_config({"model": "a.b"}) == {}

@@ -240,6 +240,7 @@ def main(args: Args) -> dict[str, float]:
         evaluate=evaluate,
         best="held_out_epe",
         config=recipe.core.identity(args),
+        defaults=recipe.core.defaults(args),
     )
     result = evaluate(state)
     path = pathlib.Path(args.workdir) / f"{args.model}.safetensors"

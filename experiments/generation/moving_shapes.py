@@ -212,6 +212,7 @@ def fit(model: Any, args: Args, batches_of: Callable[..., Any] | None = None) ->
         log_every=50,
         save_every=args.save_every,
         config=core.identity(args),
+        defaults=core.defaults(args),
         evaluate=evaluate,
     )
     train.finish(model, train.averaged(state))

@@ -150,6 +150,7 @@ def fit(model: Any, args: Args) -> None:
         log_every=50,
         save_every=args.save_every,
         config=core.identity(args),
+        defaults=core.defaults(args),
     )
     train.finish(model, train.averaged(state))
     convert.save_weights(model, args.workdir / "weights.safetensors")

@@ -137,6 +137,7 @@ def main(args: Args, config: tvnet.Config = tvnet.Config()) -> train.TrainState:
         workdir=args.workdir,
         save_every=args.save_every,
         config=recipe.core.identity(args),
+        defaults=recipe.core.defaults(args),
     )
     result["trained"] = error(train.finish(model, state), args)
     checkpoint.save(args.workdir / "model", model)

@@ -1,6 +1,7 @@
 """The loop over the steps of a run, which a folder keeps."""
 
 import os
+import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -30,6 +31,7 @@ def fit(
     best_mode: Literal["min", "max"] = "min",
     resume: bool = True,
     config: Mapping[str, Any] | None = None,
+    defaults: Mapping[str, Any] = types.MappingProxyType({}),
     progress: bool = True,
 ) -> TrainState:
     """Trains until `steps` steps have been taken in all.
@@ -64,6 +66,8 @@ def fit(
             recorded, and a run of another config does not go on in the same folder.
             Without it the weights that a run begins with are compared, and, as long as
             versions and devices are the same, the compiled step.
+        defaults: What fields of `config` are where the record of a run lacks them, so
+            that a run that was begun before there was such an option goes on.
         progress: Whether to show a progress bar, or, where the standard error is no
             terminal, a line every minute.
 
@@ -109,6 +113,7 @@ def fit(
         best_mode=best_mode,
         record=step.record,
         config=config,
+        defaults=defaults,
     )
     pace = Pace(steps, log_every, save_every, save_minutes)
     with run, stopping.Stop() as stop:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import json
 import pathlib
 import sys
 
@@ -172,6 +173,39 @@ def test_a_run_is_what_decides_what_is_trained(core, tmp_path):
         found = core.identity(other, core.adapt(stage, other))
         assert found[name] != core.identity(told, adapted)[name], name
     assert "start" not in core.identity(told, adapted, first=False)
+
+
+def test_a_run_from_before_an_option_goes_on_unless_the_option_is_used(core, tmp_path):
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Options(core.Options):
+        novel: tuple[int, ...] = (3,)
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Stage(core.Stage):
+        share: float = 0.25
+
+    def run(share=0.25, **told):
+        options = Options(workdir=tmp_path, steps=1, **told)
+        stage = core.adapt(Stage(rate=0.1, batch_size=4, steps=4, share=share), options)
+        return core.fit(
+            nnx.Linear(2, 1, rngs=nnx.Rngs(0)),
+            lambda model, x: jnp.mean(model(x) ** 2),
+            core.adam(stage),
+            core.Data(draw=lambda key: jnp.ones((stage.batch_size, 2))),
+            name="one", stage=stage, options=options, seed=0,
+        )  # fmt: skip
+
+    first = run()
+    path = tmp_path / "one" / "run.json"
+    record = json.loads(path.read_text())
+    for name in ("novel", "share", "clip"):
+        del record["run"]["config"][name]
+    path.write_text(json.dumps(record))
+    np.testing.assert_array_equal(first.params["kernel"], run().params["kernel"])
+    with pytest.raises(ValueError, match=r"`novel` was \[3\] and is \[4\]"):
+        run(novel=(4,))
+    with pytest.raises(ValueError, match=r"`share` was 0.25 and is 0.5"):
+        run(share=0.5)
 
 
 def test_another_stage_or_rate_does_not_go_on_in_the_folder_of_a_stage(core, tmp_path):
