@@ -108,6 +108,7 @@ class Checkpoints:
         error: BaseException | None,
         trace: types.TracebackType | None,
     ) -> None:
+        self._staging.stop()
         try:
             with _writing(self.directory):
                 self._manager.close()
@@ -119,6 +120,16 @@ class Checkpoints:
                 error.add_note(str(failed))
         finally:
             logging.getLogger("absl").removeFilter(_is_not_raised)
+
+    def reserve(self, state: Any) -> None:
+        """Takes the memory that saving needs, in another thread, and returns.
+
+        Without it the first save takes it, and the run waits for that.
+
+        Args:
+            state: What will be saved, or arrays of the same shapes in the same places.
+        """
+        self._staging.reserve(restoring.flatten(state))
 
     def save(
         self,

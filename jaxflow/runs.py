@@ -141,6 +141,8 @@ class Run:
                 f"`steps` is {steps}, but {self.folder or 'the state'} has taken "
                 f"{taken} already; give more steps, or another `workdir`"
             )
+        if self._checkpoints is not None and taken < steps:
+            self._checkpoints.reserve(state)
         return state
 
     def open(self, taken: int, *, steps: int) -> None:
