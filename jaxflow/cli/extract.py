@@ -1,11 +1,13 @@
 """``jaxflow extract``: flow or features of many videos, by Apache Beam."""
 
 import argparse
+import contextlib
 import functools
 import importlib
 import json
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from jaxflow.cli import classify, common, estimators, flow, paths
 from jaxflow.io import folders
 
 _SHOWN = 3
+_THREADS = "NPROC"
 
 
 def add_command(commands) -> None:
@@ -79,7 +82,8 @@ def run(args: argparse.Namespace) -> None:
             f"goes on: {done} of {len(plan.shards)} shards are there", file=sys.stderr
         )
     if left:
-        _run_pipeline(beam, plan, left, _flags(args))
+        with _cores_shared(args.workers):
+            _run_pipeline(beam, plan, left, _flags(args))
     report = extract.write_report(plan)
     if args.json:
         common.print_json(report)
@@ -215,6 +219,25 @@ def _flags(args: argparse.Namespace) -> list[str]:
     if args.workers > 1:
         local.append("--direct_running_mode=multi_processing")
     return [*local, *args.beam]
+
+
+@contextlib.contextmanager
+def _cores_shared(workers: int) -> Iterator[None]:
+    """Gives processes that are started here their share of the cores, in threads.
+
+    XLA reads it when a process begins, and otherwise takes all cores in each: workers
+    would wait for each other. What the caller has set counts.
+    """
+    before = os.environ.get(_THREADS)
+    if workers > 1 and before is None:
+        here = getattr(os, "sched_getaffinity", None)
+        cores = len(here(0)) if here else os.cpu_count() or 1
+        os.environ[_THREADS] = str(max(1, cores // workers))
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(_THREADS, None)
 
 
 def _run_pipeline(

@@ -36,7 +36,7 @@ def loop(monkeypatch):
     seen = []
 
     def run(beam, plan, shards, flags):
-        seen.append((shards, flags))
+        seen.append((shards, flags, os.environ.get("NPROC")))
         for shard in shards:
             command.work(shard, plan.folder)
 
@@ -125,6 +125,20 @@ def test_the_local_runner_is_beams_unless_another_is_named(tmp_path, loop, fails
     assert cli.main([*words, "-o", "b", "-q", "--beam", *flags]) == 0
     assert loop[-1][1] == flags
     assert "--workers" in fails(*words, "-o", "c", "--workers", "2", "--beam", *flags)
+
+
+def test_workers_share_the_cores(tmp_path, loop, monkeypatch):
+    make_videos(tmp_path / "videos", 1)
+    words = ["extract", "flow", "--input", "videos/*", "--model", "brightness", "-q"]
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.delenv("NPROC", raising=False)
+    for number, (workers, threads) in enumerate([(1, None), (3, "2"), (16, "1")]):
+        assert cli.main([*words, "-o", f"{number}", "--workers", str(workers)]) == 0
+        assert loop[-1][2] == threads
+        assert "NPROC" not in os.environ
+    monkeypatch.setenv("NPROC", "5")
+    assert cli.main([*words, "-o", "own", "--workers", "2"]) == 0
+    assert loop[-1][2] == os.environ["NPROC"] == "5"
 
 
 def test_without_beam_the_extra_is_named(tmp_path, monkeypatch, fails):
