@@ -80,7 +80,7 @@ class Stage:
         clip: Norm that gradients are clipped to; None leaves them.
         after: Stages that this one follows; it begins with the weights of the first.
         trained: Dotted paths of the parts that learn; () for all. The others stay bit
-            for bit.
+            for bit, see `hold`.
     """
 
     rate: float
@@ -102,7 +102,7 @@ class Stage:
 # What may change when a run is resumed: it does not change what is trained.
 _OF_THE_MOMENT = {
     *("workdir", "stage", "workers", "distributed", "save_every", "accumulate"),
-    *("validate", "held_out", "test", "views", "prepared"),
+    *("validate", "held_out", "test", "views", "prepared", "sets"),
     *("clips", "sampling_steps", "long", "tasks"),
 }
 # What the first stage of a command begins with.
@@ -271,6 +271,34 @@ def only(
         return jax.tree.unflatten(tree, marks)
 
     return optax.partition({"trained": optimiser, "fixed": optax.set_to_zero()}, labels)
+
+
+def hold(loss: train.Loss, trained: Sequence[str]) -> train.Loss:
+    """Returns a loss in which a model learns in some parts alone.
+
+    What is in none of them has no gradient, and is in evaluation mode: normalisations
+    use their running statistics and leave them as they are, and nothing is dropped.
+    Modules that contain one of the parts keep the mode that they are in.
+
+    Args:
+        loss: (model, batch) -> loss.
+        trained: Dotted paths of the parts, as `only` takes them.
+    """
+
+    def held(model: Any, batch: Any):
+        for path, node in list(nnx.iter_graph(model)):
+            name = ".".join(map(str, path)) + "."
+            if any(name.startswith(f"{part}.") for part in trained):
+                continue
+            if isinstance(node, nnx.Param):
+                node[...] = jax.lax.stop_gradient(node[...])
+            elif not any(f"{part}.".startswith(name) for part in ("", *trained)):
+                for mode in ("deterministic", "use_running_average"):
+                    if isinstance(node, nnx.Module) and hasattr(node, mode):
+                        setattr(node, mode, True)
+        return loss(model, batch)
+
+    return held
 
 
 def count_devices(
@@ -470,6 +498,7 @@ def fit(
     devices = device_mesh(stage.batch_size, accumulate=options.accumulate)
     if stage.trained:
         optimiser = only(optimiser, stage.trained)
+        loss = hold(loss, stage.trained)
     step = train.make_step(
         model,
         loss,

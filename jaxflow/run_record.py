@@ -248,6 +248,8 @@ def _completed(before: Any, now: Any, defaults: Any) -> Any:
 
 def _changes(before: Any, now: Any, name: str = "") -> list[str]:
     """Returns "`name` was ... and is ..." of each field that changed."""
+    if isinstance(now, list) and now == ([] if before is None else [before]):
+        return []  # The option took one value, and takes several now.
     if not (isinstance(before, Mapping) and isinstance(now, Mapping)):
         was, to = (str(value)[:60] for value in (before, now))
         return [] if before == now else [f"`{name}` was {was} and is {to}"]

@@ -87,6 +87,17 @@ def test_a_field_that_the_record_lacks_was_at_its_default():
     assert run_record.differences(before, now, defaults) == ["`rate` was 1 and is 9"]
 
 
+def test_an_option_that_took_one_value_and_takes_several_is_the_same():
+    before = {"config": {"data": "a.txt", "test": None}}
+    now = {"config": {"data": ["a.txt"], "test": []}}
+    assert run_record.differences(before, now) == []
+    now["config"] = {"data": ["a.txt", "b.txt"], "test": ["a.txt"]}
+    assert run_record.differences(before, now) == [
+        "`data` was a.txt and is ['a.txt', 'b.txt']",
+        "`test` was None and is ['a.txt']",
+    ]
+
+
 def test_compiled_steps_are_compared_under_the_same_conditions_only():
     first = run_record.program_of("module a", devices="cpu 1")
     differ = [

@@ -160,7 +160,7 @@ def run(
             data_of(options, stage, items[name]),
             name=name,
             stage=stage,
-            options=options,
+            options=dataclasses.replace(options, data=items[name]),
             seed=options.seed + list(stages).index(name),
             first=name == names[0],
             evaluate=evaluation(options, stage, model),

@@ -28,7 +28,9 @@ from recipe import core
 from jaxflow import classical, ops, train
 from jaxflow.models.video import actionflownet
 
-UCF101 = recipe.Stage(epochs=50, rate=0.01, batch_size=32, drops=(20, 40))
+UCF101 = recipe.Stage(
+    sets=("ucf101",), epochs=50, rate=0.01, batch_size=32, drops=(20, 40)
+)
 STAGES = {"ucf101": UCF101}
 TEACHER = functools.partial(
     classical.tvl1.tvl1, levels=3, step=0.5, warps=2, outer_iterations=1

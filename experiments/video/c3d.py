@@ -28,6 +28,7 @@ from jaxflow import train
 from jaxflow.models.video import c3d
 
 UCF101 = recipe.Stage(
+    sets=("ucf101",),
     epochs=45,
     rate=1e-3,
     batch_size=30,
@@ -43,7 +44,7 @@ STAGES = {"ucf101": UCF101}
 def main(args: recipe.Args, config: Any = None) -> train.TrainState:
     """Trains, or goes on training, and returns the last state."""
     # Motion of the tasks is of 8 frames; the network needs 16 of 32 pixels.
-    if args.data is None and args.frames is None:
+    if not args.data and args.frames is None:
         args = dataclasses.replace(args, frames=16)
     config = config or c3d.VARIANTS["c3d"]
     return recipe.run(args, STAGES, c3d.Model, config)

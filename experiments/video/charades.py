@@ -27,6 +27,7 @@ frames; a batch is normalised as a whole, there each 8 clips.
 """
 
 import dataclasses
+import pathlib
 from typing import Any
 
 import jax
@@ -43,6 +44,7 @@ from jaxflow.models.video import resnet3d, slowfast
 
 STAGES = {
     "charades": recipe.Stage(
+        sets=("charades",),
         epochs=57,
         rate=0.0375,
         batch_size=16,
@@ -117,7 +119,7 @@ def test(
         "map", over the classes that a test video shows; with `test` also how many
         "videos" were scored, and how many are "damaged".
     """
-    if args.test is not None:
+    if args.test:
         videos = list_test(model, args, name)
         if most and most < len(videos):
             videos = [videos[i * len(videos) // most] for i in range(most)]
@@ -126,13 +128,13 @@ def test(
         )
         counts = {"videos": len(labels), "damaged": len(videos) - len(labels)}
         return {"map": class_metrics.mean_average_precision(scores, labels), **counts}
-    if args.data is not None:
+    if args.data:
         return {}
     config = model.config
     one = motion_classes.load(
         "test",
         most or 800,
-        task=args.task,
+        task=args.task or recipe.TASK,
         frames=config.num_frames,
         size=(config.crop_size, config.crop_size),
     )
@@ -151,9 +153,9 @@ def list_test(model: Any, args: Args, name: str) -> list[tuple[Any, np.ndarray]]
     Raises:
         ValueError: If a class is unknown to training.
     """
-    folder = args.workdir / name
+    folder, path = args.workdir / name, pathlib.Path(args.test[0])
     source = clips.Parts(
-        args.test,
+        path,
         names=lists.load_classes(folder),
         part="test",
         first_label=args.first_label,
@@ -161,7 +163,7 @@ def list_test(model: Any, args: Args, name: str) -> list[tuple[Any, np.ndarray]]
     )
     if len(source.names) != model.config.num_classes:
         raise ValueError(
-            f"{args.test}: has {len(source.names)} classes, the model "
+            f"{path}: has {len(source.names)} classes, the model "
             f"{model.config.num_classes}; {folder} does not say which"
         )
     shown: dict[Any, np.ndarray] = {}
@@ -191,8 +193,8 @@ def main(args: Args, config: Any = None) -> train.TrainState:
             config = dataclasses.replace(config, num_frames=64)
         config = dataclasses.replace(config, head_mode="sigmoid_mean")
 
-    def end(model: Any, data: core.Data) -> None:
-        if args.precise_batches and not args.frozen:
+    def end(model: Any, data: core.Data, stage: recipe.Stage) -> None:
+        if args.precise_batches and not stage.trained:
             precise_norm.measure_statistics(model, data, args.precise_batches)
 
     return recipe.run(

@@ -45,7 +45,9 @@ _TUNING = recipe.Stage(
     clip=20.0,
     after=("scratch",),
 )
-STAGES = {"ucf101": _TUNING, "hmdb51": _TUNING}
+STAGES = {
+    name: dataclasses.replace(_TUNING, sets=(name,)) for name in ("ucf101", "hmdb51")
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -35,6 +35,7 @@ from jaxflow.models.video import i3d_inception, s3d
 STEPS, CLIPS, BATCH = 115_000, 239_913, 384
 EPOCHS = STEPS * BATCH / CLIPS
 KINETICS = recipe.Stage(
+    sets=("kinetics",),
     epochs=EPOCHS,
     rate=0.1,
     batch_size=BATCH,

@@ -29,6 +29,7 @@ from jaxflow import train
 from jaxflow.models.video import mfnet
 
 SOMETHING = recipe.Stage(
+    sets=("something", "jester"),
     epochs=47,
     rate=1e-3,
     batch_size=128,

@@ -207,11 +207,12 @@ def feed(args: recipe.Args, config: Any, stage: recipe.Stage) -> core.Data:
     """
     schedule = phases(config.num_frames, config.crop_size)
     shapes = sorted({shape for phase in schedule for shape in phase.shapes})
-    if args.data is None:
+    path = recipe.place(args.data)
+    if path is None:
         make = functools.partial(draw, args, stage)
         return core.Data(batches=Batches(schedule, stage.steps, make, {}))
     source = clips.Videos(
-        args.data, part="train", first_label=args.first_label, videos=args.videos
+        path, part="train", first_label=args.first_label, videos=args.videos
     )
     loaders = {
         shape: iter(load(source, args, config, stage, shape)) for shape in shapes
@@ -244,7 +245,7 @@ def draw(args: recipe.Args, stage: Any, shape: Shape, step: int) -> Any:
     key = jax.random.fold_in(jax.random.key(args.seed), step)
     batch = _draw(
         jax.random.fold_in(key, jax.process_index()),
-        task=args.task,
+        task=stage.task,
         batch_size=shape.clips * stage.batch_size // jax.process_count(),
         frames=shape.frames,
         size=(shape.side, shape.side),
@@ -258,6 +259,7 @@ _draw = jax.jit(
 )
 STAGES = {
     "multigrid": recipe.Stage(
+        sets=("kinetics",),
         epochs=sum(phase.passes for phase in phases(32, 224)),
         rate=0.1,
         batch_size=64,
@@ -296,8 +298,8 @@ def main(args: Args, config: Any = None) -> train.TrainState:
         raise ValueError(f"`model` must be one of {sorted(known)}; got {args.model!r}")
     file = slowfast if args.model in slowfast.VARIANTS else resnet3d
 
-    def end(model: Any, data: core.Data) -> None:
-        if args.precise_batches and not args.frozen:
+    def end(model: Any, data: core.Data, stage: recipe.Stage) -> None:
+        if args.precise_batches and not stage.trained:
             precise_norm.measure_statistics(model, data, args.precise_batches)
 
     return recipe.run(

@@ -30,6 +30,7 @@ from jaxflow import train
 from jaxflow.models.video import r3d
 
 KINETICS = recipe.Stage(
+    sets=("kinetics",),
     epochs=45,
     rate=0.01,
     batch_size=24,

@@ -5,9 +5,14 @@
     python experiments/video/RECIPE.py --workdir runs/ucf --data ucf101/train.txt \
         --test ucf101/test.txt
 
-A schedule is in epochs, as papers print it. Without --data the clips are those of a
-task of `jaxflow.data.motion_classes`, drawn inside the step; an epoch is then 4000.
-The network is tested at each checkpoint, and at the end by the views of the paper.
+A schedule is in epochs, as papers print it. Where a recipe has several stages, each
+takes its own of what is named:
+
+    --data kinetics=kinetics/train.csv hmdb51=hmdb51/train.txt
+
+Without --data the clips are those of a task of `jaxflow.data.motion_classes`, drawn
+inside the step; an epoch is then 4000. The network is tested at each checkpoint, and at
+the end by the views of the paper.
 """
 
 import dataclasses
@@ -17,7 +22,7 @@ import pathlib
 import re
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -38,6 +43,7 @@ Task = Literal[
     "motion8", "motion8-local", "order2", "product", "fastslow", "dance", "longclip"
 ]
 Views = tuple[int, Literal[1, 3, 5, 10]]
+TASK: Task = "motion8"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,27 +51,29 @@ class Args(core.Options):
     """What every recipe of recognition can be told.
 
     Attributes:
-        task: Clips to train on, without `data`.
+        task: Clips to train on, without `data`; without it the stage's.
         data: Folder of a folder a class, or a list of videos, to train on; see
-            `jaxflow.data.lists.list_videos`.
+            `jaxflow.data.lists.list_videos`. As SET=PATH it is for the stages of that
+            set, otherwise for those that nothing else is for.
         test: The same, to test the net on. Its classes are those of `data`.
         first_label: Number of the first class in lists that do not tell, 0 or 1.
         videos: Folder that the paths of lists are relative to; without it the list's.
-        frames: Frames of a clip; without it the published number, or the task's.
-        size: Height and width of a clip; without it the published ones, or the task's.
+        frames: Frames of a clip; without it the stage's, the network's, or the task's.
+        size: Height and width of a clip; without it likewise.
         width: Width of the network; without it the published one.
         views: Clips and crops a video is tested by; without it the published ones.
         smoothing: Share of each label that is spread over all classes; without it the
             published.
-        frozen: Whether the classifier alone learns. All before it stays bit for bit,
-            and is in evaluation mode: normalisations use their running statistics.
+        frozen: Whether the classifier alone learns, whatever the stage trains. All
+            before it stays bit for bit, and is in evaluation mode: normalisations use
+            their running statistics.
         held_out: Videos of `test`, or clips that no training draws, that the net is
             tested on at each checkpoint, by one view; 0 tests at the end only.
     """
 
-    task: Task = "motion8"
-    data: pathlib.Path | None = None
-    test: pathlib.Path | None = None
+    task: Task | None = None
+    data: tuple[str, ...] = ()
+    test: tuple[str, ...] = ()
     first_label: Literal[0, 1] | None = None
     videos: pathlib.Path | None = None
     frames: int | None = None
@@ -79,9 +87,13 @@ class Args(core.Options):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stage(core.Stage):
-    """A published schedule, with what is peculiar to clips.
+    """A published schedule, with its clips.
 
     Attributes:
+        sets: Names of the data sets that it is for; () for any.
+        task: Clips that are drawn in their place, of `motion_classes`.
+        frames: Frames of a clip, where they are not the network's.
+        size: Height and width of a clip, where they are not the network's.
         short_side: Range of the length that a video's shorter side is resized to, over
             the side of the crop.
         flip: Whether clips of `Args.data` are mirrored.
@@ -92,6 +104,10 @@ class Stage(core.Stage):
     factor: float = 0.1
     rate_grows: bool = True
     decay: float = 1e-4
+    sets: tuple[str, ...] = ()
+    task: Task = TASK
+    frames: int | None = None
+    size: int | None = None
     short_side: tuple[float, float] = (256 / 224, 320 / 224)
     flip: bool = True
     views: Views = (10, 3)
@@ -127,7 +143,7 @@ def run(
     changes: Mapping[str, Mapping[str, Any]] | None = None,
     feed: Callable[[Args, Any, Stage], core.Data] | None = None,
     begin: Callable = core.begin,
-    end: Callable[[Any, core.Data], None] | None = None,
+    end: Callable[[Any, core.Data, Stage], None] | None = None,
 ) -> train.TrainState:
     """Runs the stages that the options name, or goes on; tests, and saves the model.
 
@@ -147,12 +163,18 @@ def run(
         changes: Fields of the config by name of a stage.
         feed: (args, fitted config, adapted stage) -> data, in place of the usual.
         begin: Fills the model of a stage; see `core.begin`.
-        end: (model, data) -> None, run before the trained model is tested.
+        end: (model, data, adapted stage) -> None, run before the trained model is
+            tested.
 
     Returns:
         The last state.
+
+    Raises:
+        ValueError: If an option makes no sense; before anything is trained.
+        OSError: If data is not there; likewise.
     """
     names = core.choose(stages, args, own)
+    told = {name: settle(args, stages, name, names) for name in names}
     loss = loss if labels is None else labels.loss
     judge = test if labels is None else labels.test
     if loss is not None and args.smoothing is not None:
@@ -161,7 +183,7 @@ def run(
             f"got {args.smoothing}"
         )
     state: Any = None
-    for name in names:
+    for name, args in told.items():
         own_config = dataclasses.replace(config, **(changes or {}).get(name, {}))
         fitted, stage, data = prepare(
             args, own_config, stages[name], name, labels=labels
@@ -171,7 +193,7 @@ def run(
         begin(model, name, stage, args, first=name == names[0])
         objective = loss or functools.partial(classify_loss, smoothing=stage.smoothing)
         if args.frozen:
-            stage, objective = freeze(model, stage, objective)
+            stage = freeze(model, stage)
         state = core.fit(
             model,
             objective,
@@ -185,11 +207,93 @@ def run(
             evaluate=evaluation(args, model, name, judge),
         )
         if end is not None:
-            end(model, data)
+            end(model, data, stage)
         checkpoint.save(args.workdir / name / "model", model)
         views = args.views or stage.views
         print(json.dumps({"stage": name} | judge(model, args, name, views=views)))
     return state
+
+
+def settle(
+    args: Args, stages: Mapping[str, Stage], name: str, names: Sequence[str]
+) -> Args:
+    """Returns the options of one stage: its own data, and what it settles of the rest.
+
+    Args:
+        args: What the recipe was told.
+        stages: All that are published, by name.
+        name: Of the stage.
+        names: Of those that run.
+
+    Raises:
+        ValueError: If data is given, and none for this stage or more than one; or for a
+            set that no stage has.
+        FileNotFoundError: If what it takes is not there.
+    """
+    stage = stages[name]
+    sets = {each for other in stages.values() for each in other.sets}
+    data = item_of("data", args.data, stage.sets, sets)
+    if args.data and not data:
+        raise ValueError(
+            f"`data` has nothing for stage {name!r}, which is for {stage.sets}; add "
+            f"it, or run one of {list(names)} with --stage"
+        )
+    return dataclasses.replace(
+        args,
+        data=data,
+        test=item_of("test", args.test, stage.sets, sets),
+        task=first_of(args.task, stage.task),
+        frames=first_of(args.frames, stage.frames),
+        size=first_of(args.size, stage.size),
+    )
+
+
+def first_of(*values: Any) -> Any:
+    """Returns the first that is not None; None if all are."""
+    return next((value for value in values if value is not None), None)
+
+
+def item_of(
+    option: str, items: Sequence[str], own: Sequence[str], known: Collection[str]
+) -> tuple[str, ...]:
+    """Returns the path that an option has for some data sets, or ().
+
+    Args:
+        option: Its name, for messages.
+        items: Its values, PATH or SET=PATH.
+        own: The data sets.
+        known: All that a recipe has.
+
+    Raises:
+        ValueError: If it has several, or a SET is not known.
+        FileNotFoundError: If the path does not exist.
+    """
+    found: dict[bool, list[str]] = {True: [], False: []}
+    for item in items:
+        name, equals, path = item.partition("=")
+        if not equals or (name not in known and pathlib.Path(item).exists()):
+            found[False].append(item)
+        elif name not in known:
+            raise ValueError(
+                f"`{option}`: SET of SET=PATH must be one of {sorted(known)}; got "
+                f"{item!r}"
+            )
+        elif name in own:
+            found[True].append(path)
+    paths = found[True] or found[False]
+    if len(paths) > 1:
+        raise ValueError(f"`{option}` must have one path for a stage; got {paths}")
+    for path in paths:
+        if not pathlib.Path(path).exists():
+            raise FileNotFoundError(
+                f"`{option}`: {path}: there is no such file or folder"
+            )
+    return tuple(str(pathlib.Path(path)) for path in paths)
+
+
+def place(items: Sequence[str]) -> pathlib.Path | None:
+    """Returns the path that an option of a settled stage has; None if it has none."""
+    return pathlib.Path(items[0]) if items else None
 
 
 def prepare(
@@ -200,13 +304,30 @@ def prepare(
     *,
     labels: Labels | None = None,
 ) -> tuple[Any, Stage, core.Data]:
-    """Fits a model's config to the data, and the schedule's length to the options."""
-    task = motion_classes.TASKS[args.task]
-    if args.smoothing is not None:
-        stage = dataclasses.replace(stage, smoothing=args.smoothing)
+    """Fits a model's config to the data, and the schedule's length to the options.
+
+    Args:
+        args: From `settle`.
+        config: The model's numbers.
+        stage: As published.
+        name: Of the stage.
+        labels: See `run`.
+
+    Returns:
+        The config and the stage, adapted, and where batches come from.
+    """
+    stage = dataclasses.replace(
+        stage,
+        task=first_of(args.task, stage.task),
+        frames=first_of(args.frames, stage.frames),
+        size=first_of(args.size, stage.size),
+        smoothing=first_of(args.smoothing, stage.smoothing),
+    )
     if not 0 <= stage.smoothing < 1:
         raise ValueError(f"`smoothing` must be in [0, 1); got {stage.smoothing}")
-    if args.data is None:
+    path = place(args.data)
+    if path is None:
+        task = motion_classes.TASKS[stage.task]
         frames, size, names = task.frames, task.size[0], task.classes
         stage = core.adapt(stage, args, epoch=DRAWN_EPOCH)
     else:
@@ -214,23 +335,23 @@ def prepare(
 
         frames, size = config.num_frames, config.crop_size
         source = (clips.Videos if labels is None else labels.source)(
-            args.data, part="train", first_label=args.first_label, videos=args.videos
+            path, part="train", first_label=args.first_label, videos=args.videos
         )
         names = source.names
         stage = core.adapt(stage, args, epoch=len(source))
         if jax.process_index() == 0:
             lists.save_classes(args.workdir / name, names)
-    frames, size = args.frames or frames, args.size or size
+    frames, size = first_of(stage.frames, frames), first_of(stage.size, size)
     config = dataclasses.replace(
         config, num_classes=len(names), num_frames=frames, crop_size=size
     )
     if args.width is not None:
         width = type(config.width)(args.width)
         config = dataclasses.replace(config, width=width)
-    if args.data is None:
+    if path is None:
         draw = functools.partial(
             motion_classes.clip_batch if labels is None else labels.draw,
-            task=args.task,
+            task=stage.task,
             batch_size=stage.batch_size,
             frames=frames,
             size=(size, size),
@@ -291,13 +412,12 @@ def inflate(
         raise ValueError(f"{len(missing)} weights are not in it: {missing[:3]} ...")
 
 
-def freeze(model: Any, stage: Stage, loss: train.Loss) -> tuple[Stage, train.Loss]:
-    """Returns a stage, and its loss, in which the classifier alone learns.
+def freeze(model: Any, stage: Stage) -> Stage:
+    """Returns a stage in which the classifier alone learns.
 
     Args:
         model: Its classifier is what the number of classes gives its shape.
         stage: The schedule.
-        loss: (model, batch) -> loss.
 
     Raises:
         ValueError: If the model has no classifier apart from the rest.
@@ -309,17 +429,7 @@ def freeze(model: Any, stage: Stage, loss: train.Loss) -> tuple[Stage, train.Los
             f"`frozen`: a {type(model).__module__} has no classifier apart from the "
             f"rest; the classes give their shape to {paths}"
         )
-    (head,) = names
-
-    def frozen(model: Any, batch: Mapping[str, jax.Array]):
-        model.eval()
-        getattr(model, head).train()
-        for path, variable in nnx.iter_graph(model):
-            if isinstance(variable, nnx.Param) and path[0] != head:
-                variable[...] = jax.lax.stop_gradient(variable[...])
-        return loss(model, batch)
-
-    return dataclasses.replace(stage, trained=(head,)), frozen
+    return dataclasses.replace(stage, trained=tuple(names))
 
 
 def classify_loss(
@@ -362,7 +472,7 @@ def evaluation(
         judge: As `test`; None for `test`.
     """
     judge = judge or test
-    if not args.held_out or (args.test is None and args.data is not None):
+    if not args.held_out or (args.data and not args.test):
         return None
     copy = nnx.merge(*nnx.split(model), copy=True)
 
@@ -384,8 +494,8 @@ def test(
 
     Args:
         model: The trained model.
-        args: With `test`, its videos are scored, by the mean over `views`; without
-            `data`, clips of the task that no training draws.
+        args: From `settle`. With `test`, its videos are scored, by the mean over
+            `views`; without `data`, clips of the task that no training draws.
         name: Of the stage, in whose folder the classes are.
         views: Clips and crops of each video.
         most: How many of the videos, evenly spread; 0 for all, or 800 clips.
@@ -397,20 +507,20 @@ def test(
     Raises:
         ValueError: If no video can be decoded, or a class is unknown to training.
     """
-    if args.test is not None:
+    if args.test:
         videos = list_test(model, args, args.workdir / name)
         if most and most < len(videos):
             videos = [videos[i * len(videos) // most] for i in range(most)]
         scores, labels = score_videos(model, videos, views)
         counts = {"videos": len(labels), "damaged": len(videos) - len(labels)}
         return {**shares(scores, labels), **counts}
-    if args.data is not None:
+    if args.data:
         return {}
     clips = most or 800
     config = model.config
     size = (config.crop_size, config.crop_size)
     held_out = motion_classes.load(
-        "test", clips, task=args.task, frames=config.num_frames, size=size
+        "test", clips, task=args.task or TASK, frames=config.num_frames, size=size
     )
     scores = score_clips(model, np.asarray(held_out["clip"]))
     return shares(scores, np.asarray(held_out["label"]))
@@ -432,8 +542,9 @@ def list_test(model: Any, args: Args, folder: pathlib.Path) -> Sequence:
     """
     from jaxflow.data import lists
 
+    path = pathlib.Path(args.test[0])
     videos, names = lists.list_videos(
-        args.test,
+        path,
         names=lists.load_classes(folder),
         part="test",
         first_label=args.first_label,
@@ -441,7 +552,7 @@ def list_test(model: Any, args: Args, folder: pathlib.Path) -> Sequence:
     )
     if len(names) != model.config.num_classes:
         raise ValueError(
-            f"{args.test}: has {len(names)} classes, the model "
+            f"{path}: has {len(names)} classes, the model "
             f"{model.config.num_classes}; {folder} does not say which"
         )
     return videos

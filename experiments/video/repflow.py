@@ -41,7 +41,12 @@ from jaxflow.models.video import repflow
 
 STAGES = {
     "kinetics": recipe.Stage(
-        epochs=200, rate=0.1, batch_size=32, drops=(50, 100, 150), decay=1e-6
+        epochs=200,
+        rate=0.1,
+        batch_size=32,
+        drops=(50, 100, 150),
+        decay=1e-6,
+        sets=("kinetics",),
     ),
     "hmdb": recipe.Stage(
         epochs=50,
@@ -50,6 +55,7 @@ STAGES = {
         drops=(20, 40),
         decay=1e-6,
         after=("kinetics",),
+        sets=("hmdb51",),
     ),
 }
 CHANGES = {"kinetics": {"dropout_rate": 0.5}, "hmdb": {"dropout_rate": 0.8}}

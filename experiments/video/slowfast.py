@@ -42,6 +42,7 @@ from jaxflow.models.video import resnet3d, slowfast
 
 STAGES = {
     "scratch": recipe.Stage(
+        sets=("kinetics",),
         epochs=196,
         rate=0.1,
         batch_size=64,
@@ -50,6 +51,7 @@ STAGES = {
         warm_up_rate=0.01,
     ),
     "steps": recipe.Stage(
+        sets=("kinetics",),
         epochs=239,
         rate=0.1,
         batch_size=64,
@@ -58,6 +60,7 @@ STAGES = {
         warm_up_rate=0.01,
     ),
     "imagenet": recipe.Stage(
+        sets=("kinetics",),
         epochs=118,
         rate=0.01,
         batch_size=64,
@@ -132,8 +135,8 @@ def main(args: Args, config: Any = None) -> train.TrainState:
         if args.inflate is not None and first:
             recipe.inflate(model, convert.read_checkpoint(args.inflate), RESNET)
 
-    def end(model: Any, data: core.Data) -> None:
-        if args.precise_batches and not args.frozen:
+    def end(model: Any, data: core.Data, stage: recipe.Stage) -> None:
+        if args.precise_batches and not stage.trained:
             precise_norm.measure_statistics(model, data, args.precise_batches)
 
     return recipe.run(

@@ -13,7 +13,8 @@ import optax
 import pytest
 from flax import nnx
 
-from jaxflow import checkpoint
+from jaxflow import checkpoint, train
+from jaxflow.layers import dropout, norm
 
 FOLDER = pathlib.Path(__file__).parents[2] / "experiments"
 
@@ -132,6 +133,76 @@ def test_only_some_parts_learn_and_a_part_that_is_not_there_is_refused(core):
     np.testing.assert_array_equal(updates["ab"]["w"], 0)
     with pytest.raises(ValueError, match="no part 'b'"):
         core.only(optax.sgd(1.0), ("a", "b")).init(params)
+
+
+class Block(nnx.Module):
+    """A layer, a normalisation, and dropout."""
+
+    def __init__(self, *, rngs):
+        self.linear = nnx.Linear(2, 2, rngs=rngs)
+        self.norm = norm.BatchNorm(2)
+        self.dropout = dropout.Dropout(0.5)
+
+    def __call__(self, x):
+        return self.dropout(self.norm(self.linear(x)))
+
+
+class Stack(nnx.Module):
+    """Blocks in a row, one of them in a list."""
+
+    def __init__(self, *, rngs):
+        self.first = Block(rngs=rngs)
+        self.rest = nnx.data([Block(rngs=rngs), Block(rngs=rngs)])
+
+    def __call__(self, x):
+        for block in (self.first, *self.rest):
+            x = block(x)
+        return x
+
+
+def test_what_does_not_learn_is_held_in_evaluation_mode(core):
+    model = Stack(rngs=nnx.Rngs(0))
+    for node in (model.first.norm, model.rest[0].norm):
+        node.mean[...], node.var[...] = jnp.array([0.5, -1.0]), jnp.array([2.0, 3.0])
+    trained = ("rest.1",)
+    x = jax.random.normal(jax.random.key(1), (6, 2))
+    optimiser = core.only(optax.sgd(0.1), trained)
+
+    def loss(model, x):
+        return jnp.mean(model(x) ** 2)
+
+    @jax.jit
+    def step(state, x):
+        return train.train_step(
+            state, x, rebuild=train.separate(model), loss=core.hold(loss, trained),
+            optimiser=optimiser,
+        )[0]  # fmt: skip
+
+    before = train.init(model, optimiser)
+    after = step(before, x)
+
+    def same(one, other):
+        return all(map(np.array_equal, jax.tree.leaves(one), jax.tree.leaves(other)))
+
+    for kind in ("params", "stats"):
+        old, new = getattr(before, kind), getattr(after, kind)
+        assert same(old["first"], new["first"])
+        assert same(old["rest"][0], new["rest"][0])
+        assert not same(old["rest"][1], new["rest"][1])
+    # Those of the part that learns move towards what it sees of the others, which
+    # neither drop anything nor use the statistics of the batch.
+    for block in (model.first, model.rest[0]):
+        x = x @ block.linear.kernel[...] + block.linear.bias[...][None, :]
+        x = (x - block.norm.mean[...][None, :]) / jnp.sqrt(
+            block.norm.var[...] + block.norm.epsilon
+        )[None, :]
+    last = model.rest[1].linear
+    seen = x @ last.kernel[...] + last.bias[...][None, :]
+    found = after.stats["rest"][1]["norm"]
+    np.testing.assert_allclose(found["mean"], 0.1 * seen.mean(0), rtol=1e-4)
+    np.testing.assert_allclose(
+        found["var"], 0.9 + 0.1 * np.var(seen, axis=0, ddof=1), rtol=1e-4
+    )
 
 
 def test_a_start_is_a_file_a_name_or_the_run_of_a_stage(core, tmp_path):

@@ -413,8 +413,8 @@ def test_a_recipe_trains_and_tests_on_videos(recipes, videos, tmp_path, capsys):
 
     def run(steps):
         args = module.Args(
-            workdir=tmp_path / "run", data=videos, test=videos, steps=steps,
-            batch_size=2, frames=4, size=32, views=(1, 1), save_every=1,
+            workdir=tmp_path / "run", data=(str(videos),), test=(str(videos),),
+            steps=steps, batch_size=2, frames=4, size=32, views=(1, 1), save_every=1,
         )  # fmt: skip
         return module.main(args, r3d.TINY)
 
@@ -432,7 +432,7 @@ def test_a_damaged_test_video_is_named_and_the_rest_is_scored(recipes, videos):
     recipe = recipes["recipe"]
     model = r3d.Model(dataclasses.replace(r3d.TINY, num_classes=2), rngs=nnx.Rngs(0))
     (videos.parent / "00.mp4").write_bytes(b"no video")
-    args = recipe.Args(workdir=videos.parent / "run", test=videos, views=(1, 1))
+    args = recipe.Args(workdir=videos.parent / "run", test=(str(videos),), views=(1, 1))
     with pytest.warns(UserWarning, match=r"00\.mp4: left out"):
         result = recipe.test(model, args, "kinetics", views=(1, 1))
     assert (result["videos"], result["damaged"]) == (3, 1)
@@ -450,7 +450,7 @@ def test_the_classes_are_those_of_training(recipes, videos, tmp_path):
     recipe = recipes["recipe"]
     model = r3d.Model(dataclasses.replace(r3d.TINY, num_classes=3), rngs=nnx.Rngs(0))
     run = tmp_path / "run"
-    args = recipe.Args(workdir=run, test=videos, views=(1, 1))
+    args = recipe.Args(workdir=run, test=(str(videos),), views=(1, 1))
     with pytest.raises(ValueError, match="has 2 classes, the model 3"):
         recipe.test(model, args, "kinetics", views=(1, 1))
     lists.save_classes(run / "kinetics", ("0", "1", "2"))
@@ -481,7 +481,7 @@ def test_shares_count_ties_and_nan_against_the_truth(recipes):
 def test_an_epoch_is_as_long_as_the_data(recipes, videos, tmp_path):
     pytest.importorskip("grain")
     recipe, module = recipes["recipe"], recipes["r3d"]
-    args = recipe.Args(workdir=tmp_path, data=videos, batch_size=4)
+    args = recipe.Args(workdir=tmp_path, data=(str(videos),), batch_size=4)
     config, stage, data = recipe.prepare(
         args, r3d.VARIANTS["r3d_18"], module.KINETICS, "kinetics"
     )
@@ -536,8 +536,9 @@ def test_a_frozen_backbone_stays_bit_for_bit(recipes, tmp_path):
     recipe, module = recipes["recipe"], recipes["r3d"]
     model = r3d.Model(r3d.TINY, rngs=nnx.Rngs(jax.random.key(0)))
     stage = dataclasses.replace(module.KINETICS, steps=1, decay=1e-2)
-    stage, loss = recipe.freeze(model, stage, recipe.classify_loss)
+    stage = recipe.freeze(model, stage)
     assert stage.trained == ("head",)
+    loss = recipe.core.hold(recipe.classify_loss, stage.trained)
     optimiser = recipe.core.only(recipe.core.sgd(stage), stage.trained)
     batch = {
         "clip": jax.random.uniform(jax.random.key(1), (2, 4, 32, 32, 3)),
@@ -557,6 +558,116 @@ def test_a_frozen_backbone_stays_bit_for_bit(recipes, tmp_path):
     model.eval()
     expected, _ = recipe.classify_loss(model, batch)
     np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5)
+
+
+def test_a_frozen_c3d_is_trained_on_logits_as_a_whole_one_is(recipes):
+    recipe = recipes["recipe"]
+    config = dataclasses.replace(c3d.TINY, dropout_rate=0.0)
+    model = c3d.Model(config, rngs=nnx.Rngs(jax.random.key(0)))
+    size = (2, config.num_frames, config.crop_size, config.crop_size, 3)
+    batch = {
+        "clip": jax.random.uniform(jax.random.key(1), size),
+        "label": jnp.array([0, 3]),
+    }
+    stage = recipe.freeze(model, recipes["c3d"].UCF101)
+    rebuild, weights = train.separate(model), checkpoint.weights_of(model)
+    whole, held = jax.jit(
+        lambda batch: [
+            loss(rebuild(weights["params"], weights["stats"], jax.random.key(0)), batch)
+            for loss in (
+                recipe.classify_loss,
+                recipe.core.hold(recipe.classify_loss, stage.trained),
+            )
+        ]
+    )(batch)
+    assert same(whole, held)
+
+
+# The stages are of other sizes.
+@pytest.mark.filterwarnings("ignore:.*were saved from a model with")
+def test_stages_have_their_own_clips_crop_and_frozen_parts(
+    recipes, tmp_path, monkeypatch, capsys
+):
+    recipe, core, seen = recipes["recipe"], recipes["recipe"].core, {}
+    common = {"rate": 0.1, "batch_size": 2, "steps": 1}
+    stages = {
+        "small": recipe.Stage(task="order2", frames=4, size=32, **common),
+        "large": recipe.Stage(
+            frames=6, size=40, trained=("head", "stages.1"),
+            after=("small",), **common,
+        ),
+    }  # fmt: skip
+
+    def fit(model, loss, optimiser, data, *, name, stage, options, **told):
+        batch = jax.eval_shape(data.draw, jax.random.key(0))
+        weights = checkpoint.weights_of(model)
+        record = core.identity(options, stage, first=told["first"])
+        seen[name] = (model.config, stage, batch, weights, record)
+        checkpoint.save(tmp_path / name, model)
+
+    monkeypatch.setattr(core, "fit", fit)
+    monkeypatch.setattr(recipe, "test", lambda *args, **options: {})
+    recipe.run(recipe.Args(workdir=tmp_path), stages, r3d.Model, r3d.TINY)
+    (small, _, first, old, one), (large, stage, second, new, two) = seen.values()
+    assert first["clip"].shape == (2, 4, 32, 32, 3)
+    assert second["clip"].shape == (2, 6, 40, 40, 3)
+    assert (small.num_classes, large.num_classes) == (2, 8)
+    assert (small.num_frames, large.crop_size) == (4, 40)
+    assert stage.trained == ("head", "stages.1")
+    assert same(old["params"]["stages"], new["params"]["stages"])
+    assert (one["task"], one["frames"], one["size"]) == ("order2", 4, 32)
+    assert (two["task"], two["frames"], two["trained"]) == ("motion8", 6, stage.trained)
+    assert "large: begins with" in capsys.readouterr().err
+    # What the command says counts for all stages.
+    told = recipe.Args(workdir=tmp_path, task="fastslow", frames=5, frozen=True)
+    recipe.run(told, stages, r3d.Model, r3d.TINY)
+    for _, stage, batch, _, _ in seen.values():
+        assert stage.trained == ("head",) and stage.task == "fastslow"
+        assert batch["clip"].shape[1] == 5
+
+
+def test_each_stage_takes_its_own_data_and_what_it_lacks_is_said_first(
+    recipes, tmp_path
+):
+    recipe, stages = recipes["recipe"], recipes["finetune"].STAGES
+    names = list(stages)
+    for name in ("a.txt", "b.txt", "b=1.txt"):
+        (tmp_path / name).touch()
+    one, two, odd = (str(tmp_path / name) for name in ("a.txt", "b.txt", "b=1.txt"))
+
+    def settled(name, data=(), test=(), ran=names):
+        args = recipe.Args(workdir=tmp_path / "run", data=data, test=test)
+        found = recipe.settle(args, stages, name, ran)
+        return recipe.place(found.data), recipe.place(found.test)
+
+    def found(*paths):
+        return tuple(path and pathlib.Path(path) for path in paths)
+
+    both = (f"ucf101={one}", f"hmdb51={two}")
+    assert settled("ucf101") == (None, None)
+    assert settled("ucf101", both) == found(one, None)
+    assert settled("hmdb51", both, (f"hmdb51={one}",)) == found(two, one)
+    assert settled("ucf101", both, (f"hmdb51={one}",)) == found(one, None)
+    assert settled("hmdb51", (one,), (two,)) == found(one, two)
+    assert settled("hmdb51", (one, f"hmdb51={two}")) == found(two, None)
+    assert settled("ucf101", (one, f"hmdb51={two}")) == found(one, None)
+    assert settled("ucf101", (odd,)) == found(odd, None)
+    with pytest.raises(ValueError, match="`data` has nothing for stage 'hmdb51'"):
+        settled("hmdb51", both[:1])
+    with pytest.raises(ValueError, match=r"must be one of \['hmdb51', 'ucf101'\]; got"):
+        settled("ucf101", (f"ucf={one}",))
+    with pytest.raises(ValueError, match="`data` must have one path for a stage"):
+        settled("ucf101", (one, two))
+    with pytest.raises(FileNotFoundError, match=r"`test`: /none: there is no such"):
+        settled("ucf101", both, ("ucf101=/none",))
+    # The record of a run has the data of its own stage alone.
+    record = recipe.core.identity(
+        recipe.settle(
+            recipe.Args(workdir=tmp_path, data=both), stages, "ucf101", names
+        ),
+        stages["ucf101"],
+    )
+    assert record["data"] == (one,) and "sets" not in record
 
 
 def test_tuning_begins_with_the_pretrained_and_frozen_trains_the_classifier_alone(
@@ -598,7 +709,7 @@ def test_a_model_without_a_classifier_of_its_own_is_not_frozen(recipes):
     model = Whole(r3d.TINY, rngs=nnx.Rngs(0))
     recipe = recipes["recipe"]
     with pytest.raises(ValueError, match="no classifier apart"):
-        recipe.freeze(model, recipes["r3d"].KINETICS, recipe.classify_loss)
+        recipe.freeze(model, recipes["r3d"].KINETICS)
 
 
 def test_several_classes_have_a_cross_entropy_each(recipes):
@@ -629,7 +740,7 @@ def test_a_video_of_several_lines_shows_the_classes_of_all(
     path = tmp_path / "test.csv"
     path.write_text("path,label,start,end\na.mp4,0|2,0.5,2\nb.mp4,1,0,4\na.mp4,1,3,4\n")
     model = r3d.Model(dataclasses.replace(r3d.TINY, num_classes=3), rngs=nnx.Rngs(0))
-    args = module.Args(workdir=tmp_path, test=path)
+    args = module.Args(workdir=tmp_path, test=(str(path),))
     found = module.list_test(model, args, "charades")
     assert [(video.name, labels.tolist()) for video, labels in found] == [
         ("a.mp4", [True, True, True]),
