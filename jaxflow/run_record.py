@@ -31,21 +31,25 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 _TOLERANCE = 1e-3
 
 
-def plain(config: Mapping[str, Any]) -> dict[str, Any]:
+def plain(config: Mapping[str, Any], *, argument: str = "config") -> dict[str, Any]:
     """Returns a config as JSON has it.
+
+    Args:
+        config: Values by name.
+        argument: What it is called in messages.
 
     Raises:
         ValueError: If a value is no text, number, truth value, path, None, or list or
             mapping of those.
     """
-    return {str(name): _plain(value, str(name)) for name, value in config.items()}
+    return {str(k): _plain(value, str(k), argument) for k, value in config.items()}
 
 
-def _plain(value: Any, name: str) -> Any:
+def _plain(value: Any, name: str, argument: str) -> Any:
     if isinstance(value, Mapping):
-        return {str(key): _plain(v, f"{name}.{key}") for key, v in value.items()}
+        return {str(k): _plain(v, f"{name}.{k}", argument) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(entry, name) for entry in value]
+        return [_plain(entry, name, argument) for entry in value]
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, np.generic):
@@ -55,7 +59,7 @@ def _plain(value: Any, name: str) -> Any:
     if isinstance(value, float):
         return value if np.isfinite(value) else str(value)
     raise ValueError(
-        f"`config` must hold plain values; {name!r} is a {type(value).__name__}"
+        f"`{argument}` must hold plain values; {name!r} is a {type(value).__name__}"
     )
 
 
@@ -146,6 +150,12 @@ class Record:
             found = read(self._folder)
             self._before, self._starts = found.get("run", {}), found.get("starts", [])
             self._refuse(differences(self._before, self._now, self._defaults))
+            # Should a default change, it is still known what this run was begun with.
+            self._before |= {
+                name: _completed(self._before[name], value, self._defaults.get(name))
+                for name, value in self._now.items()
+                if name in self._before
+            }
 
         self._together(compare)
 

@@ -56,7 +56,7 @@ class Run:
         self.folder = None if workdir is None else folders.folder(workdir)
         self._config = None if config is None else run_record.plain(config)
         self._defaults = {
-            "config": run_record.plain(defaults),
+            "config": run_record.plain(defaults, argument="defaults"),
             "model": {"config": weights.default_config(record)},
         }
         self._batches: Any = batches

@@ -24,6 +24,8 @@ def test_a_config_becomes_what_json_has():
     }  # fmt: skip
     with pytest.raises(ValueError, match=r"plain values; 'a.b' is a function"):
         run_record.plain({"a": {"b": lambda: 0}})
+    with pytest.raises(ValueError, match=r"`defaults` must hold plain values; 'a' is"):
+        run_record.plain({"a": [object()]}, argument="defaults")
 
 
 def test_weights_are_told_apart_but_not_by_rounding():
@@ -85,6 +87,21 @@ def test_a_field_that_the_record_lacks_was_at_its_default():
     # What is recorded counts, whatever the default is.
     now = {"config": {"rate": 9}}
     assert run_record.differences(before, now, defaults) == ["`rate` was 1 and is 9"]
+
+
+def test_the_record_of_a_run_is_completed_by_the_defaults_that_it_goes_on_with(
+    tmp_path,
+):
+    record = run_record.Record(tmp_path, {"config": {"rate": 1}})
+    record.note_start(0)
+    later = {"config": {"rate": 1, "share": 0.5}}
+    record = run_record.Record(tmp_path, later, defaults={"config": {"share": 0.5}})
+    record.compare()
+    record.note_start(7)
+    assert run_record.read(tmp_path)["run"] == later
+    # The default is another by now.
+    record = run_record.Record(tmp_path, later, defaults={"config": {"share": 0.1}})
+    record.compare()
 
 
 def test_an_option_that_took_one_value_and_takes_several_is_the_same():
