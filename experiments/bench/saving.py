@@ -8,10 +8,11 @@ state is that of FlowNet2 with Adam, and all of it changes at every step; the lo
 the sum of the squared weights, since a step of the network takes a CPU half a minute.
 Then the last state is written again and waited for, as often: a blocking save.
 
-Prints one JSON line of seconds, medians over the saves:
+Prints one JSON line of seconds, medians over the saves but the first:
 
     step      between the beginnings of two steps, while nothing is saved
     stall     of the step after which is saved and of the next, what is beyond that
+    first     the same of the first save, which may find no memory for its copies
     slowed    of all steps up to the next save, what is beyond that: here the device is
               the host, so that steps and writing share its cores
     blocking  saving, and waiting until it is on disk
@@ -39,7 +40,7 @@ def main(argv=None) -> dict:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--width", type=float, default=1.0)
     parser.add_argument("--every", type=int, default=50, help="steps between saves")
-    parser.add_argument("--saves", type=int, default=3)
+    parser.add_argument("--saves", type=int, default=5)
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         began, state = run(pathlib.Path(folder) / "run", args)
@@ -112,12 +113,14 @@ def summary(began: list[float], blocking: list[float], every: int) -> dict[str, 
         t for n, t in enumerate(took) if n and n not in saves and n - 1 not in saves
     ]
     step = statistics.median(quiet)
-    stall = statistics.median(sum(took[n : n + 2]) - 2 * step for n in saves)
+    first, *later = [sum(took[n : n + 2]) - 2 * step for n in saves]
+    stall = statistics.median(later or [first])
     slowed = statistics.median(
         sum(took[n : n + every]) - len(took[n : n + every]) * step for n in saves
     )
     whole = statistics.median(blocking)
-    found = {"step": step, "stall": stall, "slowed": slowed, "blocking": whole}
+    found = {"step": step, "stall": stall, "first": first}
+    found |= {"slowed": slowed, "blocking": whole}
     found["stalled"] = stall / whole
     return {name: round(seconds, 4) for name, seconds in found.items()}
 

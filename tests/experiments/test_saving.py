@@ -19,15 +19,17 @@ def saving():
 
 def test_the_stall_is_what_a_save_adds_to_its_step_and_the_next(saving):
     # Steps of a second; saves after the third, sixth and ninth, the last not measured:
-    # they take half a second, and the steps after them another half and a quarter.
-    took = [1, 1, 1.5, 1.5, 1.25, 1.5, 1.5, 1.25, 1.0]
+    # they take half a second, the first one more, and the steps after them another half
+    # and a quarter.
+    took = [1, 1, 2.5, 1.5, 1.25, 1.5, 1.5, 1.25, 1.0]
     began = [sum(took[:n]) for n in range(len(took) + 1)]
     found = saving.summary(began, [10.0, 8.0, 30.0], every=3)
     assert found["blocking"] == 10
     assert found["step"] == pytest.approx(1.125)
     assert found["stall"] == pytest.approx(0.75)
     assert found["stalled"] == pytest.approx(0.075)
-    assert found["slowed"] == pytest.approx(0.875)
+    assert found["first"] == pytest.approx(1.75)
+    assert found["slowed"] == pytest.approx(1.375)
 
 
 @pytest.mark.slow
