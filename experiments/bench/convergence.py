@@ -227,6 +227,22 @@ def measure(case: Case, steps: int, *, fresh: bool) -> dict:
     seconds = time.perf_counter() - began
     train.finish(model, state)
     end_error, _ = errors(case, batch)
+    return {
+        **progress(seen),
+        "epe_zero": round(zero_error, 3),
+        "epe_start": round(start_error, 3),
+        "epe_end": round(end_error, 3),
+        "unmoved": unmoved(model, before, case.trained),
+        "steps": steps,
+        "rate": case.rate,
+        "batch": [case.batch_size, *case.size],
+        "fresh": fresh,
+        "seconds": round(seconds, 1),
+    }
+
+
+def progress(seen: list[dict[str, float]]) -> dict[str, float]:
+    """Returns how far the metrics of the steps came, from the first ten to the last."""
     start, end = (
         {name: np.mean([row[name] for row in rows]) for name in rows[0]}
         for rows in (seen[:10], seen[-10:])
@@ -241,15 +257,6 @@ def measure(case: Case, steps: int, *, fresh: bool) -> dict:
         "loss_end": round(float(end["loss"]), 4),
         "ratio": round(float(end["loss"] / start["loss"]), 3),
         **parts,
-        "epe_zero": round(zero_error, 3),
-        "epe_start": round(start_error, 3),
-        "epe_end": round(end_error, 3),
-        "unmoved": unmoved(model, before, case.trained),
-        "steps": steps,
-        "rate": case.rate,
-        "batch": [case.batch_size, *case.size],
-        "fresh": fresh,
-        "seconds": round(seconds, 1),
     }
 
 

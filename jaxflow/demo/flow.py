@@ -114,15 +114,13 @@ def run(
     ours = functools.partial(methods.estimate_by_tiles, model, size=SIZE)
     compared = methods.estimators(ours)
     photograph = moved_photograph()
+
+    def measured(pairs):
+        return {name: methods.measure(each, pairs) for name, each in compared.items()}
+
     result = report.Result(
-        scenes={
-            name: methods.measure(method, scenes) for name, method in compared.items()
-        },
-        photograph={
-            name: methods.measure(method, [photograph])
-            for name, method in compared.items()
-            if photograph is not None
-        },
+        scenes=measured(scenes),
+        photograph={} if photograph is None else measured([photograph]),
         curve=curve,
         restored=restored,
         seconds=time.perf_counter() - began,
