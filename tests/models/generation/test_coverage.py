@@ -8,7 +8,7 @@ import re
 import pytest
 
 TESTS = pathlib.Path(__file__).parents[2]
-PLACES = ("models/generation/*.py", "diffusion/*.py", "test_quality.py")
+PLACES = ("models/generation/*.py", "diffusion/*.py", "quality/*.py")
 
 
 @pytest.fixture(scope="module")
