@@ -174,7 +174,7 @@ def run(
         OSError: If data is not there; likewise.
     """
     names = core.choose(stages, args, own)
-    told = {name: settle(args, stages, name, names) for name in names}
+    told = {name: settle(args, stages, name) for name in names}
     loss = loss if labels is None else labels.loss
     judge = test if labels is None else labels.test
     if loss is not None and args.smoothing is not None:
@@ -214,16 +214,13 @@ def run(
     return state
 
 
-def settle(
-    args: Args, stages: Mapping[str, Stage], name: str, names: Sequence[str]
-) -> Args:
+def settle(args: Args, stages: Mapping[str, Stage], name: str) -> Args:
     """Returns the options of one stage: its own data, and what it settles of the rest.
 
     Args:
         args: What the recipe was told.
         stages: All that are published, by name.
         name: Of the stage.
-        names: Of those that run.
 
     Raises:
         ValueError: If data is given, and none for this stage or more than one; or for a
@@ -235,8 +232,8 @@ def settle(
     data = item_of("data", args.data, stage.sets, sets)
     if args.data and not data:
         raise ValueError(
-            f"`data` has nothing for stage {name!r}, which is for {stage.sets}; add "
-            f"it, or run one of {list(names)} with --stage"
+            f"`data` has nothing for stage {name!r}, which is for {stage.sets}; give "
+            "it as PATH, or as SET=PATH with one of those"
         )
     return dataclasses.replace(
         args,

@@ -630,14 +630,13 @@ def test_each_stage_takes_its_own_data_and_what_it_lacks_is_said_first(
     recipes, tmp_path
 ):
     recipe, stages = recipes["recipe"], recipes["finetune"].STAGES
-    names = list(stages)
     for name in ("a.txt", "b.txt", "b=1.txt"):
         (tmp_path / name).touch()
     one, two, odd = (str(tmp_path / name) for name in ("a.txt", "b.txt", "b=1.txt"))
 
-    def settled(name, data=(), test=(), ran=names):
+    def settled(name, data=(), test=()):
         args = recipe.Args(workdir=tmp_path / "run", data=data, test=test)
-        found = recipe.settle(args, stages, name, ran)
+        found = recipe.settle(args, stages, name)
         return recipe.place(found.data), recipe.place(found.test)
 
     def found(*paths):
@@ -662,9 +661,7 @@ def test_each_stage_takes_its_own_data_and_what_it_lacks_is_said_first(
         settled("ucf101", both, ("ucf101=/none",))
     # The record of a run has the data of its own stage alone.
     record = recipe.core.identity(
-        recipe.settle(
-            recipe.Args(workdir=tmp_path, data=both), stages, "ucf101", names
-        ),
+        recipe.settle(recipe.Args(workdir=tmp_path, data=both), stages, "ucf101"),
         stages["ucf101"],
     )
     assert record["data"] == (one,) and "sets" not in record
