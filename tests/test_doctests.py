@@ -19,9 +19,12 @@ MODULES = sorted(
     if ">>> " in path.read_text()
 )
 # All of their functions have an example.
-COMPLETE = ("jaxflow.ops", "jaxflow.metrics", "jaxflow.losses", "jaxflow.viz")
+COMPLETE = (
+    *("jaxflow.ops", "jaxflow.metrics", "jaxflow.losses", "jaxflow.viz"),
+    *("jaxflow.quality", "jaxflow.diffusion.schedules"),
+)
 # Entries that need trained weights, or a run of many steps; the notebooks show them.
-ENTRIES = ("estimate_flow", "estimate_clip", "list_models", "create_model")
+ENTRIES = ("estimate_flow", "estimate_clip", "list_models", "create_model", "generate")
 
 
 @pytest.fixture(autouse=True, scope="module")

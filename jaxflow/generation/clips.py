@@ -27,6 +27,28 @@ def clip_sampler(
     Returns:
         (key, clean, observed, latent, indices, condition=None) -> clip, with clean
         (B, T, H, W, C) in [-1, 1], masks and indices (B, T).
+
+    Examples:
+        A network that knows nothing but that frames stay as the first:
+
+        >>> import types
+        >>> from flax import nnx
+        >>> from jaxflow.diffusion import process
+        >>> class Still(nnx.Module):
+        ...     takes, multiple = ("clean", "observed"), 1
+        ...     config = types.SimpleNamespace(channels=1, num_frames=3)
+        ...     process = process.Process(predicts="data")
+        ...
+        ...     def __call__(self, noisy, time, clean, observed):
+        ...         return jnp.broadcast_to(clean[:, :1], clean.shape)
+        >>> sample = jaxflow.generation.clip_sampler(
+        ...     Still(), jaxflow.generation.Settings(steps=2), process=Still.process
+        ... )
+        >>> clean = jnp.zeros((1, 3, 4, 4, 1)).at[:, 0].set(0.5)
+        >>> given, indices = jnp.array([[True, False, False]]), jnp.arange(3)[None]
+        >>> clip = sample(jax.random.key(0), clean, given, ~given, indices)
+        >>> clip[0, :, 0, 0, 0].round(3).tolist()
+        [0.5, 0.5, 0.5]
     """
     model = nnx.merge(*nnx.split(model), copy=True)
     model.eval()

@@ -67,6 +67,24 @@ def generate(
     Raises:
         ValueError: If frames, mask, length or size do not fit each other or the model,
             an observed frame is not finite, or the model cannot do what is asked.
+
+    Examples:
+        A network that knows nothing but that frames stay as the first:
+
+        >>> import types
+        >>> from flax import nnx
+        >>> from jaxflow.diffusion import process
+        >>> class Still(nnx.Module):
+        ...     takes, multiple = ("clean", "observed"), 1
+        ...     config = types.SimpleNamespace(channels=1, num_frames=3)
+        ...     process = process.Process(predicts="data")
+        ...
+        ...     def __call__(self, noisy, time, clean, observed):
+        ...         return jnp.broadcast_to(clean[:, :1], clean.shape)
+        >>> first = np.full((1, 4, 4, 1), 0.75, np.float32)
+        >>> video = jaxflow.generate(Still(), first, length=3)
+        >>> video.shape, round(float(video[-1].mean()), 3)
+        ((3, 4, 4, 1), 0.75)
     """
     _checks.seed("seed", seed)
     video, mask, task = inputs.place(model, frames, observed, length, size)

@@ -147,6 +147,14 @@ def of_samples(
     Returns:
         "single", the mean over the samples; "best", the best of a clip by its mean over
         frames; and "of_mean", the score of the samples' mean: each (B, T).
+
+    Examples:
+        >>> target = np.zeros((1, 2, 4, 4, 1))
+        >>> samples = np.stack([target + 0.1, target - 0.1])
+        >>> nearness = lambda video, target: -abs(video - target).mean((-3, -2, -1))
+        >>> found = jaxflow.quality.of_samples(samples, target, score=nearness)
+        >>> found["best"], found["of_mean"]
+        (array([[-0.1, -0.1]]), array([[-0., -0.]]))
     """
     samples, target = np.asarray(samples, np.float64), np.asarray(target, np.float64)
     each = np.stack([score(sample, target) for sample in samples])
