@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+# No array gets axes in front without a word; nor in the programs that tests start.
+jax.config.update("jax_numpy_rank_promotion", "raise")
+os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_default_prng_impl", "rbg")
 # Parity with float32 peers needs float32 products on accelerators too.
@@ -47,23 +50,6 @@ def double():
     jax.config.update("jax_enable_x64", True)
     yield
     jax.config.update("jax_enable_x64", False)
-
-
-# Where an array that meets one of more axes is an error, unless it is a number.
-_EXPLICIT = {
-    *("classical", "data", "diffusion", "layers", "losses", "ops", "spec", "viz"),
-    *("cli", "convert", "demo", "experiments", "flow", "generation", "io", "train"),
-    "video",
-}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def explicit_broadcasting(request):
-    """Forbids that axes are added in front of an array without a word."""
-    strict = request.path.parent.name in _EXPLICIT
-    jax.config.update("jax_numpy_rank_promotion", "raise" if strict else "allow")
-    yield
-    jax.config.update("jax_numpy_rank_promotion", "allow")
 
 
 @pytest.fixture(autouse=True, scope="module")
