@@ -59,7 +59,8 @@ def functions(name):
     return {
         key: value
         for key, value in vars(module).items()
-        if inspect.isfunction(value) and not key.startswith("_")
+        if inspect.isfunction(value) and value.__module__.startswith("jaxflow")
+        if not key.startswith("_")
     }
 
 
