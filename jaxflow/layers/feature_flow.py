@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxflow import _checks
+from jaxflow.ops import bilinear
 
 Variant = Literal["paper", "hmdb_release", "kinetics_release"]
 VARIANTS = ("paper", "hmdb_release", "kinetics_release")
@@ -185,27 +186,36 @@ def _iterate_frames(
     theta, lam, tau = (lax.broadcast_to_rank(x, first.ndim) for x in (theta, lam, tau))
     bound, rate = lam * theta, tau / theta
 
-    def body(state, _):
-        (u, v), dual = state
+    def follow(flow, divergence):
+        """Moves the flow towards what the data say, and by the divergence."""
+        u, v = flow
         rho = constant + gx * u + gy * v + _TINY
         # A step along g: how far, in units of g.
         middle = jnp.where(square > _TINY, -rho / square, 0.0)
         step = jnp.where(rho > bound * square, -bound, middle)
         step = jnp.where(rho < -bound * square, bound, step)
-        flow = tuple(
-            component + step * g + theta * _divergence(px, py, kernels, variant)
-            for component, g, (px, py) in zip((u, v), (gx, gy), dual, strict=True)
+        return tuple(
+            component + step * g + theta * spread
+            for component, g, spread in zip(flow, (gx, gy), divergence, strict=True)
         )
+
+    def body(state, _):
+        flow, dual = state
         new = []
         for component, (px, py) in zip(flow, dual, strict=True):
             dx, dy = _flow_gradient(component, kernels, variant)
             scale = 1 + rate * jnp.sqrt(dx**2 + dy**2 + _TINY)
             new.append(((px + rate * dx) / scale, (py + rate * dy) / scale))
-        return (flow, tuple(new)), None
+        divergence = [_divergence(px, py, kernels, variant) for px, py in new]
+        return (follow(flow, divergence), tuple(new)), None
 
     zero = jnp.zeros_like(first)
-    state = ((zero, zero), ((zero, zero), (zero, zero)))
-    (flow, _), _ = lax.scan(jax.checkpoint(body), state, length=iterations)
+    if not iterations:
+        return zero, zero
+    # p is not needed after the last iteration, and is 0 in the first. A gradient finds
+    # the flow that differences are taken of among what the scan keeps.
+    state = (follow((zero, zero), (zero, zero)), ((zero, zero), (zero, zero)))
+    (flow, _), _ = lax.scan(jax.checkpoint(body), state, length=iterations - 1)
     return flow
 
 
@@ -234,7 +244,7 @@ def _flow_gradient(u, kernels, variant):
         return _window(u, kernels["flow_x"]), _window(u, kernels["flow_y"])
     axis_x = -3 if variant == "kinetics_release" else -2
     return tuple(
-        _padded(_along(u, kernels[name], axis), axis, 0, 1)
+        _differences(_FORWARD, u, kernels[name], axis)
         for name, axis in (("flow_x", axis_x), ("flow_y", -3))
     )
 
@@ -242,14 +252,45 @@ def _flow_gradient(u, kernels, variant):
 def _divergence(px, py, kernels, variant):
     """Sums backward differences; beyond the border, and in the last row, p is 0."""
     axis_x = -3 if variant == "kinetics_release" else -2
-    return sum(
-        _along(
-            _padded(_cut(p, axis, 0, p.shape[axis] - 1), axis, 1, 1),
-            kernels[name],
-            axis,
-        )
-        for p, name, axis in ((px, "div_x", axis_x), (py, "div_y", -3))
+    return _differences(_BACKWARD, px, kernels["div_x"], axis_x) + _differences(
+        _BACKWARD, py, kernels["div_y"], -3
     )
+
+
+def _differences(pair, x, kernel, axis):
+    """Differentiates along one axis, channel by channel or mixing all."""
+    form, single = pair
+    if kernel.shape[2] == 1:
+        return single.out(x, kernel, axis)
+    return form(x, kernel, None, axis)
+
+
+def _forward(x, kernel, like, axis):
+    """Takes differences with what follows; 0 in the last row."""
+    del like
+    return _padded(_along(x, kernel, axis), axis, 0, 1)
+
+
+def _backward(x, kernel, like, axis):
+    """Takes differences with what is before; the last row of `x` counts as 0."""
+    del like
+    inner = _cut(x, axis, 0, x.shape[axis] - 1)
+    return _along(_padded(inner, axis, 1, 1), kernel, axis)
+
+
+def _transposed(form):
+    """Each of the two, channel by channel, is the other's transpose, taps reversed."""
+    return lambda c, kernel, like, axis: form(c, kernel[::-1, ::-1], like, axis)
+
+
+def _single(name, form, other):
+    forms = bilinear.Forms(form, _transposed(other), bilinear.in_second(form))
+    return bilinear.bilinear(name, forms, forms, examples=(True, False, True))
+
+
+# Their gradients are sums of one padded array, not of one for each tap.
+_FORWARD = (_forward, _single("forward_differences", _forward, _backward))
+_BACKWARD = (_backward, _single("backward_differences", _backward, _forward))
 
 
 def _along(x, kernel, axis):
