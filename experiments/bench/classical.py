@@ -33,7 +33,7 @@ def ours(method, size, **options):
     from jaxflow import classical
 
     gray = (frame[..., None] / np.float32(255) for frame in frames(*size))
-    function = functools.partial(getattr(classical, method), **options)
+    function = functools.partial(classical.METHODS[method], **options)
     return runner.jax_call(function, *gray)
 
 
