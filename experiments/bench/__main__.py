@@ -4,6 +4,7 @@
     python -m experiments.bench --peers PYTHON               # everything: an hour
     python -m experiments.bench --only "warp*" "networks/*" --rounds 9
     python -m experiments.bench --table                      # results, as Markdown
+    python -m experiments.bench --table --into README.md     # between its two marks
     python -m experiments.bench --list
 
 PYTHON is an interpreter that has PyTorch and, for the networks, torchvision, ptlflow
@@ -51,7 +52,10 @@ def main(argv: list[str] | None = None) -> None:
     path = arguments.results or RESULTS / f"{machine(arguments.device)}.jsonl"
     if not arguments.table:
         measure(arguments, names, path)
-    print(tables.markdown([line for line in read(path) if line["case"] in names]))
+    text = tables.markdown([line for line in read(path) if line["case"] in names])
+    print(text)
+    if arguments.into:
+        arguments.into.write_text(tables.put(arguments.into.read_text(), text))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -67,6 +71,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--cores", type=int, default=1, help="cores of a side, on a CPU")
     made.add_argument("--results", type=pathlib.Path, help="file of JSON lines")
     made.add_argument("--table", action="store_true", help="print results, and end")
+    made.add_argument("--into", type=pathlib.Path, help="put the table into this page")
     made.add_argument("--list", action="store_true", help="print the cases, and end")
     made.add_argument("--rival", choices=("ours", "peer"), help=argparse.SUPPRESS)
     made.add_argument("--alone", help=argparse.SUPPRESS)

@@ -20,6 +20,22 @@ def markdown(lines: list[dict[str, Any]]) -> str:
     return "\n\n".join(parts)
 
 
+MARKS = "<!-- results of the bench -->", "<!-- end of the results -->"
+
+
+def put(page: str, text: str) -> str:
+    """Returns a page with `text` between its two marks, instead of what is there.
+
+    Raises:
+        ValueError: If the page does not have the marks, once and in this order.
+    """
+    before, begin, rest = page.partition(MARKS[0])
+    _, end, after = rest.partition(MARKS[1])
+    if not (begin and end) or MARKS[0] in rest or MARKS[1] in after:
+        raise ValueError(f"the page must have {MARKS[0]} and then {MARKS[1]}, once")
+    return f"{before}{begin}\n{text}\n{end}{after}"
+
+
 def _table(titles: tuple[str, ...], lines: list[dict[str, Any]]) -> str:
     order = {name: place for place, name in enumerate(cases.CASES)}
     lines = sorted(lines, key=lambda line: order.get(line["case"], len(order)))

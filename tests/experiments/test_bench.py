@@ -39,6 +39,24 @@ def test_the_table_holds_the_newest_ratio_and_says_whether_it_is_low_enough():
     assert len(rows) == 7
 
 
+def test_a_table_takes_the_place_of_the_one_before(tmp_path):
+    begin, end = tables.MARKS
+    page = f"# Title\n\n{begin}\nold\n{end}\n\nMore.\n"
+    there = tables.put(page, "| new |")
+    assert there == f"# Title\n\n{begin}\n| new |\n{end}\n\nMore.\n"
+    assert tables.put(there, "| new |") == there
+    for wrong in ("nothing", f"{end} {begin}", begin, page + page):
+        with pytest.raises(ValueError, match="the page must have"):
+            tables.put(wrong, "x")
+
+
+def test_every_case_prepares_a_call_of_ours_that_exists():
+    # What a case names must be there, also where it is measured once a month.
+    for name in ("TV-L1 388x584 equal work", "Lucas-Kanade 388x584"):
+        (case,) = (c for n, c in cases.CASES.items() if name in n)
+        assert callable(case.ours())
+
+
 def test_what_is_measured_is_not_measured_again(tmp_path, monkeypatch, capsys):
     asked = []
 
