@@ -21,7 +21,8 @@ from experiments.evidence import (
     page,
     recognition,
 )
-from jaxflow.models.flow import flownets, pwcnet
+from jaxflow import checkpoint, train
+from jaxflow.models.flow import flownets, pwcnet, spynet
 
 ABOVE = claims.Claim(text="a beats b", source="us", run="a", less="b")
 CHANCE = claims.Claim(text="blind", source="us", run="a", range=(47.0, 53.0))
@@ -151,8 +152,48 @@ def test_a_run_trains_and_is_tested(monkeypatch):
     monkeypatch.setitem(clip_runs.RUNS, "small", small)
     monkeypatch.setattr(recognition, "STRIDE", 1)
     found = recognition.measure("small", 3)
-    assert set(found) == {"top1", "swapped"}
-    assert all(0 <= value <= 100 for value in found.values())
+    assert set(found) == {"top1", "swapped", "weights"}
+    assert all(0 <= found[name] <= 100 for name in ("top1", "swapped"))
+
+
+@pytest.mark.slow
+def test_a_level_learns_from_the_one_before_which_stays(monkeypatch):
+    config = dataclasses.replace(spynet.TINY, networks=2, max_levels=2)
+    phases = tuple(estimation.Phase(steps=2, level=level) for level in range(2))
+    make = lambda rngs: spynet.Model(config, rngs=rngs)  # noqa: E731
+    run = estimation.Run(make=make, phases=phases, batch_size=2)
+    monkeypatch.setitem(estimation.RUNS, "small", run)
+    monkeypatch.setattr(estimation, "STRIDE", 1)
+    monkeypatch.setattr(estimation, "TESTED", 8)
+    seen = []
+
+    def keep(model):
+        levels = checkpoint.weights_of(model)["params"]["levels"]
+        seen.append(
+            [jax.tree.leaves(jax.tree.map(np.array, one)) for one in levels.values()]
+        )
+
+    def init(model, *args, **options):
+        keep(model)
+        return start(model, *args, **options)
+
+    def finish(model, state):
+        end(model, state)
+        keep(model)
+
+    start, end = train.init, train.finish
+    monkeypatch.setattr(train, "init", init)
+    monkeypatch.setattr(train, "finish", finish)
+    found = estimation.measure("small", 3)
+    assert found["error"] > 0 and found["weights"] > 0
+    untrained, first, copied, last = seen
+
+    def same(one, other):
+        return all(map(np.array_equal, one, other))
+
+    assert not same(first[0], untrained[0]) and same(first[1], untrained[1])
+    assert same(copied[1], first[0])
+    assert same(last[0], first[0]) and not same(last[1], copied[1])
 
 
 def test_networks_lack_one_part_and_no_other():
