@@ -56,9 +56,10 @@ def double():
 def cheap_compilation(request):
     """Halves the time that XLA takes where large programs run for a moment.
 
-    Operations, layers and published networks are tested as they are used, optimised.
+    Operations and published networks are tested as they are used, optimised.
     """
-    whole = request.path.parent.name in ("classical", "data", "demo", "experiments")
+    folder = request.path.parent.name
+    whole = folder in ("classical", "data", "demo", "experiments", "layers", "train")
     cheap = whole or request.path.stem in ("test_contract", "test_derivatives")
     # Without optimisation, JAX 0.7 misses corners; nobody runs it like that.
     cheap = cheap and request.path.stem != "test_features"
