@@ -210,7 +210,9 @@ def run(
             end(model, data, stage)
         checkpoint.save(args.workdir / name / "model", model)
         views = args.views or stage.views
-        print(json.dumps({"stage": name} | judge(model, args, name, views=views)))
+        result = {"stage": name} | judge(model, args, name, views=views)
+        if jax.process_index() == 0:
+            print(json.dumps(result))
     return state
 
 
