@@ -46,6 +46,7 @@ _C3D = "Tran et al., C3D (ICCV 2015)"
 _APPEARANCE = "Ilic et al., Appearance Free Action Recognition (ECCV 2022)"
 _TWO_STREAMS = "Simonyan and Zisserman, Two-Stream Networks (NIPS 2014)"
 _FUSION = "Feichtenhofer et al., Two-Stream Network Fusion (CVPR 2016)"
+_WALKERS = "Johansson, Visual Perception of Biological Motion (1973)"
 _LEAKS = "by construction of the set"
 
 CLAIMS = (
@@ -290,5 +291,21 @@ CLAIMS = (
         source=_C3D,
         run="depth/3",
         less="depth/decreasing",
+    ),
+    Claim(
+        text="a frame of dots on a dancer's joints does not tell a move from its "
+        "reversal",
+        source=_WALKERS,
+        run="dance/frame",
+        metric="in_pair",
+        range=CHANCE,
+    ),
+    Claim(
+        text="frames and flow do, and beat the frame by far",
+        source=_WALKERS,
+        run="dance/two streams",
+        metric="in_pair",
+        less="dance/frame",
+        range=(25.0, math.inf),
     ),
 )

@@ -150,6 +150,8 @@ _SLOWFAST = slowfast.Config(
 )
 _PRODUCT: dict[str, Any] = {"task": "product", "size": 32, "steps": 75, "rate": 1e-2}
 
+_DANCE: dict[str, Any] = {"task": "dance", "size": 48, "frames": 8, "rate": 1e-2}
+
 
 def _place(location: Any, inner_features: int) -> dict[str, Any]:
     """Returns the model of a run whose flow layer stands there."""
@@ -262,4 +264,10 @@ RUNS: Mapping[str, Run] = {
     "product/features, early": Run(
         **_PRODUCT, **_streams(fusion="conv", fusion_after=2)
     ),
+    "dance/frame": Run(
+        view=middle,
+        **_DANCE,
+        **_streams(streams="rgb", stack=1, num_frames=1),
+    ),
+    "dance/two streams": Run(**_DANCE, **_streams()),
 }
