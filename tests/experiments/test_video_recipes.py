@@ -6,6 +6,7 @@ import json
 import pathlib
 import shutil
 import sys
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -805,6 +806,43 @@ def test_multigrid_goes_on_where_it_was(recipes):
     other.set_state(json.loads(json.dumps(batches.get_state())))
     assert [next(other) for _ in range(5)] == [next(batches) for _ in range(5)]
     assert [step for _, step in made] == list(range(20))
+
+
+class Cheap(nnx.Module):
+    """A network that compiles at once, and notes what it is compiled for."""
+
+    shapes: ClassVar[list] = []
+
+    def __init__(self, config, *, rngs):
+        self.config = config
+        self.head = nnx.Linear(3, config.num_classes, rngs=rngs)
+
+    def __call__(self, clip):
+        self.shapes.append(clip.shape)
+        return self.head(clip.mean((1, 2, 3)))
+
+
+def test_multigrid_compiles_each_shape_once(recipes, tmp_path, monkeypatch):
+    module = recipes["multigrid"]
+
+    def draw(args, stage, shape, step):
+        clips = shape.clips * stage.batch_size
+        size = (clips, shape.frames, shape.side, shape.side, 3)
+        return {"clip": np.zeros(size, np.float32), "label": np.zeros(clips, np.int32)}
+
+    monkeypatch.setattr(module, "draw", draw)
+    monkeypatch.setattr(module.resnet3d, "Model", Cheap)
+    monkeypatch.setattr(module.recipe, "test", lambda *args, **options: {})
+    monkeypatch.setattr(Cheap, "shapes", [])
+    args = module.Args(
+        workdir=tmp_path, model="slow_r50", steps=120, batch_size=1, held_out=0,
+        frames=4, size=32, precise_batches=0,
+    )  # fmt: skip
+    module.main(args, resnet3d.TINY)
+    assert logged_steps(tmp_path / "multigrid")[-1] == 120
+    found = {shape for phase in module.phases(4, 32) for shape in phase.shapes}
+    expected = [(s.clips, s.frames, s.side, s.side, 3) for s in found]
+    assert len(expected) == 8 and sorted(Cheap.shapes) == sorted(expected)
 
 
 def test_the_teacher_sees_motion_at_half_the_size(recipes):

@@ -449,6 +449,26 @@ def test_bfloat16_computes_what_float32_does(module):
     assert error <= bar
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["eco", "artnet_resnet18"])
+def test_bfloat16_of_whole_networks_computes_what_float32_does(name):
+    """Their tiny ones leave parts out."""
+    rng = np.random.default_rng(0)
+    clip = panned(jnp.asarray(rng.uniform(size=(1, 8, 64, 64, 3)), jnp.float32))
+    graphdef, state = nnx.split(models.create_model(name))
+
+    def run(dtype):
+        model = nnx.merge(graphdef, state, copy=True)
+        precision.set_dtype(model, dtype)
+        graph, values = nnx.split(model)
+        return jax.jit(lambda values, x: nnx.merge(graph, values)(x))(values, clip)
+
+    exact, found = (np.asarray(run(dtype)) for dtype in (jnp.float32, jnp.bfloat16))
+    assert found.dtype == np.float32 and np.any(found != exact)
+    bar, error = deviation(models.find(name), exact, found)
+    assert error <= bar
+
+
 def panned(clip):
     """Returns a clip whose frames are alike, as those of a video are."""
     frames = [jnp.roll(clip[:, 0], time, axis=2) for time in range(clip.shape[1])]
