@@ -6,9 +6,9 @@ Wang, Li, Li, Van Gool, "Appearance-and-Relation Networks for Video Classificati
     SMART block, Sec. 3.2          Smart
     ARTNet-ResNet18, Table 1       Model
 
-The layers, their biases and the place of each normalisation follow the paper and, as
-far as it was read, the authors' network definition for Caffe
-(github.com/wanglimin/ARTNet). ARTNet (s) has the block in
+The layers, their biases and the place of each normalisation are those of the authors'
+network definition for Caffe (github.com/wanglimin/ARTNet,
+models/112_artnet_resnet_18_deploy.prototxt). ARTNet (s) has the block in
 its first layer alone, ARTNet (d) in all layers before the last stage. Their weights are
 Caffe's files, which are not read.
 
@@ -235,8 +235,8 @@ PUBLISHED = {
     "artnet_resnet18": spec.Published(
         source="Feichtenhofer et al., SlowFast, ICCV 2019, Table 2",
         multiply_adds="23.5",
-        reason="we count the layers of the paper, which follow the authors' network "
-        "definition as far as it was read",
+        reason="counted layer by layer, the authors' network definition has 25.7, too; "
+        "how the source counts it does not say",
     ),
 }
 
