@@ -27,6 +27,8 @@ _OF_CLIPS = (
     *("head_mode", "dropout_rate"),
 )
 _OF_INITIAL_WEIGHTS = ("zero_init",)
+# What a classifier is for, which another `head` than "load" leaves open.
+_OF_CLASSIFIER = ("num_classes", "regions", "head_mode")
 
 
 def convert_state_dict(
@@ -48,7 +50,8 @@ def convert_state_dict(
         dialect: Name of the key table, or "jaxflow" for our own dotted paths; None
             takes the table that knows the most keys.
         head: "fresh" keeps the model's own classifier, for new classes; "match" keeps
-            it if the number of classes differs; "load" loads everything.
+            it if the number of classes differs; "load" loads everything. With the
+            first two, weights of a network for clips may begin one for boxes.
 
     Returns:
         `model`.
@@ -309,7 +312,7 @@ def _compare(found: weights.Found, model: nnx.Module, head: Head) -> None:
         if field in theirs
         and theirs[field] != ours[field]
         and field not in (*_OF_INITIAL_WEIGHTS, *indifferent)
-        and not (field == "num_classes" and head != "load")
+        and not (field in _OF_CLASSIFIER and head != "load")
     ]
     hard = [field for field in differ if field not in _OF_CLIPS]
     shown = (hard or differ)[: matching.SHOWN]

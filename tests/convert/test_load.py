@@ -255,6 +255,26 @@ def test_a_fresh_head_keeps_the_models_own_and_loads_the_rest(module):
     states.assert_same(convert.convert_state_dict(same, saved, head="match"), old)
 
 
+def test_a_network_for_clips_begins_one_for_boxes(tmp_path, recwarn):
+    boxes = {"num_classes": 7, "regions": "aligned", "head_mode": "sigmoid_mean"}
+    boxes |= {"temporal_pool": False}
+    old = states.blank(resnet3d, 1, temporal_pool=False)
+    new = states.blank(resnet3d, 2, **boxes)
+    path = tmp_path / "clips.safetensors"
+    convert.save_weights(old, path)
+    with pytest.raises(ValueError, match="Only the classifier differs: head='fresh'"):
+        convert.load_weights(new, path)
+    same = states.blank(resnet3d, 2, **(boxes | {"num_classes": 5}))
+    with pytest.raises(ValueError, match="regions='none'"):
+        convert.load_weights(same, path)
+    fresh, head = states.weights(new), matching.head_paths(new)
+    convert.load_weights(new, path, head="match")
+    for name, value in states.weights(new).items():
+        expected = fresh[name] if name in head else states.weights(old)[name]
+        np.testing.assert_array_equal(value, expected, err_msg=name)
+    assert not recwarn
+
+
 def test_a_flow_network_has_no_head_to_keep(rng):
     with pytest.raises(ValueError, match="head='fresh': the model has no classes"):
         convert.convert_state_dict(tiny(), states.spynet_state(rng), head="fresh")
