@@ -102,7 +102,7 @@ class Stage:
 # What may change when a run is resumed: it does not change what is trained.
 _OF_THE_MOMENT = {
     *("workdir", "stage", "workers", "distributed", "save_every", "accumulate"),
-    *("validate", "held_out", "test", "views", "prepared", "sets"),
+    *("validate", "held_out", "test", "views", "prepared", "sets", "boxes"),
     *("clips", "sampling_steps", "long", "tasks"),
 }
 # What the first stage of a command begins with.

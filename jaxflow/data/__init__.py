@@ -10,6 +10,7 @@ _SUBMODULES = (
     "augment",
     "augment_clips",
     "ava",
+    "box_clips",
     "builders",
     "clips",
     "draws",

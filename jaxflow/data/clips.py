@@ -7,8 +7,8 @@ are extras.
 import math
 import os
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -155,9 +155,10 @@ def clip_loader(
         )
 
     def prepare(element, rng):
-        frames, shown = _decodable(
-            source, element, num_frames, stride, rate, rng, patience
-        )
+        def decode(each):
+            return _decode(each, num_frames, stride, rate, rng)
+
+        frames, shown = decodable(source, element, rng, decode, patience=patience)
         side = int(rng.integers(short_side[0], short_side[1] + 1))
         clip = resized_crop(frames, side, size, rng=rng)
         if flip and rng.random() < 0.5:
@@ -303,11 +304,30 @@ def read_clip(
     wanted += begin
     if pictures is not None:
         return np.stack([io.read_image(pictures[index]) for index in wanted.tolist()])
-    first, last = int(wanted[0]), int(wanted[-1])
-    needed = set(wanted.tolist())
-    stream = enumerate(io.read_video(path, start=first, stop=last + 1), start=first)
-    kept = {index: frame for index, frame in stream if index in needed}
-    return np.stack([kept[index] for index in wanted.tolist()])
+    return read_frames(path, wanted)
+
+
+def read_frames(
+    path: str | os.PathLike[str], wanted: Sequence[int] | np.ndarray
+) -> np.ndarray:
+    """Decodes some frames of a video.
+
+    Args:
+        path: The file.
+        wanted: Their numbers, from 0, in rising order; one may be there several times.
+
+    Returns:
+        (T, H, W, 3) uint8.
+
+    Raises:
+        ValueError: If the file is damaged or no video.
+        OSError: If the file cannot be opened.
+    """
+    numbers = [int(index) for index in wanted]
+    first, needed = numbers[0], set(numbers)
+    stream = io.read_video(path, start=first, stop=numbers[-1] + 1)
+    kept = {i: frame for i, frame in enumerate(stream, start=first) if i in needed}
+    return np.stack([kept[index] for index in numbers])
 
 
 def _frames_of(path, span, fps: float, length: int) -> tuple[int, int]:
@@ -320,6 +340,54 @@ def _frames_of(path, span, fps: float, length: int) -> tuple[int, int]:
             f"{path}: has {length / fps:.1f} seconds; its part starts at {span[0]:g}"
         )
     return begin, max(begin + 1, min(end, length))
+
+
+class Window(NamedTuple):
+    """What is kept of frames that are resized.
+
+    Attributes:
+        height: Of the resized frames, in pixels.
+        width: Likewise.
+        top: First row that is kept.
+        left: First column that is kept.
+        size: Height and width of what is kept.
+    """
+
+    height: int
+    width: int
+    top: int
+    left: int
+    size: int
+
+
+def draw_window(
+    height: int,
+    width: int,
+    short_side: int,
+    size: int,
+    *,
+    rng: np.random.Generator | None = None,
+) -> Window:
+    """Draws where a square is cropped from frames that are resized.
+
+    Args:
+        height: Of the frames, in pixels.
+        width: Likewise.
+        short_side: Length that their shorter side is resized to.
+        size: Height and width of the square.
+        rng: Decides its place; None takes the middle.
+
+    Raises:
+        ValueError: If the square is larger than the resized frames.
+    """
+    if short_side < size:
+        raise ValueError(f"`short_side` must be at least `size` {size}; {short_side=}")
+    shorter = min(height, width)
+    tall, wide = (max(size, old * short_side // shorter) for old in (height, width))
+    if rng is None:
+        return Window(tall, wide, -(-(tall - size) // 2), -(-(wide - size) // 2), size)
+    top = int(rng.integers(tall - size + 1))
+    return Window(tall, wide, top, int(rng.integers(wide - size + 1)), size)
 
 
 def resized_crop(
@@ -346,16 +414,25 @@ def resized_crop(
     Raises:
         ValueError: If the square is larger than the resized frames.
     """
-    if short_side < size:
-        raise ValueError(f"`short_side` must be at least `size` {size}; {short_side=}")
-    shorter = min(frames.shape[1:3])
+    height, width = frames.shape[1:3]
+    return cut(frames, draw_window(height, width, short_side, size, rng=rng))
+
+
+def cut(frames: np.ndarray, window: Window) -> np.ndarray:
+    """Resizes frames and keeps a window of them; see `resized_crop`.
+
+    Args:
+        frames: (T, H, W, 3) uint8 or uint16, or float in [0, 1].
+        window: From `draw_window`.
+
+    Returns:
+        (T, size, size, 3) float32 in [0, 1].
+    """
     result = io.as_float(frames, name="frames")
-    for axis in (1, 2):
+    sides = ((1, window.height, window.top), (2, window.width, window.left))
+    for axis, new, start in sides:
         old = frames.shape[axis]
-        new = max(size, old * short_side // shorter)
-        room = new - size
-        start = -(-room // 2) if rng is None else int(rng.integers(room + 1))
-        place = (np.arange(start, start + size) + 0.5) * (old / new) - 0.5
+        place = (np.arange(start, start + window.size) + 0.5) * (old / new) - 0.5
         place = np.clip(place, 0, old - 1)
         low = np.floor(place).astype(np.int64)
         share = (place - low).astype(np.float32)
@@ -366,14 +443,35 @@ def resized_crop(
     return result
 
 
-def _decodable(source, element, num_frames, stride, rate, rng, patience):
-    """Decodes a clip of `element`, or else of another one: frames, label or labels."""
+def decodable(
+    source: Sequence[Mapping[str, Any]],
+    element: Mapping[str, Any],
+    rng: np.random.Generator,
+    decode: Callable[[Mapping[str, Any]], Any],
+    *,
+    patience: int = _PATIENCE,
+) -> Any:
+    """Decodes an element of a source, or else another one, with a warning.
+
+    Args:
+        source: Where others are.
+        element: The first to try.
+        rng: Decides which others are.
+        decode: What is done to an element.
+        patience: Elements that are tried; 0 tries this one and lets it raise.
+
+    Returns:
+        What `decode` does.
+
+    Raises:
+        ValueError: If so many in a row cannot be decoded.
+    """
     if not patience:
-        return _decode(element, num_frames, stride, rate, rng)
+        return decode(element)
     reason: Exception | None = None
     for _ in range(patience):
         try:
-            return _decode(element, num_frames, stride, rate, rng)
+            return decode(element)
         except (ValueError, OSError) as error:
             warnings.warn(f"{error}; another video takes its place", stacklevel=2)
             reason = error

@@ -46,6 +46,9 @@ FOLDER = pathlib.Path(__file__).parents[2] / "experiments"
 HD3 = hd3.Config(
     encoder="vgg", planes=(4, 4, 4, 4, 8, 8), decoder="resnet", hidden=8, radius=1
 )
+BOXES = dataclasses.replace(
+    resnet3d.TINY, regions="aligned", head_mode="sigmoid_mean", temporal_pool=False
+)
 VCN = dataclasses.replace(vcn.TINY, levels=(3,), hypotheses=(4,))
 SPYNET = spynet.Config(networks=2, max_levels=2, features=(4, 4), kernel_size=3)
 
@@ -156,6 +159,13 @@ CASES = {
         resnet3d.TINY,
         {"charades": 16},
         f"{_CLIPS} --model slow_r50 --precise-batches 1",
+    ),
+    "ava": Case(
+        "video/ava",
+        BOXES,
+        {"ava": 64},
+        # Without --views: a clip is seen whole.
+        "--steps 2 --size 32 --save-every 1 --held-out 8 --model slow_4x16_r50_ava",
     ),
     "multigrid": Case(
         "video/multigrid",
