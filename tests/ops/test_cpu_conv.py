@@ -1,5 +1,7 @@
 """Tests for jaxflow.ops.cpu_conv."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -92,3 +94,34 @@ def test_half_precision_is_widened_before_it_is_summed(rng, scan_everything, dty
         assert half.dtype == dtype
         # Only the result is rounded, to the nearest.
         np.testing.assert_array_equal(half, single.astype(dtype))
+
+
+@pytest.mark.parametrize(
+    ("shape", "window", "settings"),
+    [
+        ((2, 9, 8, 3), (3, 5, 3, 4), (1, 1, 1)),
+        ((2, 9, 8, 3), (3, 3, 3, 4), (2, (2, 0), (1, 2))),
+        ((2, 5, 9, 8, 3), (3, 3, 3, 3, 4), (1, 1, 1)),
+        ((2, 5, 9, 8, 3), (3, 1, 1, 3, 4), (2, (1, 0, 0), 1)),
+    ],
+)
+def test_gradients_have_the_order_of_axes_that_is_fast_in_a_loop(
+    rng, shape, window, settings
+):
+    strides, padding, dilation = settings
+    settings = module._settings(len(window) - 2, strides, padding, dilation, 1)
+    x, kernel = normal(rng, *shape), normal(rng, *window)
+
+    def step(kernel, x):
+        def loss(kernel, x):
+            return jnp.sum(module.CONVOLUTION.out(x, kernel, settings) ** 2)
+
+        slopes = jax.grad(loss, (0, 1))(kernel, x)
+        return kernel - slopes[0], jnp.sum(slopes[1])
+
+    xs = jnp.stack([x, x, x])
+    program = jax.jit(lambda *args: jax.lax.scan(step, *args)).lower(kernel, xs)
+    text = program.compile().as_text()
+    orders = re.findall(r" convolution\(.*dim_labels=([\w>-]+)", text)
+    assert set(orders) <= {"b01f_01io->b01f"}
+    assert orders or window[1:3] == (1, 1)
