@@ -28,7 +28,7 @@ def main(length=10, size=(96, 128)):
     points = np.asarray(tracks.points)
     truth = points[0] + np.stack([motion(points[0], 0, t) for t in times])
     error = np.linalg.norm(points - truth, axis=-1)
-    seen = np.asarray(tracks.visible & found)
+    seen = np.asarray(tracks.visible & found[None])
     return {
         "error_px": float(np.median(error[-1][seen[-1]])),
         "mean_error_px": float(error[-1][seen[-1]].mean()),
