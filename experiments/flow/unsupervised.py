@@ -78,7 +78,8 @@ def visible(flow: jax.Array, *, masked: bool) -> jax.Array:
         other = jnp.concatenate([back, forth])
         return ~ops.forward_backward_occlusion(flow, other)
     size = flow.shape[1:3]
-    return ops.sampling_mask(flow + ops.pixel_grid(*size), size, mask="inside")
+    points = flow + ops.pixel_grid(*size)[None]
+    return ops.sampling_mask(points, size, mask="inside")
 
 
 def main(options: recipe.Options, config: Any = None) -> train.TrainState:
