@@ -15,6 +15,7 @@ _SUBMODULES = (
     "clips",
     "draws",
     "folders",
+    "jpeg",
     "list_parts",
     "list_rows",
     "lists",
@@ -27,6 +28,7 @@ _SUBMODULES = (
     "rand_augment",
     "submissions",
     "synthetic",
+    "weather",
 )
 
 

@@ -116,6 +116,24 @@ def draw_scene(
     return Scene(layers, waves, amplitudes, centre)
 
 
+def at_time(scene: Scene, time: float | jax.Array) -> Scene:
+    """Returns the scene whose frame 2 is at another time than 1.
+
+    A point goes straight from where it is in frame 1, at time 0, to where it is in
+    frame 2, at time 1: with M = I + D its homography to frame 2, its homography to
+    time t is I + t D, which is exact at both ends.
+
+    Args:
+        scene: From `draw_scene`.
+        time: t, in intervals between the frames; a little before 0 and after 1 will do.
+    """
+    forward = time * scene.layers.forward
+    backward = _less_identity(_inverse(forward + jnp.eye(3)[None]))
+    return scene._replace(
+        layers=scene.layers._replace(forward=forward, backward=backward)
+    )
+
+
 def _draw_numbers(key: jax.Array, count: int) -> dict[str, jax.Array]:
     """Draws all numbers of a scene of `count` layers, uniform in [0, 1)."""
     u = draws.uniform(
@@ -199,12 +217,23 @@ def _draw_motions(u, recipe, size, scale, position):
     # An object moves on the background, and with it.
     with_background = jnp.matmul(move[:1], move[1:], precision=lax.Precision.HIGHEST)
     motion = jnp.concatenate([move[:1], with_background])
+    return tuple(_less_identity(m) for m in (motion, _inverse(motion)))
+
+
+def _inverse(motion):
+    """Returns the adjugates of (L, 3, 3): inverses but for a factor.
+
+    A homography does not have it.
+    """
     rows = (motion[:, 0], motion[:, 1], motion[:, 2])
-    # The adjugate: the inverse up to a factor, which a homography does not have.
-    inverse = jnp.stack(
+    return jnp.stack(
         [jnp.cross(rows[(k + 1) % 3], rows[(k + 2) % 3]) for k in range(3)], axis=-1
     )
-    return tuple(m / m[:, 2:, 2:] - jnp.eye(3)[None] for m in (motion, inverse))
+
+
+def _less_identity(motion):
+    """Returns homographies, (L, 3, 3), whose last entry is 1, less the identity."""
+    return motion / motion[:, 2:, 2:] - jnp.eye(3)[None]
 
 
 def _spreads(motion):

@@ -17,13 +17,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxflow import _checks, _shapes
+from jaxflow import _checks, _shapes, ops
 from jaxflow.data.scene_recipes import PRESETS as PRESETS
 from jaxflow.data.scene_recipes import Motion as Motion
 from jaxflow.data.scene_recipes import Recipe as Recipe
 from jaxflow.data.scene_recipes import Spread as Spread
 from jaxflow.data.scenes import Layers as Layers
 from jaxflow.data.scenes import Scene as Scene
+from jaxflow.data.scenes import at_time as at_time
 from jaxflow.data.scenes import draw_scene as draw_scene
 
 # Pixels of a picture for each unit of the texture plane.
@@ -130,6 +131,53 @@ def render(
     x, y = points[..., 0] - scene.centre[0], points[..., 1] - scene.centre[1]
     label, x1, y1, _ = _look(scene.layers, x, y, frame=frame)
     return _colour(scene, textures, label, x1, y1), label
+
+
+def expose(
+    scene: Scene,
+    size: tuple[int, int],
+    *,
+    exposure: float | jax.Array,
+    samples: int = 5,
+    textures: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    """Draws both frames of a scene with the blur of its motion.
+
+    A frame is the mean of pictures at times spread evenly over its exposure, in the
+    middle of which it is; between the frames points go straight, see `at_time`. What
+    `flow_pair` says of the scene is true of those middles.
+
+    Args:
+        scene: From `draw_scene`.
+        size: Height and width.
+        exposure: How long a frame is exposed, as a share of the interval between the
+            frames.
+        samples: Pictures a frame. A point at speed v is drawn that many times, each
+            v exposure / samples pixels from the next.
+        textures: As for `flow_pair`.
+
+    Returns:
+        Both frames, (H, W, 3) RGB in [0, 1].
+
+    Raises:
+        ValueError: If `samples` is not positive.
+    """
+    _checks.positive("samples", samples)
+    points = ops.pixel_grid(*size)
+    offsets = (jnp.arange(samples, dtype=float) + 0.5) / samples - 0.5
+
+    def picture(time):
+        return render(at_time(scene, time), points, frame=2, textures=textures)[0]
+
+    def add(total, offset):
+        times = (exposure * offset, 1 + exposure * offset)
+        return tuple(
+            t + picture(time) for t, time in zip(total, times, strict=True)
+        ), None
+
+    black = jnp.zeros((*size, 3), points.dtype)
+    (first, second), _ = lax.scan(add, (black, black), offsets)
+    return first / samples, second / samples
 
 
 def _frame(

@@ -169,3 +169,43 @@ def test_pictures_move_with_the_layers_that_they_paint(rng):
     # The scene is the same, its looks are not.
     np.testing.assert_array_equal(pair["flow"], plain["flow"])
     assert np.abs(pair["image1"] - plain["image1"]).mean() > 0.05
+
+
+def test_an_exposure_of_no_time_gives_the_frames():
+    def draw(key):
+        scene = synthetic.draw_scene(key, preset="world", size=SIZE)
+        pair = synthetic.flow_pair(key, preset="world", size=SIZE)
+        return pair, synthetic.expose(scene, SIZE, exposure=0.0, samples=1)
+
+    pair, (first, second) = jax.jit(draw)(jax.random.key(3))
+    # Rounding decides at an outline, and moves a point by 1e-5 px elsewhere.
+    assert np.mean(np.isclose(first, pair["image1"], atol=1e-4)) > 0.999
+    assert np.mean(np.isclose(second, pair["image2"], atol=1e-4)) > 0.999
+
+
+def test_a_picture_that_passes_by_is_blurred_by_a_box_of_its_way():
+    moving = synthetic.Motion(translation=synthetic.Spread(sigma=6.0, limit=12.0))
+    recipe = synthetic.Recipe(background=moving, objects=moving, count=(0, 0))
+
+    def draw(key):
+        scene = synthetic.draw_scene(key, preset=recipe, size=SIZE)
+        return scene, synthetic.expose(scene, SIZE, exposure=0.5, samples=40)
+
+    scene, frames = jax.jit(draw)(jax.random.key(1))
+    u, v = np.asarray(scene.layers.forward)[0, :2, 2]
+    assert np.hypot(u, v) > 1.5
+    # The mean over the way, 1/4 of it to either side, by Gauss and Legendre.
+    places, weights = np.polynomial.legendre.leggauss(8)
+    for frame, blurred in zip((1, 2), frames, strict=True):
+        look = jax.jit(functools.partial(synthetic.render, frame=frame))
+        expected = np.zeros((*SIZE, 3))
+        for place, weight in zip(places, weights, strict=True):
+            points = ops.pixel_grid(*SIZE) + (place / 4) * jnp.array([[[u, v]]])
+            expected += weight / 2 * np.asarray(look(scene, points)[0])
+        # 40 pictures of at most 3 px: steps of 0.08 px.
+        np.testing.assert_allclose(blurred, expected, atol=2e-3)
+
+
+def test_rejects_an_exposure_without_pictures():
+    with pytest.raises(ValueError, match=r"`samples` must be positive; got 0"):
+        synthetic.expose(None, SIZE, exposure=0.5, samples=0)
