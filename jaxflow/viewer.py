@@ -28,6 +28,7 @@ def render(
     *,
     valid: npt.ArrayLike | None = None,
     frames: Sequence[npt.ArrayLike] = (),
+    second_frames: Sequence[npt.ArrayLike] = (),
     target: npt.ArrayLike | None = None,
     target_valid: npt.ArrayLike | None = None,
     names: Sequence[str] | None = None,
@@ -44,6 +45,9 @@ def render(
         frames: The pictures that the flow is between, each (H, W, 3) or (H, W): none,
             T first frames, or T + 1, of which the last is the second frame of the last
             pair. uint8 or uint16, or float in [0, 1].
+        second_frames: The T pictures that the flow goes to, where they are not each
+            the first frame of the next pair, as of flow backward in time or of pairs
+            that overlap; `frames` are then T.
         target: The true flow, of the shape of `flow`; the page then shows the error.
         target_valid: Where the truth is known, of the shape of `valid`.
         names: What each pair is called; None numbers them.
@@ -63,16 +67,26 @@ def render(
     truth = (
         target if target is None else _unknown_as_nan("target", target, target_valid)
     )
-    pictures = [_picture(frame, flow.shape[1:3]) for frame in frames]
+    pictures, seconds = (
+        [_picture(name, frame, flow.shape[1:3]) for frame in given]
+        for name, given in (("frames", frames), ("second_frames", second_frames))
+    )
     names = [str(t) for t in range(len(flow))] if names is None else list(names)
-    _check(flow, truth, pictures, names)
+    _check(flow, truth, pictures, seconds, names)
+    seconds = seconds or pictures[1:]
     for name, value in (("max_flow", max_flow), ("fps", fps)):
         if value is not None and not 0 < value < np.inf:
             raise ValueError(f"`{name}` must be a positive number; got {value}")
     scale = max_flow or viz.clip_scale([viz.max_speed(each) for each in flow])
     truths = [None] * len(flow) if truth is None else truth
     pairs = [
-        _pair(names[t], flow[t], truths[t], pictures[t : t + 2], scale)
+        _pair(
+            names[t],
+            flow[t],
+            truths[t],
+            [*pictures[t : t + 1], *seconds[t : t + 1]],
+            scale,
+        )
         for t in range(len(flow))
     ]
     return _fill(
@@ -92,6 +106,7 @@ def _check(
     flow: np.ndarray,
     truth: np.ndarray | None,
     pictures: Sequence[np.ndarray],
+    seconds: Sequence[np.ndarray],
     names: Sequence[str],
 ) -> None:
     """Raises unless there is as much of everything as there are pairs."""
@@ -104,6 +119,11 @@ def _check(
         raise ValueError(
             f"`frames` must be {count} or {count + 1} pictures for {count} pairs; "
             f"got {len(pictures)}"
+        )
+    if seconds and not len(pictures) == len(seconds) == count:
+        raise ValueError(
+            f"`second_frames` and `frames` must be {count} pictures each for {count} "
+            f"pairs; got {len(seconds)} and {len(pictures)}"
         )
     if len(names) != count:
         raise ValueError(
@@ -151,16 +171,16 @@ def _unknown_as_nan(name: str, flow: npt.ArrayLike, valid: Any) -> np.ndarray:
     return array if array.ndim == 4 else array[None]
 
 
-def _picture(frame: npt.ArrayLike, size: tuple[int, ...]) -> np.ndarray:
+def _picture(name: str, frame: npt.ArrayLike, size: tuple[int, ...]) -> np.ndarray:
     """Returns a frame as (H, W, 3) float in [0, 1]."""
     frame = np.asarray(frame)
     if frame.shape[:2] != size or frame.shape[2:] not in ((), (3,)):
         raise ValueError(
-            f"`frames` must have the size of the flow, {size[0]} x {size[1]} (height x "
+            f"`{name}` must have the size of the flow, {size[0]} x {size[1]} (height x "
             f"width), and three channels or none; got the shape {frame.shape}"
         )
     frame = frame[..., None] if frame.ndim == 2 else frame
-    return np.broadcast_to(image.as_float(frame, name="frames"), (*size, 3))
+    return np.broadcast_to(image.as_float(frame, name=name), (*size, 3))
 
 
 def _pair(

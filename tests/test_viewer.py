@@ -72,6 +72,18 @@ def test_pictures_are_those_of_viz_and_the_warp_is_opencvs(clip):
     assert (found["warped"][~inside] == 128).all()
 
 
+def test_second_frames_may_be_others_than_the_next(clip):
+    flow, frames = clip
+    page = viewer.render(flow, frames=frames[1:], second_frames=frames[:2])
+    for t, pair in enumerate(data_of(page)["frames"]):
+        found = {view: picture(address) for view, address in pair["pictures"].items()}
+        np.testing.assert_array_equal(found["frame1"], frames[t + 1])
+        np.testing.assert_array_equal(found["frame2"], frames[t])
+    still = viewer.render(flow * 0, frames=frames[1:], second_frames=frames[:2])
+    warped = data_of(still)["frames"][0]["pictures"]["warped"]
+    np.testing.assert_array_equal(picture(warped), frames[0])
+
+
 def test_unknown_flow_is_said_and_never_counted(clip):
     flow, _ = clip
     valid = np.ones(flow.shape[:3], bool)
@@ -89,6 +101,10 @@ def test_unknown_flow_is_said_and_never_counted(clip):
     ("keywords", "message"),
     [
         ({"frames": [np.zeros((12, 17, 3), np.uint8)]}, "`frames` must be 2 or 3"),
+        (
+            {"second_frames": [np.zeros((12, 17, 3), np.uint8)] * 2},
+            "`second_frames` and `frames` must be 2 pictures each",
+        ),
         ({"frames": [np.zeros((12, 16, 3), np.uint8)] * 2}, "`frames` must have"),
         ({"frames": [np.full((12, 17, 3), 7.0)] * 2}, "divide 8-bit"),
         ({"target": np.zeros((2, 12, 16, 2))}, "`target` must have the shape"),
