@@ -1,7 +1,10 @@
-"""``jaxflow view``: a page to look at flow files with."""
+"""``jaxflow view``: a page to look at flow files with.
+
+Of a clip, the name of a flow file decides which frame it starts from, as
+`jaxflow.cli.pairing` says; the page calls each pair by its file and its frames.
+"""
 
 import argparse
-import itertools
 import os
 import pathlib
 from typing import NamedTuple
@@ -9,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxflow import io
-from jaxflow.cli import common, paths
-from jaxflow.io import files
+from jaxflow.cli import clips, common, pairing, paths
+from jaxflow.io import files, image
 from jaxflow.io import frames as sequences
 
 MOST_BYTES = 2**29
@@ -31,6 +34,20 @@ class Flows(NamedTuple):
     valid: np.ndarray
 
 
+class Shown(NamedTuple):
+    """The pictures of the pairs.
+
+    Attributes:
+        names: What each pair is called.
+        frames: The first of each pair; if there is no `second`, the next is the second.
+        second: The second of each pair, or none.
+    """
+
+    names: list[str]
+    frames: list[np.ndarray]
+    second: list[np.ndarray]
+
+
 def add_command(commands) -> None:
     """Adds the command and its options to the parser."""
     about = "Write a page to look at flow: values under the cursor, arrows, errors"
@@ -39,8 +56,16 @@ def add_command(commands) -> None:
     helps = {
         "flow": "a flow file; of a clip, a folder or a pattern (in quotes) of them",
         "frame": "the picture that the flow starts from, or both pictures; of a clip, "
-        "one folder, pattern or video",
-        "truth": "the true flow, as a file or files like those of the flow",
+        "one folder, pattern or video: a flow file starts from the picture of its "
+        "name, or from the frame of its number (from 0)",
+        "start": "of a clip: the first frame of the part that has flow, from 0, as it "
+        "was for jaxflow flow; needed where names do not tell",
+        "stride": "of a clip: a pair is N frames apart (default: as the names of the "
+        "flow files are)",
+        "backward": "the flow goes from the second picture to the first; of a clip, "
+        "from each frame to the one before",
+        "truth": "the true flow, as a file or files like those of the flow, in the "
+        "same order",
         "output": "the page (default: its name from that of the flow, and _view.html)",
         "max_flow": "length of a vector in full colour (default: the longest; of a "
         "clip, without its fastest tenth)",
@@ -48,6 +73,9 @@ def add_command(commands) -> None:
     }
     add("flow", metavar="FLOW", help=helps["flow"])
     add("--frame", nargs="+", default=[], metavar="PATH", help=helps["frame"])
+    add("--start", type=common.place, metavar="N", help=helps["start"])
+    add("--stride", type=common.whole, metavar="N", help=helps["stride"])
+    add("--backward", action="store_true", help=helps["backward"])
     add("--truth", metavar="PATH", help=helps["truth"])
     add("-o", "--output", metavar="PATH", help=helps["output"])
     add("--max-flow", type=common.positive, metavar="PX", help=helps["max_flow"])
@@ -66,24 +94,22 @@ def run(args: argparse.Namespace) -> None:
     paths.check_file("--output", args.output)
     flows = _read_flows("FLOW", args.flow)
     truth = None if args.truth is None else _read_flows("--truth", args.truth)
-    if truth is not None and truth.flow.shape != flows.flow.shape:
-        raise ValueError(
-            f"--truth: must hold as many files of the same size as FLOW, "
-            f"{_describe(flows.flow)}; got {_describe(truth.flow)}"
-        )
+    if truth is not None:
+        _check_truth(flows, truth)
     read = [*flows.files, *(truth.files if truth else ()), *args.frame]
     paths.check_targets([("--output", args.output)], read)
-    frames = _read_frames(args.frame, flows.flow)
+    shown = _read_frames(args, flows)
 
     from jaxflow import viewer
 
     page = viewer.render(
         flows.flow,
         valid=flows.valid,
-        frames=frames,
+        frames=shown.frames,
+        second_frames=shown.second,
         target=None if truth is None else truth.flow,
         target_valid=None if truth is None else truth.valid,
-        names=[file.name for file in flows.files],
+        names=shown.names,
         title=os.path.basename(os.path.abspath(args.flow)),
         max_flow=args.max_flow,
         fps=args.fps,
@@ -115,38 +141,93 @@ def _read_flows(option: str, path: str) -> Flows:
     return Flows(found, np.stack(flows), np.stack(valids))
 
 
-def _read_frames(given: list[str], flow: np.ndarray) -> list[np.ndarray]:
-    """Reads the pictures of the pairs: of each the first, or one more than pairs."""
-    if not given:
-        return []
-    count = len(flow)
-    if len(given) == 2:
-        if count > 1:
-            raise ValueError(
-                f"--frame: {count} pairs take a folder, a pattern or a video; got two"
-            )
-        frames = [io.read_image(path) for path in given]
+def _check_truth(flows: Flows, truth: Flows) -> None:
+    """Raises unless there is one true flow, of the same size, a flow file.
+
+    They are paired in order: files that have names in common must have all of them.
+    """
+    if truth.flow.shape != flows.flow.shape:
+        raise ValueError(
+            f"--truth: must hold as many files of the same size as FLOW, "
+            f"{_describe(flows.flow)}; got {_describe(truth.flow)}"
+        )
+    ours, theirs = ([file.stem for file in each.files] for each in (flows, truth))
+    if ours != theirs and set(ours) & set(theirs):
+        odd = next(t for t, name in enumerate(ours) if name != theirs[t])
+        raise ValueError(
+            f"--truth: {truth.files[odd].name} would be the truth of "
+            f"{flows.files[odd].name}; choose files of the same names by a pattern"
+        )
+
+
+def _read_frames(args: argparse.Namespace, flows: Flows) -> Shown:
+    """Reads the pictures of the pairs.
+
+    Raises:
+        ValueError: If they are not those of the flow, or it is not told which are.
+    """
+    names = [file.name for file in flows.files]
+    pictures = len(args.frame) == 2 or _is_picture(args.frame)
+    asked = {"--start": args.start, "--stride": args.stride}
+    given = [option for option, value in asked.items() if value is not None]
+    if given and (pictures or not args.frame):
+        raise ValueError(f"{given[0]}: is of a clip; --frame names none")
+    if args.backward and (not args.frame or (len(args.frame) == 1 and pictures)):
+        raise ValueError("--backward: is of two pictures or a clip; --frame names none")
+    if not args.frame:
+        return Shown(names, [], [])
+    if not pictures:
+        shown = _read_clip(args, flows)
+    elif len(names) > 1:
+        raise ValueError(
+            f"--frame: {len(names)} pairs take a folder, a pattern or a video; got "
+            f"{'two pictures' if len(args.frame) == 2 else 'one picture'}"
+        )
     else:
-        frames = list(itertools.islice(io.read_frames(given[0]), count + 2))
-        # A clip that goes on behind the flow is none of it.
-        if count == 1 and len(frames) > 2:
-            frames = frames[:2]
-        if len(frames) not in (count, count + 1):
-            more = "more" if len(frames) > count + 1 else str(len(frames))
+        order = args.frame[::-1] if args.backward else args.frame
+        shown = Shown(names, [io.read_image(path) for path in order], [])
+    for frame in (*shown.frames, *shown.second):
+        if frame.shape[:2] != flows.flow.shape[1:3]:
             raise ValueError(
-                f"--frame: {given[0]} must hold {count} or {count + 1} pictures for "
-                f"{count} flow files; it holds {more}"
+                "--frame: pictures must have the size of the flow, "
+                f"{_describe(flows.flow[0])}; got {frame.shape[1]} x {frame.shape[0]}"
             )
-    for frame in frames:
-        if frame.shape[:2] != flow.shape[1:3]:
-            raise ValueError(
-                f"--frame: pictures must have the size of the flow, {_describe(flow)}; "
-                f"got {frame.shape[1]} x {frame.shape[0]}"
-            )
-    return frames
+    return shown
+
+
+def _is_picture(given: list[str]) -> bool:
+    """Tells whether one picture is given, rather than a clip."""
+    return (
+        len(given) == 1
+        and not sequences.is_sequence(given[0])
+        and files.suffix(given[0]) in image.READABLE
+    )
+
+
+def _read_clip(args: argparse.Namespace, flows: Flows) -> Shown:
+    """Reads the frames of a clip that flows are between, each once."""
+    clip = clips.look(args.frame[0])
+    pattern = not os.path.isdir(args.flow)
+    told = pairing.Told(args.start, args.stride, args.backward, pattern)
+    pairs = pairing.pair_up(flows.files, clip, told)
+    names = [
+        pairing.caption(file, pair, clip)
+        for file, pair in zip(flows.files, pairs, strict=True)
+    ]
+    wanted = {place for pair in pairs for place in pair if place is not None}
+    start, stop = min(wanted), max(wanted) + 1
+    frames = {
+        place: frame
+        for place, frame in enumerate(clip.read(start, stop - start), start)
+        if place in wanted
+    }
+    seconds = [frames[pair.second] for pair in pairs if pair.second is not None]
+    return Shown(names, [frames[pair.first] for pair in pairs], seconds)
 
 
 def _describe(flow: np.ndarray) -> str:
-    """Says how many flows of which size there are."""
-    size = f"{flow.shape[-2]} x {flow.shape[-3]}"
-    return size if flow.ndim == 3 else f"{len(flow)} of {size}"
+    """Says how many flows of which size, width x height, there are."""
+    size = f"{flow.shape[-2]} x {flow.shape[-3]} pixels"
+    if flow.ndim == 3:
+        return size
+    return f"{len(flow)} {'file' if len(flow) == 1 else 'files'} of {size}"
