@@ -203,7 +203,8 @@ def stream_flow(
 
     Args:
         model: A flow network with its weights, or the name of a classical method.
-        frames: Frames of one size, as an array or any iterable.
+        frames: Frames of one size, as an array or any iterable. Each is copied when it
+            is read, so that all may come in one buffer, as from a camera.
         batch_size: Number of pairs that run together.
         warm_start: Whether each pair starts from the flow of the pair before, carried
             along itself (Teed and Deng, "RAFT", 2020, Sec. 3.4). Pairs run one by one
@@ -281,7 +282,7 @@ def memory_of_flow(
 
 
 def _one_size(frames: Iterable[Any]) -> Iterator[np.ndarray]:
-    """Yields frames, which must be alike."""
+    """Yields copies of frames, which must be alike."""
     first = None
     for frame in frames:
         checked = pictures.check_frame("frames", frame)
@@ -290,7 +291,8 @@ def _one_size(frames: Iterable[Any]) -> Iterator[np.ndarray]:
             raise ValueError(
                 f"`frames` must have one size; got {first} and then {checked.shape}"
             )
-        yield checked
+        # A reader may give one buffer again and again; floats have been copied.
+        yield checked.copy() if checked.dtype == np.uint8 else checked
 
 
 def _stream(

@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 import jaxflow
-from jaxflow import estimate, inference, models, spec, spreading
+from jaxflow import classical, estimate, inference, models, spec, spreading
 from jaxflow.models.flow import raft, spynet
 from tests.probe import Probe, Start
 
@@ -136,6 +136,35 @@ def test_a_clip_may_be_a_generator_and_is_read_as_it_is_needed(rng):
     next(flows)
     assert read == [0, 1, 2]
     assert len(list(flows)) == 7
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize(
+    "how",
+    [{"batch_size": 1}, {"batch_size": 2, "backward": True}, {"warm_start": True}],
+    ids=str,
+)
+def test_frames_may_come_in_one_buffer(rng, monkeypatch, how, dtype):
+    def ends(frame1, frame2, *, initial_flow=None):
+        return jnp.stack([frame1[..., 0], frame2[..., 0]], -1)
+
+    monkeypatch.setitem(classical.METHODS, "ends", ends)
+    clip = rng.integers(0, 256, (6, 8, 12, 3), dtype=np.uint8)
+    clip = clip if dtype == np.uint8 else (clip / 255).astype(dtype)
+
+    def reused():
+        buffer = np.empty_like(clip[0])
+        for frame in clip:
+            buffer[:] = frame
+            yield buffer
+
+    found = list(jaxflow.stream_flow("ends", reused(), **how))
+    np.testing.assert_array_equal(
+        found, list(jaxflow.stream_flow("ends", list(clip), **how))
+    )
+    first = clip[1] if "backward" in how else clip[0]
+    expected = first[..., 0] / (255 if dtype == np.uint8 else 1)
+    np.testing.assert_allclose(found[0][..., 0], expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 7])
