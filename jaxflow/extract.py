@@ -89,7 +89,8 @@ def find_videos(pattern: str) -> list[str]:
     found = sorted(
         os.path.abspath(path)
         for path in glob.glob(pattern, recursive=True)
-        if files.suffix(path) in video.READABLE or _holds_pictures(path)
+        if (files.suffix(path) in video.READABLE or _holds_pictures(path))
+        if "__MACOSX" not in pathlib.Path(path).parts
     )
     if not found:
         raise ValueError(

@@ -137,6 +137,7 @@ def test_a_pattern_finds_videos_and_folders_of_pictures(tmp_path):
         "b/notes.txt",
         ".h/x.mp4",
         "._y.mp4",
+        "__MACOSX/b/z.mp4",
     ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"")

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxflow import _checks, io
+from jaxflow.io import files
 
 
 class Pair(NamedTuple):
@@ -175,13 +176,20 @@ class Folder(Sequence[Sample]):
         return load(self.pairs[index])
 
 
+def _glob(folder: pathlib.Path, pattern: str) -> Iterator[pathlib.Path]:
+    """Yields what a pattern names in a folder, but for what is hidden."""
+    for path in folder.glob(pattern):
+        if not any(map(files.is_hidden, path.relative_to(folder).parts)):
+            yield path
+
+
 def _chairs(root: pathlib.Path, split: str) -> Iterator[Pair]:
     """FlyingChairs: data/00001_img1.ppm, 00001_img2.ppm, 00001_flow.flo.
 
     Without the authors' list of the split beside it, all pairs are "train".
     """
     folder = root / "data" if (root / "data").is_dir() else root
-    flows = sorted(folder.glob("*_flow.flo"))
+    flows = sorted(_glob(folder, "*_flow.flo"))
     kept = _chairs_split(root, split, len(flows))
     for flow, keep in zip(flows, kept, strict=True):
         name = flow.name.removesuffix("_flow.flo")
@@ -238,7 +246,7 @@ def _things(clean_or_final: str) -> Callable[[pathlib.Path, str], Iterator[Pair]
 def _things_full(root: pathlib.Path, split: str, frames: str) -> Iterator[Pair]:
     """optical_flow/TRAIN/A/0000/into_future/left/OpticalFlowIntoFuture_0006_L.pfm."""
     _checks.one_of("split", split, ("train", "test"))
-    for flow in sorted((root / "optical_flow" / split.upper()).glob("*/*/*/*/*.pfm")):
+    for flow in sorted(_glob(root / "optical_flow" / split.upper(), "*/*/*/*/*.pfm")):
         part, scene, direction, camera = flow.parts[-5:-1]
         folder = root / frames / split.upper() / part / scene / camera
         yield from _step(folder, flow, int(flow.stem.split("_")[1]), 4, direction)
@@ -247,7 +255,7 @@ def _things_full(root: pathlib.Path, split: str, frames: str) -> Iterator[Pair]:
 def _things_subset(root: pathlib.Path, split: str, frames: str) -> Iterator[Pair]:
     """train/flow/left/into_future/0000000.flo, train/image_clean/left/0000000.png."""
     _checks.one_of("split", split, ("train", "val"))
-    found = (root / split / "flow").glob("*/*/*")
+    found = _glob(root / split / "flow", "*/*/*")
     for flow in sorted(path for path in found if path.suffix in (".flo", ".pfm")):
         camera, direction = flow.parts[-3:-1]
         folder = root / split / frames / camera
@@ -270,7 +278,7 @@ def _sintel(clean_or_final: str) -> Callable[[pathlib.Path, str], Iterator[Pair]
     def pairs(root: pathlib.Path, split: str) -> Iterator[Pair]:
         _checks.one_of("split", split, ("train",))
         folder = root / "training"
-        for flow in sorted((folder / "flow").glob("*/*.flo")):
+        for flow in sorted(_glob(folder / "flow", "*/*.flo")):
             scene, index = flow.parent.name, int(flow.stem.split("_")[1])
             frames = folder / clean_or_final / scene
             invalid = folder / "invalid" / scene / f"{flow.stem}.png"
@@ -291,7 +299,7 @@ def _kitti(*folders: str) -> Callable[[pathlib.Path, str], Iterator[Pair]]:
         _checks.one_of("split", split, ("train",))
         training = root / "training"
         present = [training / name for name in folders if (training / name).is_dir()]
-        for flow in sorted((training / "flow_occ").glob("*_10.png")):
+        for flow in sorted(_glob(training / "flow_occ", "*_10.png")):
             frames = present[0] if present else training / folders[0]
             yield Pair(
                 frames / flow.name, frames / flow.name.replace("_10.", "_11."), flow
@@ -304,7 +312,7 @@ def _hd1k(root: pathlib.Path, split: str) -> Iterator[Pair]:
     """HD1K: hd1k_input/image_2/000000_0000.png, hd1k_flow_gt/flow_occ/ alike."""
     _checks.one_of("split", split, ("train",))
     frames = root / "hd1k_input" / "image_2"
-    for flow in sorted((root / "hd1k_flow_gt" / "flow_occ").glob("*_*.png")):
+    for flow in sorted(_glob(root / "hd1k_flow_gt" / "flow_occ", "*_*.png")):
         sequence, _, index = flow.stem.partition("_")
         after = frames / f"{sequence}_{int(index) + 1:04d}.png"
         # The last frame of a sequence has no partner.
@@ -319,7 +327,7 @@ def _middlebury(root: pathlib.Path, split: str) -> Iterator[Pair]:
     """
     _checks.one_of("split", split, ("train",))
     flows = sorted(
-        [*root.glob("other-gt-flow/*/flow10.flo"), *root.glob("*/flow10.flo")]
+        [*_glob(root, "other-gt-flow/*/flow10.flo"), *_glob(root, "*/flow10.flo")]
     )
     for flow in flows:
         frames = flow.parent
@@ -332,7 +340,7 @@ def _chairs_sdhom(root: pathlib.Path, split: str) -> Iterator[Pair]:
     """ChairsSDHom: data/train/t0/00000.png, t1/00000.png, flow/00000.pfm."""
     _checks.one_of("split", split, ("train", "test"))
     folder = (root / "data" if (root / "data").is_dir() else root) / split
-    for flow in sorted((folder / "flow").glob("[!.]*.pfm")):
+    for flow in sorted(_glob(folder / "flow", "*.pfm")):
         name = f"{flow.stem}.png"
         yield Pair(folder / "t0" / name, folder / "t1" / name, flow)
 
@@ -340,7 +348,7 @@ def _chairs_sdhom(root: pathlib.Path, split: str) -> Iterator[Pair]:
 def _spring(root: pathlib.Path, split: str) -> Iterator[Pair]:
     """Spring: train/0001/frame_left/frame_left_0001.png, flow_FW_left/ alike, .flo5."""
     _checks.one_of("split", split, ("train",))
-    for flow in sorted((root / "train").glob("[!.]*/flow_*_*/flow_*_*_*.flo5")):
+    for flow in sorted(_glob(root / "train", "*/flow_*_*/flow_*_*_*.flo5")):
         _, direction, camera, number = flow.stem.split("_")
         frames = flow.parent.parent / f"frame_{camera}"
         ends = int(number), int(number) + (1 if direction == "FW" else -1)

@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 from jaxflow import _checks
 from jaxflow.data import list_rows, lists, official_lists
+from jaxflow.io import files
 
 
 class Part(NamedTuple):
@@ -64,8 +65,9 @@ def list_parts(
         The parts, in the order of the lines, and the vocabulary.
 
     Raises:
-        ValueError: If there are none; if a line is not of a form above, names a class
-            twice, or ends before it starts; or if a class is not in `names`.
+        ValueError: If there are none, or `root` is a folder; if a line is not of a form
+            above, names a class twice, or ends before it starts; or if a class is not
+            in `names`.
         OSError: If there is no such file.
     """
     root = pathlib.Path(root)
@@ -75,6 +77,12 @@ def list_parts(
         _checks.one_of("part", part, lists.PARTS)
     if names is not None:
         names = lists.check_names(names)
+    if root.is_dir():
+        raise files.fault(
+            root,
+            "is a folder; parts of videos are read from a list, with a line "
+            "'path,label,start,end' for each (FOLDER/CLASS/VIDEO is for whole videos)",
+        )
     base = root.parent if videos is None else pathlib.Path(videos)
     rows, known = official_lists.read(root, base, part, videos is not None)
     if rows is None:
@@ -83,7 +91,7 @@ def list_parts(
             for row in list_rows.read_rows(root, part, times=True)
         ]
     if not rows:
-        raise ValueError(f"{root}: lists no videos")
+        raise lists.no_videos(root)
     single, counts = [], []
     for row in rows:
         words = split_labels(row.label)

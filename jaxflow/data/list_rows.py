@@ -67,11 +67,11 @@ def find_videos(folder: pathlib.Path) -> list[pathlib.Path]:
     """
     found = []
     for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [name for name in folders if not files.is_hidden(name)]
         found += [
             pathlib.Path(parent, name)
             for name in names
-            if not name.startswith(".") and files.suffix(name) in video_files.READABLE
+            if not files.is_hidden(name) and files.suffix(name) in video_files.READABLE
         ]
     return sorted(found)
 

@@ -18,6 +18,7 @@ from typing import Literal, NamedTuple
 from jaxflow import _checks
 from jaxflow.data import list_rows, official_lists
 from jaxflow.io import files
+from jaxflow.io import video as video_files
 
 Part = Literal["train", "val", "test"]
 PARTS = ("train", "val", "test")
@@ -48,9 +49,9 @@ def list_videos(
 ) -> tuple[list[Video], tuple[str, ...]]:
     """Lists labelled videos.
 
-    A folder has one folder of videos a class. Hidden files and folders do not count,
-    nor do folders without a video. The classes are the names of the folders, in
-    alphabetical order, or by their value if all are numbers.
+    A folder has one folder of videos a class: FOLDER/CLASS/VIDEO. Hidden files and
+    folders do not count, nor __MACOSX, nor folders without a video. The classes are the
+    names of the folders, in alphabetical order, or by their value if all are numbers.
 
     A list file has a line ``path label`` a video, separated by blanks, a comma or a
     tab, as PySlowFast, pytorchvideo and mmaction2 write it, with or without a header,
@@ -103,8 +104,34 @@ def list_videos(
         ]
         _check_twice(root, rows, found)
     if not found:
-        raise ValueError(f"{root}: lists no videos")
+        raise no_videos(root)
     return found, names
+
+
+def no_videos(root: pathlib.Path) -> ValueError:
+    """Returns the error for a folder or a list without videos: what is there instead.
+
+    Args:
+        root: The folder, which is read as FOLDER/CLASS/VIDEO, or the list.
+    """
+    if not root.is_dir():
+        what = "only names of columns" if root.read_bytes().strip() else "nothing"
+        return files.fault(
+            root,
+            "lists no videos: wanted is a line 'path label' for each, such as "
+            f"'wave/a.mp4 3'; there is {what}",
+        )
+    there = sorted(path for path in root.iterdir() if not files.is_hidden(path.name))
+    loose = [path for path in there if files.suffix(path) in video_files.READABLE]
+    names = [f"{path.name}{'/' if path.is_dir() else ''}" for path in loose or there]
+    more = f" (and {len(names) - 3} more)" if len(names) > 3 else ""
+    what = f"{', '.join(names[:3])}{more}" if names else "nothing"
+    without = ", in no folder of a class" if loose else ", without a video"
+    return files.fault(
+        root,
+        f"lists no videos: wanted is FOLDER/CLASS/VIDEO, such as {root.name}/wave/"
+        f"a.mp4; there is {what}{without if names else ''}",
+    )
 
 
 def check_names(names: Sequence[str]) -> tuple[str, ...]:
@@ -168,7 +195,7 @@ def _list_folder(root, names) -> tuple[list[Video], tuple[str, ...]]:
     """Lists a folder of classes."""
     classes = {}
     for folder in sorted(root.iterdir()):
-        if folder.is_dir() and not folder.name.startswith("."):
+        if folder.is_dir() and not files.is_hidden(folder.name):
             found = list_rows.find_videos(folder)
             if found:
                 classes[folder.name] = found

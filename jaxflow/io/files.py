@@ -25,6 +25,19 @@ def suffix(path: Path) -> str:
     return pathlib.Path(path).suffix.lower()
 
 
+def is_hidden(name: str) -> bool:
+    """Tells whether a file or folder is hidden, or one that archives of macOS add.
+
+    Args:
+        name: Without the folders above it.
+
+    Examples:
+        >>> [jaxflow.io.files.is_hidden(name) for name in ("._a.mp4", "__MACOSX", "a")]
+        [True, True, False]
+    """
+    return name.startswith(".") or name == "__MACOSX"
+
+
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[pathlib.Path]:
     """Lends a temporary path that takes the name `path` when the block succeeds.

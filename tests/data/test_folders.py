@@ -272,6 +272,22 @@ def test_frames_of_16_bits_are_scaled_by_their_own_type(tmp_path):
         np.testing.assert_allclose(frame, np.full((4, 6, 3), 0.2), atol=1e-7)
 
 
+@pytest.mark.parametrize("layout", TREES)
+def test_what_a_mac_leaves_in_archives_is_no_flow(tmp_path, layout):
+    make(tmp_path, *TREES[layout])
+    expected = folders.list_pairs(layout, tmp_path)
+    for path in [*tmp_path.rglob("*.*")]:
+        if path.is_file():
+            path.with_name(f"._{path.name}").write_text("")
+    for folder in [tmp_path, *tmp_path.rglob("*")]:
+        if folder.is_dir():
+            (folder / "__MACOSX").mkdir()
+            for file in [*folder.iterdir()]:
+                if file.is_file():
+                    (folder / "__MACOSX" / file.name).write_text("")
+    assert folders.list_pairs(layout, tmp_path) == expected
+
+
 def test_what_is_hidden_is_read_where_the_authors_say_it(tmp_path):
     hidden = np.zeros(FRAME.shape[:2], np.uint8)
     hidden[1, 2:] = 255

@@ -79,5 +79,10 @@ def test_what_can_be_understood_in_two_ways_is_refused(tmp_path, text, line, sai
 
 
 def test_an_empty_list_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="lists no videos"):
+    with pytest.raises(ValueError, match=r"lists no videos: .* only names of columns"):
         read(tmp_path, "path,label\n")
+
+
+def test_a_folder_is_no_list(tmp_path):
+    with pytest.raises(ValueError, match="is a folder; parts of videos are read from"):
+        list_parts.list_parts(tmp_path)

@@ -28,7 +28,7 @@ def test_hidden_and_empty_folders_are_no_classes(tmp_path):
     tree(
         tmp_path, "clap/0.mp4", "clap/._0.mp4", "clap/.DS_Store", "wave/0.mp4",
         ".ipynb_checkpoints/0.mp4", "wave/.cache/0.mp4", "__MACOSX/wave/._0.mp4",
-        "docs/readme.txt",
+        "docs/readme.txt", "__MACOSX/1.mp4", "wave/__MACOSX/2.mp4",
     )  # fmt: skip
     (tmp_path / "empty").mkdir()
     videos, names = lists.list_videos(tmp_path)
@@ -163,10 +163,35 @@ def test_paths_may_be_relative_to_another_folder(tmp_path):
 
 
 def test_nothing_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="lists no videos"):
+    with pytest.raises(ValueError, match=r"FOLDER/CLASS/VIDEO, .*; there is nothing$"):
         lists.list_videos(tmp_path)
     (tmp_path / "list.txt").write_text("\n\n")
-    with pytest.raises(ValueError, match=r"list\.txt: lists no videos"):
+    with pytest.raises(ValueError, match=r"list\.txt: lists no videos: .* is nothing"):
+        lists.list_videos(tmp_path / "list.txt")
+    (tmp_path / "list.txt").write_text("path,label\n")
+    with pytest.raises(ValueError, match=r"'path label' .* only names of columns"):
         lists.list_videos(tmp_path / "list.txt")
     with pytest.raises(OSError, match=r"gone\.txt"):
         lists.list_videos(tmp_path / "gone.txt")
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["a.mp4", "notes.txt"], "there is a.mp4, in no folder of a class"),
+        (
+            [f"{number}.avi" for number in range(9)],
+            "0.avi, 1.avi, 2.avi (and 6 more), in no folder",
+        ),
+        (["wave/0001.png", "x.txt"], "there is wave/, x.txt, without a video"),
+        (["__MACOSX/wave/a.mp4", ".DS_Store"], "there is nothing"),
+    ],
+)
+def test_a_folder_without_videos_is_told_its_form_and_what_is_there(
+    tmp_path, names, said
+):
+    tree(tmp_path, *names)
+    with pytest.raises(ValueError, match="FOLDER/CLASS/VIDEO") as error:
+        lists.list_videos(tmp_path)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
