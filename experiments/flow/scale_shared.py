@@ -116,6 +116,45 @@ def blur(image: jax.Array) -> jax.Array:
     return ops.separable_filter(image, (0.25, 0.5, 0.25), (0.25, 0.5, 0.25))
 
 
+def worsen(
+    keys: jax.Array,
+    first: jax.Array,
+    second: jax.Array,
+    *,
+    noise: float | jax.Array,
+    softest: float | jax.Array = 1.0,
+    chroma: float | jax.Array = 0.5,
+) -> tuple[jax.Array, jax.Array]:
+    """Worsens frames, (B, H, W, 3), as cameras do: blur, colour, noise.
+
+    Args:
+        keys: Three random keys.
+        first: Frames 1.
+        second: Frames 2.
+        noise: Largest standard deviation of the noise.
+        softest: Largest share of what `blur` takes.
+        chroma: Strength of the changes of colour.
+    """
+    scenes = len(first)
+    softness = softest * jax.random.uniform(keys[0], (scenes, 1, 1, 1))
+    first, second = (x + softness * (blur(x) - x) for x in (first, second))
+    colours = functools.partial(photometric.change_chroma, strength=chroma)
+    first, second = jax.vmap(colours)(jax.random.split(keys[1], scenes), first, second)
+    add_noise = functools.partial(photometric.add_noise, largest=noise)
+    return jax.vmap(add_noise)(jax.random.split(keys[2], scenes), first, second)
+
+
+def both_ways(
+    first: jax.Array, second: jax.Array, batch: Mapping[str, jax.Array]
+) -> dict[str, jax.Array]:
+    """Shows each scene forwards and backwards in time, with the flow of `batch`."""
+    return {
+        "image1": jnp.concatenate([first, second]),
+        "image2": jnp.concatenate([second, first]),
+        "flow": jnp.concatenate([batch["flow"], batch["flow_backward"]]),
+    }
+
+
 def draw(
     key: jax.Array,
     *,
@@ -129,21 +168,8 @@ def draw(
     batch = synthetic.flow_batch(
         keys[0], preset="world", batch_size=scenes, size=size, textures=bank
     )
-    softness = jax.random.uniform(keys[1], (scenes, 1, 1, 1))
-    first, second = (
-        x + softness * (blur(x) - x) for x in (batch["image1"], batch["image2"])
-    )
-    colours = functools.partial(photometric.change_chroma, strength=0.5)
-    first, second = jax.vmap(colours)(jax.random.split(keys[2], scenes), first, second)
-    add_noise = functools.partial(photometric.add_noise, largest=noise)
-    first, second = jax.vmap(add_noise)(
-        jax.random.split(keys[3], scenes), first, second
-    )
-    return {
-        "image1": jnp.concatenate([first, second]),
-        "image2": jnp.concatenate([second, first]),
-        "flow": jnp.concatenate([batch["flow"], batch["flow_backward"]]),
-    }
+    frames = worsen(keys[1:], batch["image1"], batch["image2"], noise=noise)
+    return both_ways(*frames, batch)
 
 
 def robust(error: jax.Array) -> jax.Array:

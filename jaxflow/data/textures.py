@@ -156,7 +156,8 @@ def bank(
         photos: Whether the photographs of scikit-image are among them.
 
     Returns:
-        (count, size, size, 3) uint8.
+        (count, size, size, 3) uint8: photographs, then, of those that are drawn, each
+        third noise, from the first, and the others dead leaves.
     """
     taken = photographs(size=size) if photos else np.zeros((0, size, size, 3), np.uint8)
     leaves = jax.jit(functools.partial(dead_leaves, size=size))

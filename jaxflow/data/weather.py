@@ -44,8 +44,9 @@ def fog(
 
     Examples:
         >>> black, depth = jnp.zeros((1, 2, 3)), jnp.array([[0.0, 3.912]])
-        >>> jaxflow.data.weather.fog(black, depth, density=1.0)[0, :, 0].round(3)
-        Array([0.   , 0.784], dtype=float32)
+        >>> seen = jaxflow.data.weather.fog(black, depth, density=1.0)
+        >>> [round(grey.item(), 3) for grey in seen[0, :, 0]]
+        [0.0, 0.784]
     """
     _shapes.check("image", image, (..., None, None, 3))
     _shapes.check("depth", depth, image.shape[:-1])
