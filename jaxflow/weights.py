@@ -329,6 +329,8 @@ def _read_folder(folder: folders.Place) -> Found:
         for child in folder.iterdir()
         if child.is_dir() and orbax_files.steps_folder(child) is not None
     )
+    if len(runs) == 1:
+        raise ValueError(f"{folder} holds the run {runs[0]}; name {folder / runs[0]}")
     if runs:
         raise ValueError(
             f"{folder} holds several runs: {', '.join(runs)}; name one, e.g. "

@@ -123,6 +123,13 @@ def test_what_is_not_there_says_so(tmp_path, load):
         load(tmp_path / "*.t7")
 
 
+def test_a_folder_of_one_run_says_which(tmp_path, load):
+    with checkpoint.Checkpoints(tmp_path / "chairs" / "checkpoints") as saved:
+        saved.save(1, checkpoint.weights_of(states.blank(spynet, 1)))
+    with pytest.raises(ValueError, match=r"holds the run chairs; name .*chairs$"):
+        load(tmp_path)
+
+
 def test_a_run_in_stages_asks_for_one(tmp_path, load):
     for stage in ("chairs", "things"):
         with checkpoint.Checkpoints(tmp_path / stage / "checkpoints") as saved:

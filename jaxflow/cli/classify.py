@@ -39,8 +39,9 @@ def add_command(commands) -> None:
 def _add_network(add) -> None:
     """Adds the options of the network and of its classes."""
     helps = {
-        "model": "see jaxflow models --task video",
-        "weights": "a file (.pth, .pyth, .pkl, .safetensors), a folder of a training "
+        "model": "the recognition network; see jaxflow models --task video",
+        "weights": "its weights: a file (.pth, .pyth, .pkl, .safetensors), a folder "
+        "of a training "
         "run, or a published name such as slowfast_4x16_r50/kinetics400",
         "option": "field of the network's config, such as num_classes=8; may be "
         "repeated",
@@ -60,17 +61,18 @@ def _add_views(add) -> None:
     helps = {
         "views": "CLIPSxCROPS: clips in time, and 1, 3, 5 or 10 crops of each "
         "(default: 1x1; 10x3 are the usual 30)",
-        "random": "N clips at random times and places instead",
+        "random": "look at N clips at random times and places instead",
         "placement": "where clips start (default: the model's)",
         "frames": "frames of a clip (default: the model's)",
         "stride": "frames of the video to one of a clip (default: the model's)",
         "seconds": "duration of a clip, instead of --stride",
         "fps": "rate of the frames (default: the video's)",
         "crop": "height and width of the crops (default: the model's)",
-        "activation": "softmax, or sigmoid for networks of several labels",
+        "activation": "what makes probabilities of scores: softmax, or sigmoid for "
+        "networks of several labels (default: %(default)s)",
         "combine": "how views are joined (default: %(default)s)",
         "batch": "views that run together (default: %(default)s)",
-        "seed": "of the random views",
+        "seed": "what the draws of --random-views begin with (default: %(default)s)",
     }
     places = ("spread", "pyslowfast", "segments", "random", "dense")
     kinds, joins = ("softmax", "sigmoid"), ("mean", "max")
@@ -92,9 +94,9 @@ def _add_views(add) -> None:
 def _add_files(add) -> None:
     """Adds the options of what is written: Grad-CAM and features."""
     helps = {
-        "cam": "where the best class is seen: a picture of frames, or a video",
-        "layer": "of --grad-cam (default: the model's last map)",
-        "class": "of --grad-cam: number or name (default: the best)",
+        "cam": "write where the best class is seen: a picture of frames, or a video",
+        "layer": "layer that --grad-cam is of (default: the model's last map)",
+        "class": "class that --grad-cam is of, by number or name (default: the best)",
         "features": "write what a layer puts out for every view, such as: --features "
         "slow.res5 res5.npy; may be repeated",
     }

@@ -5,7 +5,7 @@ import contextlib
 import math
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NoReturn
 
 import numpy as np
@@ -18,6 +18,8 @@ PROGRESS_AFTER = 0.5
 
 SECONDS_A_LINE = 30.0
 """Seconds from line to line of progress where there is no terminal."""
+
+_MOST = float(np.finfo(np.float32).max)
 
 
 class Parser(argparse.ArgumentParser):
@@ -49,7 +51,28 @@ def add_json(add) -> None:
 
 def print_json(value: Any) -> None:
     """Prints results as JSON, in which NaN and infinity are null."""
-    print(files.json_text(value, indent=1))
+    print(files.json_text(shortened(value), indent=1))
+
+
+def shortened(value: Any) -> Any:
+    """Writes the numbers of results with the digits that they have, at most nine.
+
+    What is computed is float32. Its 0.235 would be written as 0.23499999940395355, and
+    a mean of such numbers as 0.23500000000000001.
+
+    Args:
+        value: Numbers, in mappings and lists of any depth; other things are kept.
+
+    Returns:
+        The same, with the shortest number in place of each that is one in float32.
+    """
+    if isinstance(value, Mapping):
+        return {key: shortened(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [shortened(item) for item in value]
+    if isinstance(value, (float, np.floating)) and abs(value) < _MOST:
+        return float(str(np.float32(value)))
+    return value
 
 
 def positive(text: str) -> float:

@@ -14,9 +14,11 @@ def add_command(commands) -> None:
         "the checkpoint; several files, a pattern or a folder if its authors cut it "
         "into pieces; or a published name"
     )
+    network = "the network that it is of; see jaxflow models"
+    output = "the file to write, which ends in .safetensors"
     add("files", nargs="+", metavar="FILE", help=pieces)
-    add("--model", required=True, metavar="NAME", help="see jaxflow models")
-    add("-o", "--output", required=True, metavar="FILE", help="ends in .safetensors")
+    add("--model", required=True, metavar="NAME", help=network)
+    add("-o", "--output", required=True, metavar="FILE", help=output)
     option = "field of the network's config, such as num_classes=101; may be repeated"
     many = {"action": "append", "default": []}
     add("--option", metavar="NAME=VALUE", help=option, **many)

@@ -16,12 +16,13 @@ def add_command(commands) -> None:
     example = "jaxflow demo --minutes 5 --frames a.png b.png"
     add = common.add_command(commands, "demo", run, about, example).add_argument
     helps = {
-        "minutes": "for training (default: %(default)s)",
-        "frames": "a pair of yours",
-        "output": "folder (default: %(default)s)",
-        "steps": "train this long, whatever the time",
-        "pairs": "held-out scenes (default: %(default)s)",
-        "seed": "of weights and data (default: %(default)s)",
+        "minutes": "how long to train, in minutes (default: %(default)s)",
+        "frames": "two pictures of yours, whose flow the report shows, too",
+        "output": "folder of the report and of the run (default: %(default)s)",
+        "steps": "train N steps, whatever the time",
+        "pairs": "scenes that are not trained on, to measure errors (default: "
+        "%(default)s)",
+        "seed": "what the draws of weights and data begin with (default: %(default)s)",
     }
     add("--minutes", type=common.positive, default=9.2, help=helps["minutes"])
     add("--frames", nargs=2, metavar=("A", "B"), help=helps["frames"])

@@ -11,7 +11,8 @@ from jaxflow.cli import common, options
 def add_options(add) -> None:
     """Adds the options of an estimator."""
     helps = {
-        "weights": "of a network: files, a pattern of their names, a folder of a "
+        "weights": "weights of a network: files, a pattern of their names, a folder "
+        "of a "
         "training run, or a published name such as pwcnet/chairs",
         "tile": "cut larger frames into tiles of this size, to save memory",
         "option": "option of the estimator, such as iterations=32, or field of its "
@@ -27,8 +28,8 @@ def add_options(add) -> None:
 
 def add_precision(add) -> None:
     """Adds the option that says how products of float32 numbers are computed."""
-    about = "of products: highest (default), or high or default, which are faster "
-    about += "and less exact on a GPU or TPU"
+    about = "how exact products are: highest (default), or high or default, which are "
+    about += "faster and less exact on a GPU or TPU"
     names = ("highest", "high", "default")
     add("--precision", choices=names, default="highest", help=about)
 

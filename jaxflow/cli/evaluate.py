@@ -20,14 +20,16 @@ def add_command(commands) -> None:
     )
     add = common.add_command(commands, "evaluate", run, about, example).add_argument
     helps = {
-        "model": "may be repeated; a network, published weights in the cache such as "
-        "pwcnet/chairs, a classical method, or zero",
+        "model": "what is measured: a network, published weights in the cache such as "
+        "pwcnet/chairs, a classical method, or zero; may be repeated",
         "task": "what is measured: flow, or video for the classes of videos",
-        "data": f"may be repeated; of flow, NAME is one of {', '.join(folders.LAYOUTS)}"
+        "data": f"what it is measured on, may be repeated; of flow, NAME is one of "
+        f"{', '.join(folders.LAYOUTS)}"
         "; of video, DIR is a folder of a folder a class, or a list of videos and "
         "their labels, and NAME is a name for the table",
-        "split": "train, val or test (default: train of flow, test of video)",
-        "limit": "N pairs or videos only, spread evenly",
+        "split": "part of the data: train, val or test (default: train of flow, test "
+        "of video)",
+        "limit": "take N pairs or videos only, spread evenly",
         "all": "every estimator with weights at hand, zero flow included, with its "
         "time, memory and parameters; on scenes drawn here without --data",
         "worst": "draw the N pairs of each data set with the largest errors, into "
@@ -139,6 +141,7 @@ def _write(path: str, tables: dict[str, dict]) -> None:
     """Writes the numbers in the format that the name of the file asks for."""
     from jaxflow import evaluate
 
+    tables = common.shortened(tables)
     if files.suffix(path) == ".csv":
         text = evaluate.format_csv(tables)
     elif files.suffix(path) == ".md":

@@ -38,7 +38,7 @@ def add_command(commands) -> None:
         "model": "of flow: see jaxflow flow (default: "
         f"{flow.DEFAULT_MODEL}); of features: see jaxflow classify",
         "layer": "of features: the layer, such as slow.res5",
-        "views": "of features: CLIPSxCROPS of each video (default: 1x1)",
+        "views": "of features: views to take, CLIPSxCROPS of each video (default: 1x1)",
         "bound": "of flow: store it in 8 bits, clipped to so many pixels; 20 is usual "
         "for two-stream networks (default: float32)",
         "shard_size": "videos of a shard, the most that is lost when a run is stopped "

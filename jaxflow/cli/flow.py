@@ -45,11 +45,12 @@ def _add_files(add) -> None:
         "output": "of a pair: flow as .flo, .png (KITTI) or .pfm; of a clip: a colour "
         "video (.mp4, .mov, .mkv), or a folder for flow files",
         "image": "flow in colour: a picture; of a clip, a folder of them",
-        "format": "of the flow files of a clip (default: flo)",
+        "format": "kind of the flow files of a clip (default: flo)",
         "max_flow": "length of a vector in full colour (default: the longest of a "
         "pair; of a clip, one scale for all of it, from 16 pairs spread over it, the "
         "fastest tenth of which is left out)",
-        "fps": "of the colour video (default: the clip's own times, even or not)",
+        "fps": "pictures a second of the colour video (default: the clip's own times, "
+        "even or not)",
     }
     kinds = [suffix[1:] for suffix in flow_files.SUFFIXES]
     add("-o", "--output", metavar="PATH", help=helps["output"])

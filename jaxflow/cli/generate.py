@@ -39,8 +39,9 @@ def add_command(commands) -> None:
 def _add_video(add) -> None:
     """Adds the options of the network and of the video that it completes."""
     helps = {
-        "model": "see jaxflow models --task generation",
-        "weights": "a file, a folder of a training run, or a published name",
+        "model": "the network; see jaxflow models --task generation",
+        "weights": "its weights: a file, a folder of a training run, or a published "
+        "name",
         "option": "field of the network's config; may be repeated",
         "observe": "what is given: a video; or a folder or a pattern (in quotes) of "
         "pictures. It is cut to the model's size",
@@ -69,13 +70,17 @@ def _add_sampler(add) -> None:
         "scheme": "how a video longer than the model takes is made (default: "
         "hierarchy-2)",
         "steps": "steps of the sampler (default: %(default)s)",
-        "sampler": "(default: ddim; ddpm if the network makes frame after frame)",
-        "noise": "0 to 1: eta of ddim, gamma of ddpm (default: %(default)s)",
+        "sampler": "how a step is taken: ddim, for which few steps do, or ddpm, which "
+        "adds noise (default: ddim; ddpm if the network makes frame after frame)",
+        "noise": "how much noise a step adds, 0 to 1: eta of ddim, gamma of ddpm "
+        "(default: %(default)s)",
         "conditioning": "how frames are followed (default: by the network if it was "
         "trained to, else reconstruction)",
         "class": "number of the class, for a network with classes",
-        "guidance": "1 obeys the class, more exaggerates it (default: %(default)s)",
-        "seed": "the same gives the same video (default: %(default)s)",
+        "guidance": "how strongly the class counts: 1 obeys it, more exaggerates it "
+        "(default: %(default)s)",
+        "seed": "what the draws begin with: the same gives the same video (default: "
+        "%(default)s)",
     }
     schemes = ("autoreg", "long-range", "hierarchy-2", "hierarchy-3")
     ways = ("network", "replacement", "reconstruction")

@@ -20,7 +20,8 @@ def add_options(add) -> None:
         "flow": "of a network that sees flow: an estimator of it, see jaxflow models "
         "--task flow, or a folder of its pictures (flow_x_00001.jpg and "
         "flow_y_00001.jpg, or folders u and v)",
-        "weights": "of the estimator: a file, or a published name; may be repeated",
+        "weights": "weights of the estimator: a file, or a published name; may be "
+        "repeated",
         "stream": "weights of the stream of flow, where --weights are those of the "
         "stream of frames alone",
         "option": "option of the estimator, such as iterations=5; may be repeated",

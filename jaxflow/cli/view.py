@@ -66,7 +66,8 @@ def add_command(commands) -> None:
         "from each frame to the one before",
         "truth": "the true flow, as a file or files like those of the flow, in the "
         "same order",
-        "output": "the page (default: its name from that of the flow, and _view.html)",
+        "output": "the page to write (default: its name from that of the flow, and "
+        "_view.html)",
         "max_flow": "length of a vector in full colour (default: the longest; of a "
         "clip, without its fastest tenth)",
         "fps": "pairs a second when a clip is played (default: %(default)s)",

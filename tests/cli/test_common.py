@@ -23,6 +23,19 @@ def test_a_rate_is_one_that_a_video_can_have():
             common.rate(text)
 
 
+def test_results_have_the_digits_of_float32(capsys):
+    score = float(np.float32(0.235))
+    common.print_json({"a": [score, 0.1 + 0.2], "b": {"c": np.float32(1 / 3)}, "n": 7})
+    found = "".join(capsys.readouterr().out.split())
+    assert found == '{"a":[0.235,0.3],"b":{"c":0.33333334},"n":7}'
+    rest = [1e300, "0.1", None, True]
+    assert common.shortened(rest) == rest
+    assert np.isnan(common.shortened(float("nan")))
+    rng = np.random.default_rng(0)
+    for value in rng.normal(size=1000).astype(np.float32):
+        assert np.float32(common.shortened(float(value))) == value
+
+
 def test_a_log_gets_a_line_now_and_then(capsys, monkeypatch):
     monkeypatch.setattr(common, "SECONDS_A_LINE", 0)
     assert list(common.progress("ab", "pair", total=2, about="x")) == ["a", "b"]

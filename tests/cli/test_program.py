@@ -31,6 +31,13 @@ def test_help_has_an_example(command, capsys):
     assert f"example: jaxflow {command}" in capsys.readouterr().out
 
 
+def test_every_option_says_what_it_does():
+    for name, parser in commands().items():
+        for action in parser._actions:
+            said = re.sub(r"\([^)]*\)", "", action.help or "")
+            assert len(re.findall(r"[a-zA-Z]+", said)) >= 3, (name, action.dest)
+
+
 def test_version_and_commands_are_named(capsys):
     for words in (["--version"], ["--help"]):
         with pytest.raises(SystemExit) as stop:
