@@ -5,6 +5,7 @@ import contextlib
 import functools
 import importlib
 import json
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -99,6 +100,8 @@ def run(args: argparse.Namespace) -> None:
 
 def work(shard: str, folder: str) -> str:
     """Computes a shard of a folder: what a worker of Beam does."""
+    # A worker that is a process of its own logs each step; warnings are enough.
+    logging.getLogger("apache_beam").setLevel(logging.WARNING)
     plan = extract.load_plan(folder)
     extract.write_shard(plan, shard, compute_of(json.dumps(plan.settings)))
     return shard
@@ -198,7 +201,9 @@ def _compute_features(settings: dict[str, Any]) -> extract.Compute:
 
 
 def _import_beam():
-    """Imports Apache Beam."""
+    """Imports Apache Beam, without its warnings of clouds that are not installed."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
     try:
         return (
             importlib.import_module("apache_beam"),
@@ -206,6 +211,8 @@ def _import_beam():
         )
     except Exception as error:
         raise _checks.cannot_import("Apache Beam", "beam", error) from error
+    finally:
+        logging.disable(before)
 
 
 def _flags(args: argparse.Namespace) -> list[str]:

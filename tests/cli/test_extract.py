@@ -1,6 +1,7 @@
 """Tests for jaxflow.cli.extract."""
 
 import json
+import logging
 import os
 import pathlib
 import signal
@@ -148,6 +149,25 @@ def test_without_beam_the_extra_is_named(tmp_path, monkeypatch, fails):
         "extract", "flow", "--input", "videos/*", "-o", "out", "--model", "brightness"
     )
     assert "this needs Apache Beam" in line and "jaxflow-motion[beam]" in line
+
+
+def test_beam_is_imported_silently(tmp_path, monkeypatch, capfd):
+    options = tmp_path / "apache_beam/options"
+    options.mkdir(parents=True)
+    (options / "__init__.py").write_text("")
+    (options / "pipeline_options.py").write_text("")
+    text = "import logging\nlogging.warning('no client libraries of a cloud')\n"
+    (tmp_path / "apache_beam/__init__.py").write_text(text)
+    for name in [name for name in sys.modules if name.startswith("apache_beam")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path)
+    before = logging.root.manager.disable
+    module, _ = command._import_beam()
+    assert pathlib.Path(module.__file__).is_relative_to(tmp_path)
+    assert capfd.readouterr().err == ""
+    assert logging.root.manager.disable == before
+    for name in [name for name in sys.modules if name.startswith("apache_beam")]:
+        monkeypatch.delitem(sys.modules, name)
 
 
 def start(words, folder):
