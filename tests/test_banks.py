@@ -82,7 +82,7 @@ def test_holds_the_surest_people_of_each_moment(video, size):
             [model.features(clip)], corners, owners, aligned=True
         )
     )(clip)
-    np.testing.assert_allclose(bank.features[1], expected, atol=1e-5)
+    np.testing.assert_allclose(bank.features[1], expected, rtol=1e-5, atol=1e-5)
     np.testing.assert_array_equal(bank.features[0, 1], 0)
 
 
