@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from jaxflow import _checks, weights
 from jaxflow import mesh as meshes
-from jaxflow.train.state import TrainState, init
+from jaxflow.train.state import TrainState, check_optimiser, init
 from jaxflow.train.step import Batch, Loss, Metrics, separate, step_keys, train_step
 
 
@@ -86,8 +86,9 @@ def make_step(
         it runs.
 
     Raises:
-        ValueError: If `mesh` has other axes, `accumulate` or `patience` is less than 1,
-            or `remat` is asked of a model without such parts.
+        ValueError: If `optimiser` is no optax transformation, `mesh` has other axes,
+            `accumulate` or `patience` is less than 1, or `remat` is asked of a model
+            without such parts.
 
     Examples:
         >>> import optax
@@ -103,6 +104,7 @@ def make_step(
         >>> int(state.step), sorted(metrics)
         (1, ['grad_norm', 'loss'])
     """
+    check_optimiser(optimiser)
     _checks.positive("accumulate", accumulate)
     _checks.positive("patience", patience)
     mesh = meshes.data_mesh() if mesh is None else meshes.checked(mesh)

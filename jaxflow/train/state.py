@@ -44,6 +44,9 @@ def init(
         optimiser: Any optax transformation.
         seed: Determines everything random in the run but the initial weights.
 
+    Raises:
+        ValueError: If `optimiser` is no optax transformation.
+
     Examples:
         >>> import optax
         >>> from flax import nnx
@@ -52,6 +55,7 @@ def init(
         >>> int(state.step), sorted(state.params)
         (0, ['bias', 'kernel'])
     """
+    check_optimiser(optimiser)
     weights = _copy(checkpoint.weights_of(model))
     return TrainState(
         step=jnp.zeros((), jnp.int32),
@@ -62,6 +66,25 @@ def init(
         skipped_in_a_row=jnp.zeros((), jnp.int32),
         key=jax.random.key(seed),
     )
+
+
+def check_optimiser(optimiser: Any) -> None:
+    """Refuses what is no transformation of gradients, such as Flax's `nnx.Optimizer`.
+
+    Raises:
+        ValueError: It says what to give instead.
+    """
+    if isinstance(optimiser, nnx.Optimizer):
+        raise ValueError(
+            "`optimiser` must be an optax transformation; got an nnx.Optimizer, which "
+            "keeps a state of its own: give the transformation that it was made with, "
+            "its `tx`"
+        )
+    if not all(callable(getattr(optimiser, name, None)) for name in ("init", "update")):
+        raise ValueError(
+            "`optimiser` must be an optax transformation, such as optax.adam(1e-3); "
+            f"got {optimiser!r:.60}"
+        )
 
 
 def finish(model: nnx.Module, state: TrainState) -> nnx.Module:

@@ -1,11 +1,12 @@
 """One step of gradient descent, a pure function of the state and a batch."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 
@@ -87,7 +88,8 @@ def train_step(
         `skip_nonfinite` also "skipped" and "skipped_in_a_row".
 
     Raises:
-        ValueError: If a metric is no scalar, or the batch has no `accumulate` parts.
+        ValueError: If `loss` returns something else, `state` was made with another
+            optimiser, or the batch has no `accumulate` parts.
 
     Examples:
         >>> import optax
@@ -104,6 +106,7 @@ def train_step(
         >>> round((state.params["kernel"][0] + state.params["bias"]).item(), 4)
         3.0
     """
+    _check_optimiser(state, optimiser)
     _, key = step_keys(state)
     objective = functools.partial(_objective, rebuild=rebuild, loss=loss)
     slope = jax.value_and_grad(objective, has_aux=True)
@@ -126,20 +129,62 @@ def train_step(
     return _skipping(state, after, metrics) if skip_nonfinite else (after, metrics)
 
 
+def _check_optimiser(
+    state: TrainState, optimiser: optax.GradientTransformation
+) -> None:
+    """Raises if a state was made with an optimiser that keeps something else."""
+    own = jax.tree.structure(jax.eval_shape(optimiser.init, state.params))
+    if own != jax.tree.structure(state.opt_state):
+        raise ValueError(
+            "`state` was made with another optimiser than the step: give `train.init` "
+            "and `train.make_step` the same"
+        )
+
+
 def _objective(
     params: dict, stats: dict, batch: Batch, key: jax.Array, *, rebuild, loss
 ) -> tuple[jax.Array, tuple[Metrics, dict]]:
     """Returns the loss; its metrics and the new statistics beside it."""
     model = rebuild(params, stats, key)
-    value = loss(model, batch)
-    value, extra = value if isinstance(value, tuple) else (value, {})
-    for name, metric in extra.items():
-        if jnp.shape(metric):
-            raise ValueError(
-                f"each metric of a loss must be a scalar; {name!r} has shape "
-                f"{jnp.shape(metric)}"
-            )
+    value, extra = checked_loss(loss(model, batch))
     return value, (extra, nnx.to_pure_dict(nnx.state(model, nnx.BatchStat)))
+
+
+def checked_loss(found: Any) -> tuple[jax.Array, Metrics]:
+    """Returns what a loss returned as a scalar and metrics, of which there may be none.
+
+    Raises:
+        ValueError: If it is no scalar, or what is beside it are no scalars by name.
+    """
+    value, *rest = found if isinstance(found, tuple) and found else (found,)
+    extra = rest[0] if rest else {}
+    wanted = "`loss` must return a scalar, or (scalar, {name: scalar}); got"
+    if len(rest) > 1 or not isinstance(extra, Mapping):
+        beside = " and ".join(_described(each) or "a scalar" for each in rest)
+        raise ValueError(
+            f"{wanted} a tuple, with {beside} beside the loss: name them, as in "
+            "(loss, {'error': error}), or return the loss alone"
+        )
+    if fault := _described(value):
+        advice = ": return its mean, jnp.mean(...)" if hasattr(value, "shape") else ""
+        raise ValueError(f"{wanted} {fault}{advice}")
+    if not jnp.issubdtype(jnp.result_type(value), jnp.floating):
+        raise ValueError(
+            f"{wanted} a scalar of {jnp.result_type(value)}, not of floats"
+        )
+    for name, metric in extra.items():
+        if fault := _described(metric):
+            raise ValueError(
+                f"each metric of a loss must be a scalar; {name!r} is {fault}"
+            )
+    return value, dict(extra)
+
+
+def _described(value: Any) -> str:
+    """Says what something is that is no scalar; "" of a scalar."""
+    if not isinstance(value, (jax.Array, np.ndarray, np.generic, float, int)):
+        return f"a {type(value).__name__}"
+    return f"an array of shape {jnp.shape(value)}" if jnp.ndim(value) else ""
 
 
 def split_batch(batch: Batch, parts: int) -> Batch:

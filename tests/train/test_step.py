@@ -1,9 +1,11 @@
 """Tests for jaxflow.train.step."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 
 from jaxflow import train
 from tests.train.problem import Batches, assert_same, plain_step, rows
@@ -45,6 +47,53 @@ def test_a_batch_that_cannot_be_dealt_out_is_refused():
         train.fit(step, state, Batches(batch_size=8), steps=1, progress=False)
     with pytest.raises(ValueError, match="`accumulate` must be"):
         plain_step(accumulate=0)
+
+
+LINEAR = nnx.Linear(3, 1, rngs=nnx.Rngs(0))
+
+
+@pytest.mark.parametrize(
+    ("loss", "said"),
+    [
+        (lambda model, x: model(x), r"an array of shape \(8, 1\): return its mean"),
+        (lambda model, x: (jnp.mean(x), jnp.mean(x)), "a scalar beside the loss: name"),
+        (lambda model, x: (jnp.mean(x), x), r"an array of shape \(8, 3\) beside"),
+        (lambda model, x: (jnp.mean(x), {}, 1.0), "a dict and a scalar beside"),
+        (lambda model, x: None, "got a NoneType"),
+        (lambda model, x: jnp.sum(x > 0), "got a scalar of int32, not of floats"),
+        (lambda model, x: (jnp.mean(x), {"a": "b"}), "must be a scalar; 'a' is a str"),
+    ],
+)
+def test_what_a_loss_returns_is_named_if_it_is_no_scalar(loss, said):
+    optimiser = optax.sgd(0.1)
+    step = train.make_step(LINEAR, loss, optimiser)
+    state = train.init(LINEAR, optimiser)
+    with pytest.raises(ValueError, match=said):
+        jax.eval_shape(step.run, state, jnp.ones((8, 3)))
+
+
+@pytest.mark.parametrize(
+    ("optimiser", "said"),
+    [
+        (lambda: nnx.Optimizer(LINEAR, optax.sgd(1), wrt=nnx.Param), "nnx.Optimizer"),
+        (lambda: optax.adam, "got <function adam"),
+        (lambda: 0.1, "got 0.1"),
+    ],
+)
+def test_an_optimiser_is_one_of_optax(optimiser, said):
+    given = optimiser()
+    for make in (
+        lambda: train.init(LINEAR, given),
+        lambda: train.make_step(LINEAR, jnp.mean, given),
+    ):
+        with pytest.raises(ValueError, match=f"`optimiser` must be an optax .*{said}"):
+            make()
+
+
+def test_a_state_of_another_optimiser_is_refused():
+    step = train.make_step(LINEAR, lambda model, x: jnp.mean(model(x)), optax.adam(0.1))
+    with pytest.raises(ValueError, match="`state` was made with another optimiser"):
+        jax.eval_shape(step.run, train.init(LINEAR, optax.sgd(0.1)), jnp.ones((8, 3)))
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
