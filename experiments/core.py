@@ -15,6 +15,7 @@ import dataclasses
 import math
 import pathlib
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -402,10 +403,16 @@ def seeded(options: Options) -> nnx.Rngs:
     return nnx.Rngs(jax.random.key(options.seed, impl="rbg"))
 
 
+def has_begun(name: str, options: Options) -> bool:
+    """Tells whether there is a checkpoint of a stage, from which it goes on."""
+    return orbax_files.steps_folder(options.workdir / name) is not None
+
+
 def begin(model: Any, name: str, stage: Stage, options: Options, *, first: bool) -> Any:
     """Fills a model with what its stage begins with, and says what that is.
 
-    A classifier begins anew if it is for another number of classes.
+    A classifier begins anew if it is for another number of classes. How clips are cut,
+    and how much is dropped out, is each stage's own.
 
     Args:
         model: With fresh weights; it is changed.
@@ -417,16 +424,18 @@ def begin(model: Any, name: str, stage: Stage, options: Options, *, first: bool)
     Returns:
         `model`.
     """
-    begun = orbax_files.steps_folder(options.workdir / name) is not None
     source: pathlib.Path | None = None
     if first and options.start is not None:
         source = find_start(options.start, stage)
     elif stage.after:
         source = last_step(options.workdir / stage.after[0])
     if source is not None:
-        convert.load_weights(model, source, head="match")
-        say(f"{name}: begins with {source}" if not begun else f"{name}: goes on")
-    elif stage.after and not begun:
+        with warnings.catch_warnings():
+            differs = ".*: the weights were saved from a model with "
+            warnings.filterwarnings("ignore", differs, UserWarning)
+            convert.load_weights(model, source, head="match")
+        say(f"{name}: begins with {source}")
+    elif stage.after:
         say(
             f"{name}: begins with new weights: {options.workdir} has no run of "
             f"{stage.after[0]!r}, and there is no --start"
@@ -524,20 +533,32 @@ def fit(
 
 
 def command(main: Callable, options: type, description: str | None) -> None:
-    """Runs a recipe from the command line; what it refuses is said in one line.
+    """Runs a script from the command line; what ends it early is said in one line.
+
+    Its exit code is 1 after what it refuses, 130 after Ctrl-C, and 143 after SIGTERM.
 
     Args:
         main: (options) -> anything.
-        options: A dataclass of `Options`.
-        description: The header of the recipe.
+        options: A dataclass; with the field `distributed` of `Options`, or none.
+        description: The header of the script.
     """
     import tyro
 
     told = tyro.cli(options, description=description)
-    address, count, number = told.distributed or (None, None, None)
-    meshes.start_processes(address, num_processes=count, process_id=number)
+    if hasattr(told, "distributed"):
+        address, count, number = told.distributed or (None, None, None)
+        meshes.start_processes(address, num_processes=count, process_id=number)
     try:
         main(told)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        code = 130 if isinstance(stop, KeyboardInterrupt) else stop.code
+        if code not in (130, 143):
+            raise
+        # `train.fit` notes which step of its run is saved; JAX notes other things.
+        notes = [x for x in getattr(stop, "__notes__", ()) if x.startswith("step ")]
+        kept = f"; {notes[0]}; the same command goes on from there" if notes else ""
+        say(f"stopped{kept}")
+        sys.exit(code)
     except (ValueError, OSError) as error:
         if sys.flags.dev_mode:
             raise

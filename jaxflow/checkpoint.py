@@ -99,7 +99,7 @@ class Checkpoints:
         self._staging = staging.Staging()
 
     def __enter__(self) -> "Checkpoints":
-        logging.getLogger("absl").addFilter(_is_not_raised)
+        logging.getLogger("absl").addFilter(_is_news)
         return self
 
     def __exit__(
@@ -119,7 +119,7 @@ class Checkpoints:
             if str(failed) != str(error):
                 error.add_note(str(failed))
         finally:
-            logging.getLogger("absl").removeFilter(_is_not_raised)
+            logging.getLogger("absl").removeFilter(_is_news)
 
     def reserve(self, state: Any) -> None:
         """Takes the memory that saving needs, in another thread, and returns.
@@ -426,9 +426,10 @@ def _move(path: epath.Path, target: epath.Path) -> None:
         path.rmtree()
 
 
-def _is_not_raised(record: logging.LogRecord) -> bool:
-    """Drops the tracebacks that Orbax prints of errors that it raises, too."""
-    return not (record.exc_info and "orbax" in record.pathname)
+def _is_news(record: logging.LogRecord) -> bool:
+    """Drops what Orbax logs of errors that it raises, and of steps without metrics."""
+    unranked = "did not provide metrics" in str(record.msg)
+    return not ("orbax" in record.pathname and (record.exc_info or unranked))
 
 
 @contextlib.contextmanager

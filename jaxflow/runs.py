@@ -92,6 +92,8 @@ class Run:
         if self._board is not None:
             self._exit.callback(self._board.close)
         self._exit.__exit__(kind, error, trace)
+        if isinstance(error, (KeyboardInterrupt, SystemExit)) and self._saved:
+            error.add_note(f"step {self._saved} is saved in {self.folder}")
 
     def _lock(self, entered: contextlib.ExitStack) -> None:
         """Keeps other runs out of the folder until this one ends."""
@@ -146,7 +148,7 @@ class Run:
         return state
 
     def open(self, taken: int, *, steps: int) -> None:
-        """Opens the logs and notes the start; says if nothing is left to do.
+        """Opens the logs, notes the start, and says where it is unless at step 0.
 
         Args:
             taken: Steps taken before; what the logs have of later ones is forgotten.
@@ -157,6 +159,8 @@ class Run:
                 f"{self.folder or 'the state'}: all {steps} steps were taken before; "
                 "nothing is trained"
             )
+        elif self._saved is not None:
+            _say(f"{self.folder}: goes on from step {taken}")
         self._open_logs(taken)
         if self._kept is not None:
             self._kept.note_start(taken)

@@ -137,7 +137,7 @@ def run(
         stages: All that are published, by name, in order.
         learn: What a stage trains, with which loss and optimiser.
         own: Names of the stages to run if the options name none; () for all.
-        begin: Fills the model of a stage; see `core.begin`.
+        begin: Fills the model of a stage that has not begun; see `core.begin`.
 
     Raises:
         ValueError: If an option makes no sense; before anything is trained.
@@ -152,7 +152,8 @@ def run(
     state: Any = None
     for name, stage in chosen.items():
         model, loss, optimiser = learn(name, stage)
-        begin(model, name, stage, options, first=name == names[0])
+        if not core.has_begun(name, options):
+            begin(model, name, stage, options, first=name == names[0])
         state = core.fit(
             model,
             loss,

@@ -27,7 +27,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import recipe
-import tyro
 from optax import contrib
 
 import jaxflow
@@ -276,4 +275,4 @@ def main(args: Args) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args))
+    recipe.core.command(main, Args, __doc__)

@@ -29,7 +29,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import tyro
 
 from jaxflow import generation, quality
 from jaxflow.data import moving_shapes as shapes
@@ -209,4 +208,4 @@ def draw(rows: list[Mapping[str, Any]], path: pathlib.Path) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args))
+    moving_shapes.core.command(main, Args, __doc__)

@@ -38,7 +38,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 from flax import nnx
 
 from jaxflow import averaging, convert, generation, models, quality, train
@@ -298,4 +297,4 @@ def report(args: Args, row: Mapping[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args))
+    core.command(main, Args, __doc__)

@@ -134,7 +134,8 @@ def run(
     (name,) = core.choose(stages, args, list(stages)[:1])
     stage = core.adapt(stages[name], args)
     model = build(args, stage, width)
-    core.begin(model, name, stage, args, first=True)
+    if not core.has_begun(name, args):
+        core.begin(model, name, stage, args, first=True)
     parts = [optax.adam(core.pace(stage))]
     if stage.clip is not None:
         parts.insert(0, optax.clip_by_global_norm(stage.clip))

@@ -26,7 +26,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 from flax import nnx
 
 from jaxflow import averaging, convert, models, quality, train
@@ -182,4 +181,4 @@ def test(model: Any, args: Args) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args))
+    core.command(main, Args, __doc__)

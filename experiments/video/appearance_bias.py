@@ -35,7 +35,6 @@ from typing import Any
 import jax
 import numpy as np
 import product
-import tyro
 
 from jaxflow.data import motion_classes
 
@@ -91,4 +90,4 @@ def main(args: Args) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args, description=__doc__))
+    product.recipe.core.command(main, Args, __doc__)

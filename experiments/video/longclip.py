@@ -31,7 +31,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
+import recipe
 from flax import nnx
 
 from jaxflow import train
@@ -215,4 +215,4 @@ def main(args: Args) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args, description=__doc__))
+    recipe.core.command(main, Args, __doc__)

@@ -26,7 +26,6 @@ import jax
 import numpy as np
 import optax
 import recipe
-import tyro
 from flax import nnx
 
 from jaxflow import cost, io, ops, train
@@ -302,4 +301,4 @@ def main(args: Args) -> list[Result]:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args, description=__doc__))
+    recipe.core.command(main, Args, __doc__)

@@ -37,7 +37,6 @@ import jax
 import numpy as np
 import optax
 import recipe
-import tyro
 from flax import nnx
 
 import jaxflow
@@ -245,4 +244,4 @@ def main(args: Args) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args, description=__doc__))
+    recipe.core.command(main, Args, __doc__)

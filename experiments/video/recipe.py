@@ -162,7 +162,7 @@ def run(
         optimiser: (stage) -> optimiser.
         changes: Fields of the config by name of a stage.
         feed: (args, fitted config, adapted stage) -> data, in place of the usual.
-        begin: Fills the model of a stage; see `core.begin`.
+        begin: Fills the model of a stage that has not begun; see `core.begin`.
         end: (model, data, adapted stage) -> None, run before the trained model is
             tested.
 
@@ -190,7 +190,8 @@ def run(
         )
         data = data if feed is None else feed(args, fitted, stage)
         model = model_type(fitted, rngs=core.seeded(args))
-        begin(model, name, stage, args, first=name == names[0])
+        if not core.has_begun(name, args):
+            begin(model, name, stage, args, first=name == names[0])
         objective = loss or functools.partial(classify_loss, smoothing=stage.smoothing)
         if args.frozen:
             stage = freeze(model, stage)

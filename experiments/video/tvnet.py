@@ -28,7 +28,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import recipe
-import tyro
 from flax import nnx
 
 from jaxflow import checkpoint, metrics, train
@@ -146,4 +145,4 @@ def main(args: Args, config: tvnet.Config = tvnet.Config()) -> train.TrainState:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args, description=__doc__))
+    recipe.core.command(main, Args, __doc__)

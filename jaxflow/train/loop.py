@@ -83,7 +83,8 @@ def fit(
             checkpoint; or if `best` is not among the metrics.
         OSError: If another run is at work in `workdir`, or nothing can be written
             there.
-        KeyboardInterrupt: After Ctrl-C, at the end of the step, which is saved.
+        KeyboardInterrupt: After Ctrl-C, at the end of the step, which is saved; a note
+            of the error says which it is, and where.
         SystemExit: After SIGTERM, likewise; its code is 143.
 
     Examples:

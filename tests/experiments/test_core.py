@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import json
 import pathlib
+import signal
 import sys
 
 import jax
@@ -228,6 +229,66 @@ def test_what_a_recipe_refuses_is_one_line(core, tmp_path, monkeypatch):
 
     with pytest.raises(SystemExit, match=r"^FileNotFoundError: .*no such folder"):
         core.command(main, core.Options, "A recipe.")
+
+
+@pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_ends_a_recipe_with_one_line_that_names_the_step(
+    core, tmp_path, monkeypatch, capsys, number, code
+):
+    pytest.importorskip("tyro")
+
+    @dataclasses.dataclass
+    class Args:
+        workdir: pathlib.Path
+
+    class Interrupted:
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            signal.raise_signal(getattr(signal, number))
+            return np.ones((8, 2), np.float32)
+
+    def main(args):
+        model, optimiser = nnx.Linear(2, 1, rngs=nnx.Rngs(0)), optax.sgd(0.1)
+        step = train.make_step(
+            model, lambda model, x: jnp.mean(model(x) ** 2), optimiser
+        )
+        state = train.init(model, optimiser)
+        with pytest.warns(UserWarning, match="no get_state"):
+            train.fit(
+                step, state, Interrupted(), steps=9, workdir=args.workdir,
+                progress=False,
+            )  # fmt: skip
+
+    monkeypatch.setattr(sys, "argv", ["recipe.py", "--workdir", str(tmp_path)])
+    with pytest.raises(SystemExit) as stop:
+        core.command(main, Args, "A recipe.")
+    assert stop.value.code == code
+    assert capsys.readouterr().err == (
+        f"stopped; step 1 is saved in {tmp_path}; the same command goes on from there\n"
+    )
+
+
+def test_what_else_ends_a_recipe_is_left_as_it_is(core, monkeypatch, capsys):
+    pytest.importorskip("tyro")
+
+    @dataclasses.dataclass
+    class Args:
+        pass
+
+    def main(args):
+        raise error
+
+    monkeypatch.setattr(sys, "argv", ["recipe.py"])
+    error = SystemExit("a reason")
+    with pytest.raises(SystemExit, match="a reason"):
+        core.command(main, Args, "A recipe.")
+    error = KeyboardInterrupt()
+    error.add_note("JAX has removed its internal frames.")
+    with pytest.raises(SystemExit, match="130"):
+        core.command(main, Args, "A recipe.")
+    assert capsys.readouterr().err == "stopped\n"
 
 
 def test_a_run_is_what_decides_what_is_trained(core, tmp_path):

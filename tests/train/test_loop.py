@@ -174,16 +174,23 @@ class Interrupted(Batches):
     ("number", "error"),
     [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)],
 )
-def test_a_signal_saves_the_step_and_the_run_goes_on_from_it(tmp_path, number, error):
+def test_a_signal_saves_the_step_and_the_run_goes_on_from_it(
+    tmp_path, number, error, capsys, caplog
+):
     fit = {"steps": 5, "progress": False}
     _, step, state = setup()
     whole = train.fit(step, state, Batches(), **fit)
     _, step, state = setup()
-    with pytest.raises(error):
+    with pytest.raises(error) as stopped:
         train.fit(step, state, Interrupted(number), workdir=tmp_path, **fit)
+    assert stopped.value.__notes__ == [f"step 3 is saved in {tmp_path}"]
+    # What is saved without metrics is no news.
+    assert not caplog.records
+    assert "goes on" not in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["3"]
     _, step, state = setup()
     assert_same(whole, train.fit(step, state, Batches(), workdir=tmp_path, **fit))
+    assert f"{tmp_path}: goes on from step 3\n" == capsys.readouterr().err
 
 
 def test_what_would_train_nothing_or_wipe_a_run_is_refused(tmp_path):
@@ -428,7 +435,7 @@ def test_what_fit_cannot_do_is_refused_before_the_first_step(tmp_path):
         return jnp.float32(0), {"per_pixel": batch["x"]}
 
     _, step, state = plain_step(vector)
-    with pytest.raises(ValueError, match="'per_pixel' has shape"):
+    with pytest.raises(ValueError, match="'per_pixel' is an array of shape"):
         train.fit(step, state, Batches(), **fit)
 
 
