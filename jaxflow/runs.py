@@ -27,6 +27,9 @@ Row = reporting.Row
 class Run:
     """The folder of one training run; use it in a `with` block.
 
+    Attributes:
+        saved: The newest step that it holds, as far as is known; None if it is none.
+
     Args:
         workdir: The folder; None keeps nothing.
         batches: Where batches come from; its position is in the checkpoints.
@@ -63,7 +66,7 @@ class Run:
         self._ranking: Any = {"best": best, "best_mode": best_mode}
         self._record = dict(record)
         self._checkpoints: checkpoint.Checkpoints | None = None
-        self._saved: int | None = None
+        self.saved: int | None = None
         self._saved_at = time.monotonic()
         self._board: reporting.Board | None = None
         self._kept: run_record.Record | None = None
@@ -92,8 +95,6 @@ class Run:
         if self._board is not None:
             self._exit.callback(self._board.close)
         self._exit.__exit__(kind, error, trace)
-        if isinstance(error, (KeyboardInterrupt, SystemExit)) and self._saved:
-            error.add_note(f"step {self._saved} is saved in {self.folder}")
 
     def _lock(self, entered: contextlib.ExitStack) -> None:
         """Keeps other runs out of the folder until this one ends."""
@@ -159,7 +160,7 @@ class Run:
                 f"{self.folder or 'the state'}: all {steps} steps were taken before; "
                 "nothing is trained"
             )
-        elif self._saved is not None:
+        elif self.saved is not None:
             _say(f"{self.folder}: goes on from step {taken}")
         self._open_logs(taken)
         if self._kept is not None:
@@ -218,7 +219,7 @@ class Run:
         Raises:
             ValueError: If the row lacks what ranks it; the step is saved then.
         """
-        if self._checkpoints is None or step in (0, self._saved):
+        if self._checkpoints is None or step in (0, self.saved):
             return
         ranked = row is not None and math.isfinite(row.get(self._ranking["best"], 0))
         if row is not None and self._ranking["best"] not in row:
@@ -229,7 +230,7 @@ class Run:
         if hasattr(self._batches, "get_state"):
             data["position"] = self._position()
         self._checkpoints.save(step, state, data=data, metrics=row if ranked else None)
-        self._saved, self._saved_at = step, time.monotonic()
+        self.saved, self._saved_at = step, time.monotonic()
 
     def settle(self, step: int, state: Any, window: reporting.Window) -> None:
         """Logs and saves what was done since the last time, before the run ends.
@@ -288,7 +289,7 @@ class Run:
         assert found is not None
         state, data = found
         self._kept.compare_weights(state.params)
-        self._saved = int(state.step)
+        self.saved = int(state.step)
         if self._batches is not None:
             meshes.together(lambda: self._place_batches(data), ValueError)
         return state
@@ -350,14 +351,14 @@ class Run:
         try:
             return next(self._batches, None)
         except (LookupError, TypeError, AttributeError) as error:
-            if first and self._saved is not None:
+            if first and self.saved is not None:
                 raise self._misplaced(error) from error
             raise
 
     def _misplaced(self, error: Exception) -> ValueError:
         what = f"{type(error).__name__}: {error}".strip().split("\n")[0][:200]
         return ValueError(
-            f"`batches` cannot return to where step {self._saved} left it ({what}); "
+            f"`batches` cannot return to where step {self.saved} left it ({what}); "
             "give the data, batch size and number of workers that it was saved with"
         )
 

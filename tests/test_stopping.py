@@ -42,3 +42,11 @@ def test_nothing_happens_without_a_signal_or_outside_the_main_thread():
     thread.start()
     thread.join()
     assert found == [None]
+
+
+def test_a_signal_that_nobody_looked_at_ends_the_block():
+    done = []
+    with pytest.raises(KeyboardInterrupt), stopping.Stop():
+        signal.raise_signal(signal.SIGINT)
+        done.append(True)
+    assert done

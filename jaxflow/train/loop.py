@@ -1,5 +1,6 @@
 """The loop over the steps of a run, which a folder keeps."""
 
+import contextlib
 import os
 import types
 from collections.abc import Callable, Iterator, Mapping
@@ -107,6 +108,8 @@ def fit(
     is_blank = meshes.is_used_up(state)
     state = meshes.blank(state) if is_blank else state
     state = meshes.place(state, step.shardings or meshes.everywhere(step.mesh))
+    if step.draws and hasattr(step.run, "lower"):
+        jax.eval_shape(step.run, state)  # What is wrong with it leaves no folder.
     run = runs.Run(
         workdir,
         batches=batches,
@@ -117,7 +120,7 @@ def fit(
         defaults=defaults,
     )
     pace = Pace(steps, log_every, save_every, save_minutes)
-    with run, stopping.Stop() as stop:
+    with _noting(run), stopping.Stop() as stop, run:
         state = run.start(state, steps=steps, resume=resume, is_blank=is_blank)
         taken = int(state.step)
         if step.draws:
@@ -126,6 +129,17 @@ def fit(
         visible = progress and jax.process_index() == 0
         with reporting.Progress(taken, steps, shown=visible) as shown:
             return _take_steps(step, state, run, stop, shown, pace, evaluate)
+
+
+@contextlib.contextmanager
+def _noting(run: runs.Run) -> Iterator[None]:
+    """Adds to what stops the process which step was saved."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as stop:
+        if run.saved:
+            stop.add_note(f"step {run.saved} is saved in {run.folder}")
+        raise
 
 
 class Pace(NamedTuple):

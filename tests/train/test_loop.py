@@ -10,7 +10,7 @@ import optax
 import pytest
 from flax import nnx
 
-from jaxflow import train
+from jaxflow import checkpoint, train
 from jaxflow.data import loaders
 from tests.train.problem import (
     OPTIMISER,
@@ -191,6 +191,21 @@ def test_a_signal_saves_the_step_and_the_run_goes_on_from_it(
     _, step, state = setup()
     assert_same(whole, train.fit(step, state, Batches(), workdir=tmp_path, **fit))
     assert f"{tmp_path}: goes on from step 3\n" == capsys.readouterr().err
+
+
+def test_a_signal_while_the_last_step_is_written_waits_for_it(tmp_path, monkeypatch):
+    close = checkpoint.Checkpoints.__exit__
+
+    def interrupted(self, *error):
+        signal.raise_signal(signal.SIGINT)
+        close(self, *error)
+
+    monkeypatch.setattr(checkpoint.Checkpoints, "__exit__", interrupted)
+    _, step, state = setup(draw)
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        train.fit(step, state, steps=1, workdir=tmp_path, progress=False)
+    assert stopped.value.__notes__ == [f"step 1 is saved in {tmp_path}"]
+    assert (tmp_path / "checkpoints" / "1" / "meta").is_dir()
 
 
 def test_what_would_train_nothing_or_wipe_a_run_is_refused(tmp_path):
@@ -437,6 +452,13 @@ def test_what_fit_cannot_do_is_refused_before_the_first_step(tmp_path):
     _, step, state = plain_step(vector)
     with pytest.raises(ValueError, match="'per_pixel' is an array of shape"):
         train.fit(step, state, Batches(), **fit)
+
+
+def test_a_step_that_is_wrong_leaves_no_folder(tmp_path):
+    _, step, state = plain_step(lambda model, batch: batch["x"], draw=draw)
+    with pytest.raises(ValueError, match="`loss` must return a scalar"):
+        train.fit(step, state, steps=1, workdir=tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_is_also_saved_by_time(tmp_path):
