@@ -26,6 +26,8 @@ _PATIENCE = 10
 class Videos(Sequence[Mapping[str, Any]]):
     """Labelled videos as a data source: elements name them, the loader decodes.
 
+    Videos of a list that are not there are left out, with a warning.
+
     Attributes:
         videos: Files and labels.
         names: Names of the classes.
@@ -37,10 +39,12 @@ class Videos(Sequence[Mapping[str, Any]]):
 
     Raises:
         ValueError: As `lists.list_videos`.
+        FileNotFoundError: If no video is there.
     """
 
     def __init__(self, root: str | os.PathLike[str], **options: Any):
-        self.videos, self.names = lists.list_videos(root, **options)
+        listed, self.names = lists.list_videos(root, **options)
+        self.videos = lists.present(root, listed)
 
     def __len__(self) -> int:
         """Returns the number of videos."""
@@ -55,6 +59,8 @@ class Videos(Sequence[Mapping[str, Any]]):
 class Parts(Sequence[Mapping[str, Any]]):
     """Parts of videos with their classes as a data source for `clip_loader`.
 
+    Those of videos that are not there are left out, with a warning.
+
     Attributes:
         parts: What is listed.
         names: Names of the classes.
@@ -65,10 +71,12 @@ class Parts(Sequence[Mapping[str, Any]]):
 
     Raises:
         ValueError: As `list_parts.list_parts`.
+        FileNotFoundError: If no video is there.
     """
 
     def __init__(self, root: str | os.PathLike[str], **options: Any):
-        self.parts, self.names = list_parts.list_parts(root, **options)
+        listed, self.names = list_parts.list_parts(root, **options)
+        self.parts = lists.present(root, listed)
 
     def __len__(self) -> int:
         """Returns the number of parts."""

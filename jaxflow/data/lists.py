@@ -12,8 +12,9 @@ import json
 import os
 import pathlib
 import re
+import warnings
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
 from jaxflow import _checks
 from jaxflow.data import list_rows, official_lists
@@ -25,6 +26,18 @@ PARTS = ("train", "val", "test")
 CLASSES_FILE = "classes.json"
 """Name of the file in a run's folder that keeps its vocabulary."""
 _MAX_LABEL = 100_000
+
+
+class OnDisk(Protocol):
+    """What has the path of a video."""
+
+    @property
+    def path(self) -> pathlib.Path:
+        """The file, or the folder of pictures."""
+        ...
+
+
+Listed = TypeVar("Listed", bound=OnDisk)
 
 
 class Video(NamedTuple):
@@ -132,6 +145,40 @@ def no_videos(root: pathlib.Path) -> ValueError:
         f"lists no videos: wanted is FOLDER/CLASS/VIDEO, such as {root.name}/wave/"
         f"a.mp4; there is {what}{without if names else ''}",
     )
+
+
+def present(root: str | os.PathLike[str], listed: Sequence[Listed]) -> list[Listed]:
+    """Leaves out what is listed and is not there; a warning counts it and names some.
+
+    Args:
+        root: The list, for messages.
+        listed: Each with the ``path`` of a video.
+
+    Raises:
+        FileNotFoundError: If none is there.
+    """
+    parents = {each.path.parent for each in listed}
+    # To list folders is much faster than to look for each file, above all in a network.
+    there = {
+        parent / name
+        for parent in parents
+        if parent.is_dir()
+        for name in os.listdir(parent)
+    }
+    kept = [each for each in listed if each.path in there or each.path.exists()]
+    if len(kept) == len(listed):
+        return kept
+    held = {each.path for each in kept}
+    gone = list(dict.fromkeys(x.path for x in listed if x.path not in held))
+    names = ", ".join(map(str, gone[:3])) + (", ..." if len(gone) > 3 else "")
+    count = len(gone) + len(held)
+    what = f"{os.fspath(root)}: {len(gone)} of {count} videos are not there"
+    if not kept:
+        raise FileNotFoundError(
+            f"{what}: {names}; say by `videos` which folder the paths are relative to"
+        )
+    warnings.warn(f"{what}, and are left out: {names}", stacklevel=3)
+    return kept
 
 
 def check_names(names: Sequence[str]) -> tuple[str, ...]:

@@ -147,6 +147,17 @@ def test_another_video_takes_the_place_of_a_damaged_one(folder):
     assert batch["clip"].shape[0] == 2
 
 
+def test_videos_that_a_list_names_and_that_are_not_there_are_left_out(tmp_path):
+    (tmp_path / "a.mp4").touch()
+    (tmp_path / "list.txt").write_text("a.mp4 0\nb.mp4 1\n")
+    with pytest.warns(UserWarning, match=r"1 of 2 videos are not there, .*b\.mp4$"):
+        source = clips.Videos(tmp_path / "list.txt")
+    assert len(source) == 1 and source.names == ("0", "1")
+    (tmp_path / "parts.csv").write_text("path,label,start,end\nc.mp4,0|2,1.0,1.5\n")
+    with pytest.raises(FileNotFoundError, match=r"parts\.csv: 1 of 1 videos"):
+        clips.Parts(tmp_path / "parts.csv")
+
+
 def test_a_damaged_video_stops_a_loader_that_shall_not_replace_it(folder):
     pytest.importorskip("grain")
     (folder / "clap" / "1.mp4").write_bytes(b"no video")
@@ -158,6 +169,8 @@ def test_a_damaged_video_stops_a_loader_that_shall_not_replace_it(folder):
 def test_a_loader_of_nothing_but_damage_stops(tmp_path):
     pytest.importorskip("grain")
     (tmp_path / "list.txt").write_text("a.mp4 0\nb.mp4 1\n")
+    for name in ("a.mp4", "b.mp4"):
+        (tmp_path / name).write_bytes(b"no video")
     # One epoch is one batch: no thread reads on and warns when the test has ended.
     data = loader(clips.Videos(tmp_path / "list.txt"), epochs=1)
     with (

@@ -1,5 +1,7 @@
 """Tests for jaxflow.data.lists."""
 
+import re
+
 import pytest
 
 from jaxflow.data import lists
@@ -195,3 +197,19 @@ def test_a_folder_without_videos_is_told_its_form_and_what_is_there(
         lists.list_videos(tmp_path)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_what_is_listed_and_not_there_is_counted_and_left_out(tmp_path):
+    names = [f"{number}.mp4" for number in range(6)]
+    videos = [lists.Video(tmp_path / name, 0) for name in names]
+    for name in names:
+        (tmp_path / name).touch()
+    assert lists.present("list.txt", videos) == videos
+    for name in names[:4]:
+        (tmp_path / name).unlink()
+    first = f"{tmp_path / '0.mp4'}, {tmp_path / '1.mp4'}, {tmp_path / '2.mp4'}, ..."
+    said = f"list.txt: 4 of 6 videos are not there, and are left out: {first}"
+    with pytest.warns(UserWarning, match=f"^{re.escape(said)}$"):
+        assert lists.present("list.txt", videos) == videos[4:]
+    with pytest.raises(FileNotFoundError, match=r"1 of 1 videos .*0\.mp4; say by `vid"):
+        lists.present("list.txt", videos[:1])
