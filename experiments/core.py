@@ -117,11 +117,13 @@ class Data(NamedTuple):
         draw: (random key) -> batch, or None.
         batches: Iterator of batches, or None.
         augment: (random key, batch) -> batch, of what is read, or None.
+        classes: Names of the classes, of clips that are read.
     """
 
     draw: Callable | None = None
     batches: Iterator | None = None
     augment: Callable | None = None
+    classes: Sequence[str] = ()
 
 
 def choose(
@@ -154,13 +156,18 @@ def adapt(stage: Any, options: Options, *, epoch: int = 0) -> Any:
         epoch: Number of examples in the data, for a stage that counts epochs.
 
     Raises:
-        ValueError: If one of those options is less than 1.
+        ValueError: If one of those options is less than 1, or the batch does not divide
+            into the parts and the processes.
     """
     for name in ("steps", "batch_size", "accumulate", "save_every"):
         value = getattr(options, name)
         if value is not None and value < 1:
             raise ValueError(f"`{name}` must be at least 1; got {value}")
     batch_size = options.batch_size or stage.batch_size
+    devices, processes = jax.device_count(), jax.process_count()
+    count_devices(
+        batch_size, devices, accumulate=options.accumulate, processes=processes
+    )
     length = stage.epochs or stage.steps
     published = round(stage.epochs * epoch / batch_size) if stage.epochs else length
     steps = options.steps or max(int(published), 1)
@@ -548,6 +555,7 @@ def command(main: Callable, options: type, description: str | None) -> None:
     if hasattr(told, "distributed"):
         address, count, number = told.distributed or (None, None, None)
         meshes.start_processes(address, num_processes=count, process_id=number)
+    usual, warnings.formatwarning = warnings.formatwarning, _warning
     try:
         main(told)
     except (KeyboardInterrupt, SystemExit) as stop:
@@ -564,3 +572,10 @@ def command(main: Callable, options: type, description: str | None) -> None:
             raise
         where = "python -X dev shows where"
         sys.exit(f"{type(error).__name__}: {error} ({where})")
+    finally:
+        warnings.formatwarning = usual
+
+
+def _warning(message: Warning | str, *_: Any) -> str:
+    """Returns a warning as one line, without the line of code that gave it."""
+    return f"warning: {' '.join(str(message).split())}\n"

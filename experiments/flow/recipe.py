@@ -28,7 +28,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from jaxflow import estimate, evaluate, train
+from jaxflow import estimate, evaluate, run_record, train
 from jaxflow.data import augment, folders, synthetic
 from jaxflow.layers import norm
 
@@ -154,6 +154,7 @@ def run(
         model, loss, optimiser = learn(name, stage)
         if not core.has_begun(name, options):
             begin(model, name, stage, options, first=name == names[0])
+        recorded = as_recorded(items[name], stage, options.workdir / name)
         state = core.fit(
             model,
             loss,
@@ -161,7 +162,7 @@ def run(
             data_of(options, stage, items[name]),
             name=name,
             stage=stage,
-            options=dataclasses.replace(options, data=items[name]),
+            options=dataclasses.replace(options, data=recorded),
             seed=options.seed + list(stages).index(name),
             first=name == names[0],
             evaluate=evaluation(options, stage, model),
@@ -298,13 +299,35 @@ def items_of(
     """
     if not stage.layouts or len(names) == 1:
         return options.data
-    own = tuple(x for x in options.data if split_item(x)[0] in stage.layouts)
+    own = of_layouts(options.data, stage)
     if options.data and not own:
         raise ValueError(
             f"`data` has nothing for stage {name!r}, which is for {stage.layouts}; add "
-            f"it, or run one of {list(names)} with --stage"
+            "LAYOUT=FOLDER with one of those, or name by --stage the one to run"
         )
     return own
+
+
+def of_layouts(items: Sequence[str], stage: Stage) -> tuple[str, ...]:
+    """Returns the data sets that a stage is for."""
+    return tuple(item for item in items if split_item(item)[0] in stage.layouts)
+
+
+def as_recorded(
+    items: tuple[str, ...], stage: Stage, folder: pathlib.Path
+) -> tuple[str, ...]:
+    """Returns the data sets of a stage in the words of the record of its run.
+
+    Runs of several stages were once recorded with the data sets of all of them.
+
+    Args:
+        items: Of the stage.
+        stage: Its layouts.
+        folder: Of its run.
+    """
+    config = run_record.read(folder).get("run", {}).get("config") or {}
+    before = tuple(config.get("data") or ())
+    return before if items and of_layouts(before, stage) == items else items
 
 
 def sources_of(items: Sequence[str], options: Options, stage: Stage) -> list[Sequence]:

@@ -39,6 +39,8 @@ sys.path.append(str(pathlib.Path(__file__).parents[1]))
 import core
 
 DRAWN_EPOCH = 4000
+# A factor of channels beyond it is a number of channels that was meant.
+_WIDEST = 8
 Task = Literal[
     "motion8", "motion8-local", "order2", "product", "fastslow", "dance", "longclip"
 ]
@@ -60,7 +62,9 @@ class Args(core.Options):
         videos: Folder that the paths of lists are relative to; without it the list's.
         frames: Frames of a clip; without it the stage's, the network's, or the task's.
         size: Height and width of a clip; without it likewise.
-        width: Width of the network; without it the published one.
+        width: Width of the network, in the unit of its config; without it the published
+            one. Nearly all count the channels behind the first layer, mostly 64; of
+            I3D (Inception) and S3D it is a factor of all channels, which is 1.
         views: Clips and crops a video is tested by; without it the published ones.
         smoothing: Share of each label that is spread over all classes; without it the
             published.
@@ -188,13 +192,15 @@ def run(
         fitted, stage, data = prepare(
             args, own_config, stages[name], name, labels=labels
         )
-        data = data if feed is None else feed(args, fitted, stage)
+        if feed is not None:
+            data = feed(args, fitted, stage)._replace(classes=data.classes)
         model = model_type(fitted, rngs=core.seeded(args))
         if not core.has_begun(name, args):
             begin(model, name, stage, args, first=name == names[0])
         objective = loss or functools.partial(classify_loss, smoothing=stage.smoothing)
         if args.frozen:
             stage = freeze(model, stage)
+        keep_classes(args.workdir / name, data.classes)
         state = core.fit(
             model,
             objective,
@@ -210,10 +216,11 @@ def run(
         if end is not None:
             end(model, data, stage)
         checkpoint.save(args.workdir / name / "model", model)
-        views = args.views or stage.views
-        result = {"stage": name} | judge(model, args, name, views=views)
-        if jax.process_index() == 0:
-            print(json.dumps(result))
+        found = judge(model, args, name, views=args.views or stage.views)
+        if not found:
+            core.say(f"{name}: is trained, and not tested: there is no --test")
+        elif jax.process_index() == 0:
+            print(json.dumps({"stage": name} | found))
     return state
 
 
@@ -331,7 +338,7 @@ def prepare(
         frames, size, names = task.frames, task.size[0], task.classes
         stage = core.adapt(stage, args, epoch=DRAWN_EPOCH)
     else:
-        from jaxflow.data import clips, lists
+        from jaxflow.data import clips
 
         frames, size = config.num_frames, config.crop_size
         source = (clips.Videos if labels is None else labels.source)(
@@ -339,15 +346,12 @@ def prepare(
         )
         names = source.names
         stage = core.adapt(stage, args, epoch=len(source))
-        if jax.process_index() == 0:
-            lists.save_classes(args.workdir / name, names)
     frames, size = first_of(stage.frames, frames), first_of(stage.size, size)
     config = dataclasses.replace(
         config, num_classes=len(names), num_frames=frames, crop_size=size
     )
     if args.width is not None:
-        width = type(config.width)(args.width)
-        config = dataclasses.replace(config, width=width)
+        config = dataclasses.replace(config, width=width_of(args.width, config.width))
     if path is None:
         draw = functools.partial(
             motion_classes.clip_batch if labels is None else labels.draw,
@@ -371,7 +375,45 @@ def prepare(
         workers=args.workers,
         uint8=True,
     )
-    return config, stage, core.Data(batches=iter(loader), augment=as_float)
+    data = core.Data(batches=iter(loader), augment=as_float, classes=names)
+    return config, stage, data
+
+
+def keep_classes(folder: pathlib.Path, names: Sequence[str]) -> None:
+    """Stores the names of the classes with a stage, or compares them; () are none.
+
+    Raises:
+        ValueError: If the stage has been trained on others.
+    """
+    if names and jax.process_index() == 0:
+        from jaxflow.data import lists
+
+        lists.save_classes(folder, names)
+
+
+def width_of(width: float, published: float) -> float:
+    """Returns a network's width in the unit of the published one.
+
+    Args:
+        width: Channels, if the published is an integer, or else a factor of them.
+        published: The published one.
+
+    Raises:
+        ValueError: If it is of the other unit.
+    """
+    if isinstance(published, int):
+        if width < 1 or width != int(width):
+            raise ValueError(
+                "`width` of this network is its number of channels behind the first "
+                f"layer, {published} as published, and so a whole number; got {width}"
+            )
+        return int(width)
+    if not 0 < width <= _WIDEST:
+        raise ValueError(
+            "`width` of this network is a factor of its published numbers of channels, "
+            f"such as 0.25; got {width}"
+        )
+    return float(width)
 
 
 def as_float(key: jax.Array, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
@@ -555,7 +597,7 @@ def list_test(model: Any, args: Args, folder: pathlib.Path) -> Sequence:
             f"{path}: has {len(names)} classes, the model "
             f"{model.config.num_classes}; {folder} does not say which"
         )
-    return videos
+    return lists.present(path, videos)
 
 
 def score_videos(

@@ -184,6 +184,20 @@ def test_what_the_data_lacks_is_said_before_anything_is_trained(load, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_run_that_was_recorded_with_the_data_of_all_stages_goes_on(load, tmp_path):
+    recipe = load("raft").recipe
+    stage = load("raft").STAGES["things"]
+    own = ("things_clean=B", "things_final=B")
+    for before in (own, ("chairs=A", *own)):
+        text = json.dumps({"run": {"config": {"data": before}}, "starts": []})
+        (tmp_path / "run.json").write_text(text)
+        assert recipe.as_recorded(own, stage, tmp_path) == before
+        other = ("things_clean=C",)
+        assert recipe.as_recorded(other, stage, tmp_path) == other
+        assert recipe.as_recorded((), stage, tmp_path) == ()
+    assert recipe.as_recorded(own, stage, tmp_path / "new") == own
+
+
 def test_stages_and_variants_that_there_are_not_raise(load, tmp_path):
     module = load("vcn")
     options = tiny_options(module, tmp_path, stage="mars")

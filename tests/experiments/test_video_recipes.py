@@ -124,8 +124,6 @@ def test_a_recipe_goes_on_where_it_was_stopped(recipes, name, tmp_path, monkeypa
     assert (folder / "model").is_dir()
 
 
-# The stages drop out at two rates.
-@pytest.mark.filterwarnings("ignore:.*were saved from a model with dropout_rate")
 def test_fine_tuning_keeps_all_but_the_classifier_of_the_stage_before(
     recipes, tmp_path, monkeypatch, capsys
 ):
@@ -148,6 +146,35 @@ def test_fine_tuning_keeps_all_but_the_classifier_of_the_stage_before(
     shapes = [part["head"]["projection"]["kernel"].shape[-1] for part in begun.values()]
     assert shapes[0] != shapes[1]
     assert "hmdb: begins with" in capsys.readouterr().err
+
+
+def test_a_stage_that_has_begun_does_not_read_what_it_began_with(
+    recipes, tmp_path, monkeypatch, capsys
+):
+    module = recipes["r3d"]
+    monkeypatch.setattr(module.core, "fit", lambda *args, **told: None)
+    monkeypatch.setattr(module.recipe, "test", lambda *args, **options: {})
+    args = module.Args(workdir=tmp_path / "run", start=tmp_path / "gone")
+    with pytest.raises(FileNotFoundError, match="gone: there is no such file"):
+        module.main(args, r3d.TINY)
+    assert not args.workdir.exists()
+    (args.workdir / "kinetics" / "checkpoints" / "3").mkdir(parents=True)
+    module.main(args, r3d.TINY)
+    said = capsys.readouterr()
+    assert said.err == "kinetics: is trained, and not tested: there is no --test\n"
+    assert not said.out
+
+
+def test_a_width_is_of_the_unit_of_its_network(recipes, tmp_path):
+    module, recipe = recipes["r3d"], recipes["recipe"]
+    assert recipe.width_of(16.0, 64) == 16 and recipe.width_of(0.25, 1.0) == 0.25
+    args = module.Args(workdir=tmp_path / "run", width=0.0625)
+    with pytest.raises(ValueError, match=r"number of channels .* 64 .*; got 0\.0625"):
+        module.main(args)
+    args = recipes["i3d"].Args(workdir=tmp_path / "run", width=16)
+    with pytest.raises(ValueError, match=r"`width` .* a factor .*; got 16"):
+        recipes["i3d"].main(args)
+    assert not args.workdir.exists()
 
 
 def test_a_net_is_tested_while_it_trains_and_at_the_end(recipes, tmp_path, capsys):
@@ -427,6 +454,27 @@ def test_a_recipe_trains_and_tests_on_videos(recipes, videos, tmp_path, capsys):
     assert int(run(2).step) == 2
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert result["top1"] in (0, 0.25, 0.5, 0.75, 1) and result["top5"] == 1
+
+
+def test_what_is_refused_of_videos_leaves_no_folder(recipes, videos, tmp_path):
+    pytest.importorskip("grain")
+    module = recipes["r3d"]
+
+    def refused(match, **told):
+        args = module.Args(
+            workdir=tmp_path / "run", data=(str(videos),), **{"batch_size": 2} | told
+        )
+        with pytest.raises((ValueError, OSError), match=match):
+            module.main(args, r3d.TINY)
+        assert not args.workdir.exists()
+
+    refused("`steps` must be at least 1", steps=0)
+    refused("`accumulate` must divide", accumulate=4)
+    refused("fewer|batch", batch_size=9)
+    refused("there is no such file", start=tmp_path / "gone")
+    for video in videos.parent.glob("*.mp4"):
+        video.unlink()
+    refused(r"4 of 4 videos are not there: .*00\.mp4")
 
 
 def test_a_damaged_test_video_is_named_and_the_rest_is_scored(recipes, videos):
@@ -737,6 +785,8 @@ def test_a_video_of_several_lines_shows_the_classes_of_all(
     module = recipes["charades"]
     path = tmp_path / "test.csv"
     path.write_text("path,label,start,end\na.mp4,0|2,0.5,2\nb.mp4,1,0,4\na.mp4,1,3,4\n")
+    for video in ("a.mp4", "b.mp4"):
+        (tmp_path / video).touch()
     model = r3d.Model(dataclasses.replace(r3d.TINY, num_classes=3), rngs=nnx.Rngs(0))
     args = module.Args(workdir=tmp_path, test=(str(path),))
     found = module.list_test(model, args, "charades")
