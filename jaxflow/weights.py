@@ -55,7 +55,7 @@ class Found:
     dialect: str | None = None
 
 
-def read(source: Source, *, cache: files.Path | None = None) -> Found:
+def read(source: Source | Found, *, cache: files.Path | None = None) -> Found:
     """Finds, verifies and reads weights, without running code that comes with them.
 
     Args:
@@ -71,7 +71,8 @@ def read(source: Source, *, cache: files.Path | None = None) -> Found:
             - a folder that Orbax wrote, also gs://bucket/folder; of a training run the
               best step is taken, or the newest sound one, which the standard error
               says;
-            - a folder of one such file, or of the pieces of one checkpoint.
+            - a folder of one such file, or of the pieces of one checkpoint;
+            - what this function returned.
         cache: As for `pretrained`.
 
     Raises:
@@ -79,6 +80,8 @@ def read(source: Source, *, cache: files.Path | None = None) -> Found:
             anything that would have to be executed; or if `source` is none of these.
         OSError: If it is not there or cannot be read.
     """
+    if isinstance(source, Found):
+        return source
     if not isinstance(source, (str, os.PathLike)):
         return _read_pieces(_paths(source))
     if os.path.isdir(source):

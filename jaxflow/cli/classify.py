@@ -39,7 +39,8 @@ def add_command(commands) -> None:
 def _add_network(add) -> None:
     """Adds the options of the network and of its classes."""
     helps = {
-        "model": "the recognition network; see jaxflow models --task video",
+        "model": "the recognition network; see jaxflow models --task video (default: "
+        "what --weights of a training run say that they are of)",
         "weights": "its weights: a file (.pth, .pyth, .pkl, .safetensors), a folder "
         "of a training "
         "run, or a published name such as slowfast_4x16_r50/kinetics400",
@@ -49,7 +50,7 @@ def _add_network(add) -> None:
         "top": "print the K best classes (default: %(default)s)",
     }
     many = {"action": "append", "default": []}
-    add("--model", required=True, metavar="NAME", help=helps["model"])
+    add("--model", metavar="NAME", help=helps["model"])
     add("--weights", metavar="FILE", help=helps["weights"])
     add("--option", metavar="NAME=VALUE", help=helps["option"], **many)
     add("--labels", metavar="FILE", help=helps["labels"])
@@ -274,9 +275,10 @@ def _write_cam(
 
 
 def load_recogniser(args: argparse.Namespace) -> Any:
-    """Returns a recognition network with its weights."""
-    estimators.check_name(args.model, "video", "recognition network")
+    """Returns a recognition network with its weights; `args.model` names it then."""
     weights = [args.weights] if args.weights else None
+    args.model, weights = estimators.named(args.model, weights)
+    estimators.check_name(args.model, "video", "recognition network")
     overrides = estimators.overrides(args.model, args.option)
     if weights and getattr(args, "stream_weights", None):
         files = (args.weights, args.stream_weights)

@@ -59,7 +59,8 @@ def _add_boxes(add) -> None:
 def _add_network(add) -> None:
     """Adds the options of the network, of its actions and of its frames."""
     helps = {
-        "model": "such as slowfast_8x8_r50_ava; see jaxflow models --task video",
+        "model": "such as slowfast_8x8_r50_ava; see jaxflow models --task video "
+        "(default: what --weights of a training run say that they are of)",
         "weights": "a file (.pth, .pyth, .pkl, .safetensors), a folder of a training "
         "run, or a published name such as slowfast_8x8_r50_ava/ava",
         "option": "field of the network's config, such as num_classes=8; may be "
@@ -73,7 +74,7 @@ def _add_network(add) -> None:
         "the model's crop_size)",
     }
     many = {"action": "append", "default": []}
-    add("--model", required=True, metavar="NAME", help=helps["model"])
+    add("--model", metavar="NAME", help=helps["model"])
     add("--weights", metavar="FILE", help=helps["weights"])
     add("--option", metavar="NAME=VALUE", help=helps["option"], **many)
     add("--labels", metavar="FILE", help=helps["labels"])

@@ -35,12 +35,13 @@ def add_precision(add) -> None:
 
 
 def load(
-    name: str, weights: list[str] | None, words: Sequence[str] = ()
+    name: str | None, weights: list[str] | None, words: Sequence[str] = ()
 ) -> tuple[Any, dict[str, Any]]:
     """Returns an estimator, and the options of its call.
 
     Args:
-        name: Of a classical method, a network, or published weights.
+        name: Of a classical method, a network, or published weights; None takes the
+            network that `weights` say they are of.
         weights: What `--weights` was given.
         words: What `--option` was given: keywords of the call, or fields of the config.
 
@@ -50,6 +51,7 @@ def load(
     from jaxflow import _checks, classical, models
     from jaxflow import weights as sources
 
+    name, weights = named(name, weights)
     if name in classical.METHODS:
         if weights:
             raise ValueError(f"--weights: {name} is a classical method and has none")
@@ -71,6 +73,35 @@ def load(
     return network(name, weights, overrides), found
 
 
+def named(name: str | None, weights: Any) -> tuple[str, Any]:
+    """Returns the name of an estimator, and its weights, which were read if need be.
+
+    Args:
+        name: What `--model` was given; None takes the network that the weights are of,
+            as their own record or their published name says.
+        weights: What `--weights` was given.
+
+    Raises:
+        ValueError: If they do not say it.
+    """
+    if name is not None:
+        return name, weights
+    if not weights:
+        raise ValueError("--model: name one, or give --weights that say what they are")
+
+    from jaxflow import weights as sources
+    from jaxflow.convert import recorded
+
+    source = weights[0] if len(weights) == 1 else weights
+    if source in sources.published():
+        return source.partition("/")[0], weights
+    found = sources.read(source)
+    try:
+        return recorded.name_of(found), [found]
+    except ValueError as error:
+        raise ValueError(f"--model: {error}") from None
+
+
 def check_name(name: str, task: str, kind: str) -> None:
     """Raises ValueError unless a network of a task has this name.
 
@@ -87,12 +118,12 @@ def check_name(name: str, task: str, kind: str) -> None:
         raise ValueError(f"--model: no {kind} is named {name!r}; {advice}")
 
 
-def network(name: str, weights: list[str] | None, overrides: dict[str, Any]) -> Any:
+def network(name: str, weights: Any, overrides: dict[str, Any]) -> Any:
     """Returns a network with weights from files, a folder, or published ones by name.
 
     Args:
         name: Of the network.
-        weights: What `--weights` was given.
+        weights: What `--weights` was given, or what `named` returned.
         overrides: Fields of its config.
     """
     from jaxflow import convert

@@ -134,7 +134,7 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
     ]
     return {
         "task": args.task,
-        "model": args.model or flow.DEFAULT_MODEL,
+        "model": args.model or (None if args.weights else flow.DEFAULT_MODEL),
         "weights": weights,
         "option": args.option,
         "precision": args.precision,

@@ -31,7 +31,7 @@ def add_command(commands) -> None:
     add = common.add_command(commands, "flow", run, about, example).add_argument
     frames = "two pictures; or one folder, pattern (in quotes) or video"
     model = f"network or classical method (default: the network {DEFAULT_MODEL}, "
-    model += "which comes with jaxflow)"
+    model += "which comes with jaxflow; or what --weights of a training run are of)"
     add("frames", nargs="+", metavar="FRAMES", help=frames)
     add("--model", metavar="NAME", help=model)
     estimators.add_options(add)
@@ -86,8 +86,9 @@ def run(args: argparse.Namespace) -> None:
             f"FRAMES: give two pictures, or one folder, pattern or video; "
             f"got {len(args.frames)}"
         )
-    by_default = args.model is None
-    args.model = args.model or DEFAULT_MODEL
+    by_default = args.model is None and not args.weights
+    if by_default:
+        args.model = DEFAULT_MODEL
     (_flow_of_pair if len(args.frames) == 2 else _flow_of_clip)(args)
     if by_default and not args.quiet:
         about = "it comes with jaxflow; --model names others"

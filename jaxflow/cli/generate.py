@@ -39,7 +39,8 @@ def add_command(commands) -> None:
 def _add_video(add) -> None:
     """Adds the options of the network and of the video that it completes."""
     helps = {
-        "model": "the network; see jaxflow models --task generation",
+        "model": "the network; see jaxflow models --task generation (default: what "
+        "--weights of a training run say that they are of)",
         "weights": "its weights: a file, a folder of a training run, or a published "
         "name",
         "option": "field of the network's config; may be repeated",
@@ -54,7 +55,7 @@ def _add_video(add) -> None:
         "size": "height and width (default: those of --observe, or the model's)",
     }
     many = {"action": "append", "default": []}
-    add("--model", required=True, metavar="NAME", help=helps["model"])
+    add("--model", metavar="NAME", help=helps["model"])
     add("--weights", metavar="FILE", help=helps["weights"])
     add("--option", metavar="NAME=VALUE", help=helps["option"], **many)
     add("--observe", metavar="CLIP", help=helps["observe"])
@@ -126,8 +127,9 @@ def run(args: argparse.Namespace) -> None:
 
     from jaxflow import generation
 
-    estimators.check_name(args.model, "generation", "generation network")
     weights = [args.weights] if args.weights else None
+    args.model, weights = estimators.named(args.model, weights)
+    estimators.check_name(args.model, "generation", "generation network")
     overrides = estimators.overrides(args.model, args.option)
     model = estimators.network(args.model, weights, overrides)
     frames = None if clip is None else _read(args, clip, model)

@@ -14,7 +14,7 @@ import safetensors.numpy
 from flax import nnx
 
 from jaxflow import _checks, models, spec, weights
-from jaxflow.convert import advice, matching, slots
+from jaxflow.convert import advice, matching, recorded, slots
 from jaxflow.io import files, state_files
 
 HEADS = ("load", "fresh", "match")
@@ -101,21 +101,13 @@ def load_weights(
         >>> jaxflow.load_weights(model, path) is model
         True
     """
-    found = weights.read(path)
-    try:
-        values = _weights_for(model, found.arrays, dialect or found.dialect, head)
-    except ValueError as error:
-        source = found.record.get("variant") or found.record.get("model", "")
-        saved = f". It was saved from {source.rpartition('.')[2]}" if source else ""
-        raise ValueError(f"{found.where}: {error}{saved}") from None
-    _compare(found, model, head)
-    slots.write(model, values)
+    _fill(model, weights.read(path), dialect, head)
     return model
 
 
 def load_model(
-    name: str,
-    path: weights.Source,
+    name: str | None,
+    path: weights.Source | weights.Found,
     *,
     dialect: str | None = None,
     head: Head = "load",
@@ -124,24 +116,34 @@ def load_model(
 ) -> nnx.Module:
     """Builds a model that begins with weights, without drawing those first.
 
+    Weights that this library wrote carry the config of their model. If that is no
+    published variant's, such as the width of one's own run, the model has it, too.
+
     Args:
-        name: One of `models.list_models()`.
+        name: One of `models.list_models()`; None takes the network that the weights
+            say they are of.
         path: Where the weights are; see `jaxflow.weights.read` for what it can be.
         dialect: As for `convert_state_dict`.
         head: As for `convert_state_dict`.
         seed: Of what the weights leave open, such as a fresh classifier.
-        **overrides: Fields of the variant's config to replace; and the `dtype` that the
-            network computes in, see `jaxflow.create_model`.
+        **overrides: Fields of the config to replace; and the `dtype` that the network
+            computes in, see `jaxflow.create_model`.
 
     Returns:
         The model, in evaluation mode.
 
     Raises:
-        ValueError: If there is no such model or field, or as `load_weights`.
+        ValueError: If there is no such model or field, the weights do not say what they
+            are of, or as `load_weights`.
         OSError: As `load_weights`.
     """
+    found = weights.read(path)
+    name = recorded.name_of(found) if name is None else name
+    kept = () if head == "load" else _OF_CLASSIFIER
+    fields = recorded.fields_of(found.record, name).items()
+    overrides = {field: x for field, x in fields if field not in kept} | overrides
     model = models.describe(name, **overrides)
-    load_weights(model, path, dialect=dialect, head=head)
+    _fill(model, found, dialect, head)
     left = slots.unfilled(model)
     if any(not _is_random_state(leaf) for leaf in left.values()):
         drawn = models.create_model(name, seed=seed, **overrides)
@@ -289,6 +291,67 @@ def _weights_for(
     return {path: slot.converted(array) for path, (slot, array) in plan.found.items()}
 
 
+def _fill(
+    model: nnx.Module, found: weights.Found, dialect: str | None, head: Head
+) -> None:
+    """Fills a model with weights, whose record is compared; raises if they misfit."""
+    try:
+        values = _weights_for(model, found.arrays, dialect or found.dialect, head)
+    except ValueError as error:
+        source = found.record.get("variant") or found.record.get("model", "")
+        saved = f". It was saved from {source.rpartition('.')[2]}" if source else ""
+        hard, _ = _differences(found, model, head)
+        saved += f" with {_way_out(found, model, hard)}" if saved and hard else ""
+        raise ValueError(f"{found.where}: {error}{saved}") from None
+    _compare(found, model, head)
+    slots.write(model, values)
+
+
+def _differences(
+    found: weights.Found, model: nnx.Module, head: Head
+) -> tuple[list[str], list[str]]:
+    """Returns which fields of the recorded config make another network, or clips."""
+    own = weights.record_of(model)
+    if not found.record or not own or found.record["model"] != own["model"]:
+        return [], []
+    theirs, ours = found.record["config"], own["config"]
+    indifferent = spec.record_of(model).indifferent
+    differ = [
+        field
+        for field in ours
+        if field in theirs
+        and theirs[field] != ours[field]
+        and field not in (*_OF_INITIAL_WEIGHTS, *indifferent)
+        and not (field in _OF_CLASSIFIER and head != "load")
+    ]
+    hard = [field for field in differ if field not in _OF_CLIPS]
+    return hard, [field for field in differ if field in _OF_CLIPS]
+
+
+def _pairs(found: weights.Found, model: nnx.Module, fields: list[str]) -> str:
+    """Names fields with their two values, the first few of many."""
+    theirs, ours = found.record["config"], weights.record_of(model)["config"]
+    shown = fields[: matching.SHOWN]
+    pairs = ", ".join(f"{f}={theirs[f]!r} ({f}={ours[f]!r} here)" for f in shown)
+    return pairs + (", ..." if len(fields) > len(shown) else "")
+
+
+def _way_out(found: weights.Found, model: nnx.Module, fields: list[str]) -> str:
+    """Names fields that differ, and says how to make the model that fits."""
+    variant, config = found.record.get("variant"), found.record["config"]
+    what = f"create {variant}, or " if variant else ""
+    told = " ".join(f"--option {field}={_word(config[field])}" for field in fields)
+    return (
+        f"{_pairs(found, model, fields)}; {what}let `jaxflow.load_model(None, path)` "
+        f"make the model; on the command line, {told}"
+    )
+
+
+def _word(value: Any) -> str:
+    """Returns a value of a config as one word of the command line."""
+    return repr(value).replace(" ", "").strip("'")
+
+
 def _compare(found: weights.Found, model: nnx.Module, head: Head) -> None:
     """Compares the recorded model with the one to fill.
 
@@ -304,30 +367,15 @@ def _compare(found: weights.Found, model: nnx.Module, head: Head) -> None:
         raise ValueError(
             "{}: the weights are of {}, not of {}".format(found.where, *kinds)
         )
-    theirs, ours = found.record["config"], own["config"]
-    indifferent = spec.record_of(model).indifferent
-    differ = [
-        field
-        for field in ours
-        if field in theirs
-        and theirs[field] != ours[field]
-        and field not in (*_OF_INITIAL_WEIGHTS, *indifferent)
-        and not (field in _OF_CLASSIFIER and head != "load")
-    ]
-    hard = [field for field in differ if field not in _OF_CLIPS]
-    shown = (hard or differ)[: matching.SHOWN]
-    pairs = ", ".join(f"{f}={theirs[f]!r} ({f}={ours[f]!r} here)" for f in shown)
-    pairs += ", ..." if len(hard or differ) > len(shown) else ""
+    hard, soft = _differences(found, model, head)
     if hard:
-        variant = found.record.get("variant")
         raise ValueError(
-            f"{found.where}: the weights were saved from another config: {pairs}; "
-            + (f"create {variant}, or " if variant else "create ")
-            + "a model with those fields"
+            f"{found.where}: the weights were saved from another config: "
+            f"{_way_out(found, model, hard)}"
         )
-    if differ:
-        what = f"{found.where}: the weights were saved from a model with {pairs}"
-        warnings.warn(what, stacklevel=3)
+    if soft:
+        what = f"{found.where}: the weights were saved from a model with "
+        warnings.warn(what + _pairs(found, model, soft), stacklevel=4)
 
 
 def _is_random_state(leaf: jax.ShapeDtypeStruct) -> bool:
