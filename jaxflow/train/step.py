@@ -156,7 +156,8 @@ def checked_loss(found: Any) -> tuple[jax.Array, Metrics]:
     Raises:
         ValueError: If it is no scalar, or what is beside it are no scalars by name.
     """
-    value, *rest = found if isinstance(found, tuple) and found else (found,)
+    parts: tuple[Any, ...] = found if isinstance(found, tuple) and found else (found,)
+    value, rest = parts[0], parts[1:]
     extra = rest[0] if rest else {}
     wanted = "`loss` must return a scalar, or (scalar, {name: scalar}); got"
     if len(rest) > 1 or not isinstance(extra, Mapping):
