@@ -90,7 +90,8 @@ def box_loader(
 
         frames, boxes, labels = clips.decodable(source, element, rng, decode)
         side = int(rng.integers(short_side[0], short_side[1] + 1))
-        window = clips.draw_window(*frames.shape[1:3], side, size, rng=rng)
+        height, width = frames.shape[1:3]
+        window = clips.draw_window(height, width, side, size, rng=rng)
         clip, corners = clips.cut(frames, window), in_window(boxes, window)
         if flip and rng.random() < 0.5:
             clip, corners = clip[:, :, ::-1], mirrored(corners, size)
