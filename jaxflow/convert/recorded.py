@@ -35,6 +35,8 @@ def fields_of(record: Mapping[str, Any], name: str) -> dict[str, Any]:
         record: From `weights.record_of`, as JSON has it; or {}.
         name: Of a variant.
     """
+    if not record:
+        return {}
     module = models.find(name)
     if record.get("model") != module.__name__ or record.get("variant"):
         return {}

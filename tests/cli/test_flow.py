@@ -247,7 +247,7 @@ def test_an_initial_flow_is_never_written_over(pair, clip, tmp_path, fails):
         ("flow single --image x.png", "--image: must be a folder"),
         ("flow eins.png eins.png --model nosuch", "no estimator of flow"),
         ("flow eins.png eins.png --model pwcnet", "--weights: pwcnet needs a file"),
-        ("flow eins.png eins.png --weights x", "has none"),
+        ("flow eins.png eins.png --weights x", "x: there is no such file"),
         (
             "flow eins.png eins.png --model spynet --weights none.pth",
             "none.pth: there is no such file",
