@@ -105,7 +105,10 @@ def test_every_recipe_and_every_stage_is_started():
         for path in (recipe_process.FOLDER / folder).glob("*.py")
         if "core.command(main" in path.read_text()
     }
-    assert found == {case.recipe for case in CASES.values()}
+    # These train networks of their own, and have no stages.
+    scripts = {"appearance_bias", "longclip", "motion8", "product", "tvnet"}
+    others = {f"video/{name}" for name in scripts} | {"flow/scale_shared"}
+    assert found - others == {case.recipe for case in CASES.values()}
 
 
 @pytest.mark.slow
