@@ -1,7 +1,6 @@
 """What would fit, when a state dict does not fit a model."""
 
 import re
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,8 +10,8 @@ from flax import nnx
 from jaxflow import models
 from jaxflow.convert import matching, slots
 
-# Seconds of computing after which no further variant is looked at.
-_ENOUGH_TIME = 0.5
+# Variables of networks, described in a second or so, after which no more is tried.
+_MOST_VARIABLES = 1200
 _MOST_NAMED = 4
 _ENOUGH = 0.9
 
@@ -58,7 +57,8 @@ def _variants_that_fit(
     """Returns the variants whose weights, but for the classifier, are in the state.
 
     Describing a large network takes a third of a second, so that only those are whose
-    tables know the keys, the published ones first, and no more than time allows.
+    tables know the keys, the published ones first, and no more than a second or so
+    takes. What is looked at does not depend on the machine.
     """
     module = type(model).__module__
     modules: dict[str, Any] = {}
@@ -66,7 +66,7 @@ def _variants_that_fit(
         modules.setdefault(models.find(name).__name__, models.find(name))
     order = sorted(modules.values(), key=lambda each: each.__name__ != module)
     fitting = []
-    began = time.process_time()
+    left = _MOST_VARIABLES
     for each in order:
         if not (each.__name__ == module and plan.found) and not _knows(each, state):
             continue
@@ -77,9 +77,11 @@ def _variants_that_fit(
             if config != getattr(model, "config", None)
         ]
         for name in sorted(others, key=lambda name: name not in published):
-            if time.process_time() - began > _ENOUGH_TIME:
+            if left <= 0:
                 return fitting
-            if _fits(models.describe(name), state):
+            other = models.describe(name)
+            left -= len(slots.weight_slots(other))
+            if _fits(other, state):
                 fitting.append(name)
     return fitting
 

@@ -1,7 +1,5 @@
 """Tests for jaxflow.io.kitti."""
 
-import time
-
 import cv2
 import numpy as np
 import pytest
@@ -44,16 +42,13 @@ def test_unknown_flow_is_0_and_masked(tmp_path, rng):
     np.testing.assert_allclose(read[valid], flow[valid], atol=1 / 128 + 1e-3)
 
 
-def test_a_real_sample_equals_opencv_and_is_read_within_a_second(test_data):
+def test_a_real_sample_equals_opencv(test_data):
     path = test_data / "data/flow/kitti2012/000045_10_flow_noc.png"
-    start = time.perf_counter()
     flow, valid = io.read_kitti(path)
-    seconds = time.perf_counter() - start
     coded = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)[..., ::-1].astype(np.float32)
     np.testing.assert_array_equal(valid, coded[..., 2] > 0)
     np.testing.assert_array_equal(flow[valid], (coded[valid][:, :2] - 2**15) / 64)
     assert flow.shape == (376, 1241, 2)
-    assert seconds < 1
 
 
 def test_a_picture_is_no_flow(tmp_path):
