@@ -69,6 +69,27 @@ def detect_actions(
     Raises:
         ValueError: If there are no boxes or one is not in the video, `model` scores no
             boxes, or as `jaxflow.classify_video`.
+
+    Examples:
+        >>> import types
+        >>> from flax import nnx
+        >>> from jaxflow.data import ava
+        >>> class Bright(nnx.Module):  # says whether a box is bright or dark
+        ...     config = types.SimpleNamespace(
+        ...         regions="aligned", num_frames=2, frame_stride=1, crop_size=14
+        ...     )
+        ...     def __call__(self, clip, boxes, *, key=None):
+        ...         left = boxes[:, 1].astype(int)
+        ...         light = clip[0, 0, 8, left, 0]
+        ...         return jnp.stack([light - 0.5, 0.5 - light], axis=-1) * 10
+        >>> video = np.zeros((8, 16, 16, 3), np.uint8)
+        >>> video[:, :, 8:] = 255
+        >>> boxes = [ava.Box("film", 1.0, (x, 0.25, x + 0.4, 0.75)) for x in (0.1, 0.6)]
+        >>> for second, corners, scores in jaxflow.detect_actions(
+        ...     Bright(), video, boxes, fps=4
+        ... ):
+        ...     print(second, scores.argmax(-1).tolist())
+        1.0 [1, 0]
     """
     network = views.check_network(model)
     if getattr(getattr(network, "config", None), "regions", "none") == "none":

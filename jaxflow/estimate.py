@@ -140,6 +140,17 @@ def estimate_both_ways(
     Raises:
         ValueError: As `estimate_flow`.
         TypeError: If `estimate_flow` has no such keyword.
+
+    Examples:
+        >>> y, x = np.mgrid[:64, :96]
+        >>> frame = 0.5 + 0.2 * np.sin(x / 3) + 0.2 * np.cos(y / 4)
+        >>> frame1 = np.repeat(frame[..., None], 3, axis=-1)
+        >>> frame2 = np.roll(frame1, 1, axis=1)
+        >>> both = jaxflow.estimate_both_ways("lucas_kanade", frame1, frame2)
+        >>> [float(np.median(flow[..., 0]).round(1)) for flow in both[:2]]
+        [1.0, -1.0]
+        >>> both.occluded1.shape
+        (64, 96)
     """
     forward = estimate_flow(model, frame1, frame2, **keywords)
     backward = estimate_flow(model, frame2, frame1, **keywords)
@@ -220,6 +231,14 @@ def stream_flow(
         ValueError: As `estimate_flow`; or if the estimator can start from no flow; or
             if `warm_start`, which carries a flow forward in time, meets `backward`.
         TypeError: If `estimate_flow` has no such keyword.
+
+    Examples:
+        >>> frames = (np.full((32, 48, 3), 0.1 * t) for t in range(4))
+        >>> for flow in jaxflow.stream_flow("lucas_kanade", frames, batch_size=1):
+        ...     print(flow.shape)
+        (32, 48, 2)
+        (32, 48, 2)
+        (32, 48, 2)
     """
     _checks.counts(batch_size=batch_size)
     model, checked = named(model), _one_size(frames)

@@ -64,6 +64,16 @@ def evaluate_flow(
         ValueError: If the data set is empty, the estimator returns another shape, or
             `precision` is given for a function, which has its own; or if some pairs say
             what is hidden and others do not.
+
+    Examples:
+        >>> y, x = np.mgrid[:64, :96]
+        >>> frame = 0.5 + 0.2 * np.sin(x / 3) + 0.2 * np.cos(y / 4)
+        >>> frame1 = np.repeat(frame[..., None], 3, axis=-1)
+        >>> flow = np.broadcast_to([1.0, 0.0], (64, 96, 2))
+        >>> pair = frame1, np.roll(frame1, 1, axis=1), flow, np.ones((64, 96), bool)
+        >>> table = jaxflow.evaluate.evaluate_flow("lucas_kanade", [pair])
+        >>> table["pairs"], table["epe"] < 0.2
+        (1, True)
     """
     estimator = _function(estimator, precision)
     rows, weights, seconds, sizes = [], [], [], []

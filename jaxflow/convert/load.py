@@ -61,6 +61,14 @@ def convert_state_dict(
             message counts them, shows the first few and says what would fit; the model
             is untouched. Also if the dialect's weights were trained for another config
             of the model, and if a weight is NaN, infinite, an integer or a bool.
+
+    Examples:
+        >>> model = jaxflow.create_model("jaxflow_fast")
+        >>> path = folder / "mine.safetensors"
+        >>> jaxflow.save_weights(model, path)
+        >>> state = jaxflow.convert.read_checkpoint(path)
+        >>> jaxflow.convert_state_dict(model, state) is model
+        True
     """
     slots.write(model, _weights_for(model, state_dict, dialect, head))
     return model
@@ -136,6 +144,12 @@ def load_model(
         ValueError: If there is no such model or field, the weights do not say what they
             are of, or as `load_weights`.
         OSError: As `load_weights`.
+
+    Examples:
+        >>> path = folder / "mine.safetensors"
+        >>> jaxflow.save_weights(jaxflow.create_model("jaxflow_fast"), path)
+        >>> type(jaxflow.load_model(None, path)).__module__
+        'jaxflow.models.flow.scale_shared'
     """
     found = weights.read(path)
     name = recorded.name_of(found) if name is None else name
@@ -184,6 +198,9 @@ def load_pretrained(
         FileNotFoundError: If the file is not there and cannot be fetched; the message
             says who offers it and where to put it.
         OSError: If the download fails; the next call goes on with it.
+
+    Examples:
+        >>> model = jaxflow.load_pretrained("jaxflow_fast")
     """
     place, described = weights.pretrained(name, path=path, cache=cache)
     variant = name.partition("/")[0]
