@@ -7,7 +7,8 @@ COLAB := .venv-colab
 # The tests import what a wheel holds, and not the folder that is beside them.
 WHEEL := $(CURDIR)/build/wheel
 PACKAGED := pyproject.toml README.md LICENSE $(shell find jaxflow -type f ! -name '*.pyc')
-PYTEST := -m pytest -n auto --dist worksteal
+# A worker a processor, also where two share a core; each takes some 3 GiB.
+PYTEST := -m pytest -n logical --maxprocesses 8 --dist worksteal
 TEST := JAXFLOW_WHEEL="$(WHEEL)" PYTHONPATH="$(WHEEL):$(CURDIR)" $(BIN)/python -P $(PYTEST)
 
 .PHONY: demo docs test test-slow test-all test-colab notebooks accelerator lint clean
