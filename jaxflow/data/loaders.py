@@ -4,6 +4,7 @@ Grain is an extra, and is imported when a loader is made. Batches are NumPy arra
 nothing here needs JAX.
 """
 
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -122,8 +123,17 @@ def batches(
     data = data.repeat(epochs).random_map(prepare)
     data = data.batch(batch_size, drop_remainder=not keep_rest).to_iter_dataset()
     if workers:
-        data = data.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+        options = grain.MultiprocessingOptions(num_workers=workers)
+        data = data.mp_prefetch(options, worker_init_fn=_leave_interrupts)
     return data
+
+
+def _leave_interrupts(*_: int) -> None:
+    """Lets the process that reads from this worker deal with Ctrl-C, which ends both.
+
+    A terminal sends it to all of them.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def random_crop(

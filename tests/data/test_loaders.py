@@ -1,5 +1,8 @@
 """Tests for jaxflow.data.loaders."""
 
+import multiprocessing
+import os
+import signal
 import sys
 
 import numpy as np
@@ -79,15 +82,24 @@ def test_resuming_continues_bit_for_bit():
             np.testing.assert_array_equal(other[name], batch[name])
 
 
-def test_worker_processes_change_nothing():
+def test_worker_processes_change_nothing_and_leave_interrupts_to_their_reader():
     # A list, which travels to the workers by value.
     source = [Pairs(6)[k] for k in range(6)]
-    loaded = [
-        next(iter(loaders.flow_loader(source, batch_size=4, crop=(6, 8), workers=n)))
+    alone, helped = (
+        iter(loaders.flow_loader(source, batch_size=4, crop=(6, 8), workers=n))
         for n in (0, 1)
-    ]
-    for name, expected in loaded[0].items():
-        np.testing.assert_array_equal(loaded[1][name], expected)
+    )
+    for _ in range(2):
+        batch = next(helped)
+        for name, expected in next(alone).items():
+            np.testing.assert_array_equal(batch[name], expected)
+    (worker,) = multiprocessing.active_children()
+    os.kill(worker.pid, signal.SIGINT)
+    for _ in range(6):
+        batch = next(helped)
+        for name, expected in next(alone).items():
+            np.testing.assert_array_equal(batch[name], expected)
+    helped.close()
 
 
 def test_crops_differ_from_epoch_to_epoch():
