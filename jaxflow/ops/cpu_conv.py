@@ -17,8 +17,9 @@ from jax import lax
 from jaxflow.ops.bilinear import Forms, in_first, in_second
 
 # Where a scan over rows beats XLA's gradient in the kernel, by measurement.
-_LEAST_CHANNELS = 8192  # C_in C_out; half of it where strides skip pixels
-_LEAST_PIXELS = 2048
+_LEAST_WORK = 2**26  # Products of a tap
+_FEW_FEATURES = 4  # XLA's is slow whatever the work
+_LEAST_PIXELS = 512
 _MAX_TAPS = 9
 _BLOCK_PIXELS = 1024
 
@@ -138,13 +139,7 @@ def _kernel_gradient(direct, x, y, like, settings):
         y = y.reshape(-1, *y.shape[2:])
         taps = (_kernel_gradient(direct, met, y, frame, flat) for met in frames)
         return jnp.stack(list(taps))
-    least = _LEAST_CHANNELS // (2 if max(settings.strides) > 1 else 1)
-    if (
-        settings.groups == 1
-        and 1 < math.prod(window) <= _MAX_TAPS
-        and math.prod(like.shape[-2:]) >= least
-        and math.prod(y.shape[1:-1]) >= _LEAST_PIXELS
-    ):
+    if settings.groups == 1 and _is_large(y.shape, like.shape):
         return _scanned(x, y, window, settings)
     if settings.groups > 1 or _is_matmul(like.shape, settings):
         return in_second(functools.partial(_convolve, direct))(x, y, like, settings)
@@ -158,6 +153,15 @@ def _kernel_gradient(direct, x, y, like, settings):
         precision=settings.precision,
     )
     return slopes.transpose(1, 2, 0, 3)
+
+
+def _is_large(y, kernel):
+    """Tells whether `_scanned` makes this gradient faster, given shapes."""
+    taps, pixels = math.prod(kernel[:-2]), math.prod(y[1:-1])
+    work = y[0] * pixels * math.prod(kernel[-2:])
+    fits = 1 < taps <= _MAX_TAPS and pixels >= _LEAST_PIXELS
+    few = kernel[-1] <= _FEW_FEATURES and pixels >= 2 * _LEAST_PIXELS
+    return fits and (work >= _LEAST_WORK or few)
 
 
 def _plainly(x, kernel, *, window_strides=(1, 1), **options):
@@ -260,34 +264,47 @@ def _margins(x, outputs, window, settings):
 
 
 def _scanned(x, y, window, settings):
-    """Sums, block of rows by block of rows, one matrix product for each tap."""
+    """Sums, block of rows by block of rows, products of `y` and patches of `x`.
+
+    Where strides skip no pixels, these are also products of `x` and patches of `y`,
+    tap by tap in the opposite order; patches of fewer channels are smaller.
+    """
     height, width, features = y.shape[1:]
     strides, dilation = settings.strides, settings.dilation
+    if max(strides) == 1 and features < x.shape[-1]:
+        before = [
+            (gap * (taps - 1) - before, 0)
+            for gap, taps, (before, _) in zip(
+                dilation, window, settings.sides, strict=True
+            )
+        ]
+        slopes = _scanned(y, x, window, settings._replace(sides=before))
+        return slopes[::-1, ::-1].swapaxes(2, 3)
     blocks = -(-height // max(1, _BLOCK_PIXELS // width))
     rows = -(-height // blocks)
     y = jnp.pad(y, ((0, 0), (0, blocks * rows - height), (0, 0), (0, 0)))
     margins = _margins(x, (blocks * rows, width), window, settings)
     margins = [(0, 0, 0), *((*sides, 0) for sides in margins), (0, 0, 0)]
     x = lax.pad(x, jnp.zeros((), x.dtype), margins)
-    seen_rows, _ = _span((rows, width), window, settings)
+    seen_rows, seen_columns = _span((rows, width), (1, 1), settings)
+    taps = math.prod(window)
 
     def add_block(total, k):
         image, row = k // blocks, k % blocks * rows
-        pixels = lax.dynamic_slice_in_dim(x[image], row * strides[0], seen_rows, axis=0)
         slopes = lax.dynamic_slice_in_dim(y[image], row, rows, axis=0)
 
-        def tap(a, b):
-            a, b = a * dilation[0], b * dilation[1]
-            met = pixels[a :: strides[0], b :: strides[1]][:rows, :width]
-            return lax.dot_general(
-                met.reshape(-1, x.shape[-1]),
-                slopes.reshape(-1, features),
-                (((0,), (0,)), ((), ())),
-            )
+        def add_tap(tap, patches):
+            a, b = tap // window[1] * dilation[0], tap % window[1] * dilation[1]
+            start = (image, row * strides[0] + a, b, 0)
+            met = lax.dynamic_slice(x, start, (1, seen_rows, seen_columns, x.shape[-1]))
+            met = met[0, :: strides[0], :: strides[1], None]
+            return lax.dynamic_update_slice(patches, met, (0, 0, tap, 0))
 
-        products = [tap(a, b) for a in range(window[0]) for b in range(window[1])]
-        return total + jnp.stack(products), None
+        # A loop, since each slice of its own would be compiled.
+        patches = jnp.zeros((rows, width, taps, x.shape[-1]), x.dtype)
+        patches = lax.fori_loop(0, taps, add_tap, patches).reshape(rows * width, -1)
+        return total + slopes.reshape(-1, features).T @ patches, None
 
-    empty = jnp.zeros((math.prod(window), x.shape[-1], features), x.dtype)
+    empty = jnp.zeros((features, taps * x.shape[-1]), x.dtype)
     total, _ = lax.scan(add_block, empty, jnp.arange(x.shape[0] * blocks))
-    return total.reshape(*window, x.shape[-1], features)
+    return total.reshape(features, *window, -1).transpose(1, 2, 3, 0)

@@ -12,17 +12,25 @@ from tests.ops.test_conv import CASES, example, module, normal
 
 # Shapes that other forms serve: an input, a kernel, settings; a scan of rows, or not.
 LARGE = {
-    "scanned": ((2, 37, 61, 64), (3, 3, 64, 128), ((1, 1), (2, 2), (2, 2)), True),
-    "scanned, strided": ((1, 97, 91, 64), (3, 3, 64, 64), ((2, 2), (1, 0), 1), True),
-    "frames": ((1, 3, 48, 49, 64), (3, 3, 3, 64, 128), (1, 1, 1), True),
+    "scanned": ((2, 37, 61, 64), (3, 3, 64, 256), ((1, 1), (2, 2), (2, 2)), True),
+    "scanned, strided": ((1, 97, 91, 128), (3, 3, 128, 256), ((2, 2), (1, 0), 1), True),
+    "scanned, more channels than features": (
+        (2, 37, 61, 130),
+        (3, 3, 130, 126),
+        ((1, 1), (2, 1), (2, 1)),
+        True,
+    ),
+    "few features": ((1, 37, 61, 40), (3, 3, 40, 2), (1, 1, 1), True),
+    "frames": ((1, 3, 48, 49, 64), (3, 3, 3, 64, 160), (1, 1, 1), True),
     "too few pixels": ((1, 20, 20, 64), (3, 3, 64, 128), (1, 1, 1), False),
+    "too little work": ((1, 48, 49, 64), (3, 3, 64, 64), (1, 1, 1), False),
 }
 
 
 @pytest.fixture
 def scan_everything(monkeypatch):
     """Lets small arrays take the path that is meant for large ones."""
-    monkeypatch.setattr(cpu_conv, "_LEAST_CHANNELS", 1)
+    monkeypatch.setattr(cpu_conv, "_LEAST_WORK", 1)
     monkeypatch.setattr(cpu_conv, "_LEAST_PIXELS", 1)
     monkeypatch.setattr(cpu_conv, "_BLOCK_PIXELS", 20)
 
