@@ -35,7 +35,7 @@ PRIMITIVES = (
 # How the chosen branch is called, and not what it computes.
 NO_WORK = {"broadcast_in_dim", "case", "constant", "return"}
 # Weights as wide as those of a published network: small ones have no form of their own.
-WIDE = np.ones((3, 3, 128, 64), np.float32)
+WIDE = np.ones((3, 3, 128, 192), np.float32)
 
 
 def struct(*shape, dtype=jnp.float32):
