@@ -169,13 +169,13 @@ def banks_of(model: r3d.Model, split: str, count: int) -> dict[str, jax.Array]:
 
 def read(reading: Reading, known: dict, tested: dict, args: Args, seed: int) -> float:
     """Trains a reader and returns its share of test clips that are right."""
-    mean = known["bank"].mean((0, 1))
-    spread = known["bank"].std((0, 1)) + 1e-6
+    mean = known["bank"].mean((0, 1), keepdims=True)
+    spread = known["bank"].std((0, 1), keepdims=True) + 1e-6
     scaled = {
         split: {"bank": (data["bank"] - mean) / spread, "label": data["label"]}
         for split, data in (("train", known), ("test", tested))
     }
-    model = Reader(mean.shape[0], reading, rngs=nnx.Rngs(seed))
+    model = Reader(mean.shape[-1], reading, rngs=nnx.Rngs(seed))
 
     def draw(key):
         rows = jax.random.randint(key, (128,), 0, len(scaled["train"]["label"]))

@@ -480,7 +480,7 @@ def deviation(module, exact, half):
     if module in VIDEO:
         # Normalisation has not seen data here. With weights of published scale, the
         # logits of untrained networks have a deviation of 1, not of 30.
-        scale = min(1, 1 / exact.std())
+        scale = min(1, float(1 / np.std(exact, dtype=np.float64)))
         scores = (jax.nn.softmax(scale * logits) for logits in (exact, half))
         return 0.02, np.abs(np.subtract(*scores)).max()
     if module in GENERATION:
