@@ -19,9 +19,9 @@ demo: .venv/demo.stamp
 test: build/wheel.stamp
 	$(TEST) --durations=40
 
-# What `make test-all` holds beyond `make test`.
+# What `make test-all` holds beyond `make test`; OPTIONS="--splits 4 --group 1" is a quarter.
 test-slow: build/wheel.stamp
-	$(TEST) -m slow
+	$(TEST) -m slow --durations=40 $(OPTIONS)
 
 test-all: build/wheel.stamp
 	$(TEST) -m ""
