@@ -45,10 +45,15 @@ def all_pairs_correlation(features1: jax.Array, features2: jax.Array) -> jax.Arr
     _shapes.check_floats(features1=features1, features2=features2)
     one = features1.reshape(*batch, height * width, features)
     two = features2.reshape(*batch, -1, features)
+    # A map is smaller than the volume, but half precision would be rounded once more.
+    scale, single = 1 / math.sqrt(features), jnp.finfo(one.dtype).bits >= 32
     volume = jnp.einsum(
-        "...nc,...mc->...nm", one, two, preferred_element_type=accumulator(one)
+        "...nc,...mc->...nm",
+        scale * one if single else one,
+        two,
+        preferred_element_type=accumulator(one),
     )
-    volume = (volume / math.sqrt(features)).astype(features1.dtype)
+    volume = (volume if single else scale * volume).astype(features1.dtype)
     return volume.reshape(*batch, height, width, *features2.shape[-3:-1])
 
 

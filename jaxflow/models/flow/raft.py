@@ -387,16 +387,16 @@ class Model(nnx.Module):
 
     def _prepare_lookup(self, f1: jax.Array, f2: jax.Array):
         """Returns the map from points (B, h, w, 2) to correlations around them."""
-        radius, levels = self.config.radius, self.config.levels
+        radius = self.config.radius
+        levels = [f2]
+        for _ in range(self.config.levels - 1):
+            levels.append(ops.avg_pool(levels[-1], 2, strides=2))
         if self.config.correlation == "on_demand":
-            pyramid = [f2]
-            for _ in range(levels - 1):
-                pyramid.append(ops.avg_pool(pyramid[-1], 2, strides=2))
             return lambda points: ops.lookup_on_demand(
-                f1, pyramid, points, radius=radius
+                f1, levels, points, radius=radius
             )
-        volume = ops.all_pairs_correlation(f1, f2)
-        pyramid = ops.correlation_pyramid(volume, levels)
+        # The mean commutes with the product, and a map is smaller than a volume.
+        pyramid = [ops.all_pairs_correlation(f1, level) for level in levels]
         return lambda points: ops.lookup(pyramid, points, radius=radius)
 
     def _upsample(self, hidden: jax.Array, flow: jax.Array) -> jax.Array:
