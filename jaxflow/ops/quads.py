@@ -19,7 +19,9 @@ from jaxflow.ops import bilinear
 # On a CPU: points whose pixels fit into its cache together, and channels from which on
 # a matrix product adds them up faster than a sum.
 _BLOCK_POINTS = 1024
-_LEAST_CHANNELS = 32
+_LEAST_CHANNELS = 4
+# Channels below which a pixel outside is read like any other; see `_reader`.
+_FEW_CHANNELS = 16
 
 
 @jax.custom_jvp
@@ -75,10 +77,10 @@ def spread(
 # never read, so that a batch may lie on many devices.
 
 
-def _blend(image, weights, places):
+def _blend(image, weights, places, few):
     terms = (
         weights[:, k, None] * pixel.astype(weights.dtype)
-        for k, pixel in enumerate(_pixels(_flat(image), image, places))
+        for k, pixel in enumerate(_reader(image, few)(places))
     )
     return cast(jax.Array, sum(terms))
 
@@ -99,28 +101,35 @@ def _spread(canvas, values, weights, places):
     )
 
 
-def _products(flat, image, values, places, add):
+def _products(read, values, places, add):
     """Multiplies each value with the pixels at its place, and sums over channels."""
-    pixels = _pixels(flat, image, places)
-    return jnp.stack([add(p.astype(values.dtype) * values) for p in pixels], axis=-1)
+    products = (pixel.astype(values.dtype) * values for pixel in read(places))
+    return jnp.stack([add(product) for product in products], axis=-1)
 
 
-def _flat(image):
-    """Lists all pixels, and behind them one of zeros, for those outside."""
-    pixels = image.reshape(-1, image.shape[-1])
-    return jnp.concatenate([pixels, jnp.zeros_like(pixels[:1])])
+def _reader(image, few):
+    """Returns what reads the 2 x 2 pixels at each place, (N, C) each: 0 outside.
 
+    Of few channels, a pixel of zeros is read instead. It is put behind a copy of all
+    pixels, which takes less than to choose for each number where it comes from.
+    """
+    height, width, channels = image.shape
+    flat = image.reshape(-1, channels)
+    copied = channels < few or not len(flat)
+    if copied:
+        flat = jnp.concatenate([flat, jnp.zeros((1, channels), flat.dtype)])
 
-def _pixels(flat, image, places):
-    """Reads the 2 x 2 pixels at each place, (N, C) each, of an image made flat."""
-    height, width, _ = image.shape
-    found = []
-    for below, right in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        row, column = places[:, 0] + below, places[:, 1] + right
-        inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-        index = jnp.where(inside, row * width + column, len(flat) - 1)
-        found.append(flat.at[index].get(mode="promise_in_bounds"))
-    return found
+    def read(places):
+        found = []
+        for below, right in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            row, column = places[:, 0] + below, places[:, 1] + right
+            inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+            index = jnp.where(inside, row * width + column, len(flat) - 1)
+            pixel = flat.at[index].get(mode="promise_in_bounds")
+            found.append(pixel if copied else jnp.where(inside[:, None], pixel, 0))
+        return found
+
+    return read
 
 
 def _sum(x):
@@ -147,10 +156,11 @@ def _blocks(size, *arrays):
     return jnp.arange(-(-count // size)), block
 
 
-def _forms(spread, products):
+def _forms(few, spread, products):
     def out(image, weights, like, settings, places):
         del like, settings
-        return jax.vmap(_blend)(image, weights, places)
+        blend = functools.partial(_blend, few=few)
+        return jax.vmap(blend)(image, weights, places)
 
     def first(values, weights, like, settings, places):
         del settings
@@ -184,7 +194,7 @@ def _spread_at_once(*arrays, size):
 
 def _products_at_once(image, values, places, size):
     del size
-    return _products(_flat(image), image, values, places, _sum)
+    return _products(_reader(image, 0), values, places, _sum)
 
 
 def _spread_by_blocks(canvas, *arrays, size):
@@ -197,12 +207,12 @@ def _spread_by_blocks(canvas, *arrays, size):
 
 
 def _products_by_blocks(image, values, places, size):
-    flat = _flat(image)
+    read = _reader(image, _FEW_CHANNELS)
     numbers, block = _blocks(size, values, places)
 
     def products(k):
         slopes, own = block(k)
-        return _products(flat, image, slopes, own, _sum_on_cpu)
+        return _products(read, slopes, own, _sum_on_cpu)
 
     found = lax.map(products, numbers)
     return found.reshape(-1, 4)[: len(places)]
@@ -210,8 +220,8 @@ def _products_by_blocks(image, values, places, size):
 
 QUADS = bilinear.bilinear(
     "quads",
-    plain=_forms(_spread_at_once, _products_at_once),
-    on_cpu=_forms(_spread_by_blocks, _products_by_blocks),
+    plain=_forms(0, _spread_at_once, _products_at_once),
+    on_cpu=_forms(_FEW_CHANNELS, _spread_by_blocks, _products_by_blocks),
     examples=(True, True, True),
     places=1,
 )
