@@ -18,6 +18,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jax.sharding import PartitionSpec
@@ -92,9 +93,6 @@ def in_second(form: Callable) -> Callable:
 
 
 def _transposed(linear, like, cotangent):
-    if axes := _varying(cotangent):
-        # Else what it is used with would vary more, and be summed over the mesh.
-        like = _vary(jnp.zeros(like.shape, like.dtype), tuple(sorted(axes)))
     return jax.linear_transpose(linear, like)(cotangent)[0]
 
 
@@ -154,8 +152,22 @@ def lower(primitive: Primitive, form: Callable, platform: str | None = None) -> 
     def computed(*arrays, **parameters):
         return run(form, **parameters)(*arrays)
 
-    rule = mlir.lower_fun(computed, multiple_results=False)
+    lower_form = mlir.lower_fun(computed, multiple_results=False)
+
+    def rule(context, *arrays, **parameters):
+        # A form need not say which of its arrays vary over a mesh: all of them do.
+        avals_in = [_unmarked(aval) for aval in context.avals_in]
+        context = context.replace(avals_in=avals_in)
+        return lower_form(context, *arrays, **parameters)
+
     mlir.register_lowering(primitive, rule, platform=platform)
+
+
+def _unmarked(aval):
+    """Returns the type of an array without the axes of a mesh that it varies over."""
+    return ShapedArray(
+        aval.shape, aval.dtype, weak_type=aval.weak_type, sharding=aval.sharding
+    )
 
 
 def run(form: Callable, *, like, settings, depth: int) -> Callable:
