@@ -1,5 +1,7 @@
 """Make JAX strict and its compilations cheap, before anything is traced."""
 
+import contextlib
+import ctypes
 import os
 import pathlib
 import resource
@@ -7,6 +9,8 @@ import resource
 import jax
 import numpy as np
 import pytest
+
+from tests import cheaply
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 # No array gets axes in front without a word; nor in the programs that tests start.
@@ -24,7 +28,7 @@ jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 # A worker keeps what it compiled until it holds this much; what is compiled again comes
 # from the cache on disk.
-_MOST_MEMORY_KIB = 3 * 2**20
+_MOST_MEMORY = 3 * 2**30
 
 _DEFAULT_DATA = pathlib.Path(__file__).parent.parent.parent / "shared"
 DATA = pathlib.Path(os.environ.get("JAXFLOW_TEST_DATA", _DEFAULT_DATA))
@@ -52,19 +56,35 @@ def double():
     jax.config.update("jax_enable_x64", False)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def cheap_compilation(request):
-    """Halves the time that XLA takes where large programs run for a moment.
+# Compiled as users do: what runs long, and what is compared bit for bit with what a
+# process of its own computes. Without optimisation JAX 0.7 misses corners.
+_OPTIMISED = ("test_checkpoint", "test_crashes", "test_features", "test_samplers")
 
-    Operations and published networks are tested as they are used, optimised.
-    """
-    folder = request.path.parent.name
-    whole = folder in ("classical", "data", "demo", "experiments", "layers", "train")
-    cheap = whole or request.path.stem in ("test_contract", "test_derivatives")
-    # Without optimisation, JAX 0.7 misses corners; nobody runs it like that.
-    cheap = cheap and request.path.stem != "test_features"
-    jax.config.update("jax_disable_most_optimizations", cheap)
+
+@pytest.fixture(autouse=True)
+def cheap_compilation(request):
+    """Compiles cheaply, but for the slow tests, which run as users do."""
+    slow = request.node.get_closest_marker("slow")
+    cheaply.switch(not slow and request.path.stem not in _OPTIMISED)
     yield
-    jax.config.update("jax_disable_most_optimizations", False)
-    if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > _MOST_MEMORY_KIB:
+    cheaply.switch(False)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def little_memory():
+    """Forgets what was compiled, after a module that leaves a worker large."""
+    yield
+    if _resident_memory() > _MOST_MEMORY:
         jax.clear_caches()
+        with contextlib.suppress(OSError, AttributeError):
+            # What is free stays with the process otherwise, and counts again.
+            ctypes.CDLL(None).malloc_trim(0)
+
+
+def _resident_memory():
+    """Bytes of this process in memory now; the most there ever were, off Linux."""
+    try:
+        pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return pages * os.sysconf("SC_PAGE_SIZE")

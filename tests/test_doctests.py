@@ -25,14 +25,6 @@ COMPLETE = (
 )
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick():
-    """Examples are many programs that run once."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_give_what_they_say(name, tmp_path):
     if name == "jaxflow.io.video":

@@ -55,6 +55,7 @@ def test_flow_as_a_picture_is_the_8_bit_code_of_it():
     assert picture[1, 0] == 0.5
 
 
+@pytest.mark.slow
 def test_frames_are_joined_by_the_flow_to_the_next_of_their_segment():
     model = two_stream.WithFlow(network(num_frames=4), "lucas_kanade")
     assert (model.config.num_frames, model.config.stack) == (6, 3)

@@ -28,6 +28,7 @@ FLAT_NAMES = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FLAT_NAMES)
 def test_to_and_from_flat_frames_nothing_moves_and_nan_is_seen(pair, name):
     one, _, _ = pair((np.eye(2), (0.0, 0.0)))

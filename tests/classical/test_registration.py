@@ -223,6 +223,7 @@ def test_rejects_what_it_cannot_use():
         registration.register(frame, frame, method="ecc", robust="huber")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["inverse_compositional", "ecc"])
 def test_nothing_is_found_where_a_frame_is_flat(texture, method):
     one, _ = render(texture, np.eye(3))

@@ -93,6 +93,7 @@ def test_block_matching_is_right_to_a_fraction_of_a_pixel(pair, epe, cost):
         assert epe(estimate(one, 0.6 * two + 0.2), truth) < 0.2
 
 
+@pytest.mark.slow
 def test_block_matching_stays_where_nothing_tells():
     flat = jnp.full((20, 20, 1), 0.5)
     assert not template.block_matching(flat, flat, radius=2, window=3).any()
@@ -141,6 +142,7 @@ def test_nan_is_seen_where_it_is_compared():
         assert np.isnan(flow[10, 10]).all() and not np.isnan(flow[2, 2]).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(1, 1), (2, 2), (16, 16)], ids=str)
 def test_no_phase_tells_the_shift_of_nothing(size):
     zero = np.zeros((*size, 1), np.float32)

@@ -60,6 +60,7 @@ def test_a_translation_fills_its_hof_bins_and_no_mbh(texture):
     )
 
 
+@pytest.mark.slow
 def test_motion_boundaries_fill_mbh_at_the_boundary():
     flow = jnp.zeros((1, 32, 32, 2)).at[:, :, 16:, 0].set(2.0)
     tracks = trajectories.Trajectories(

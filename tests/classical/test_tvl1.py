@@ -69,6 +69,7 @@ def test_six_motions_are_as_good_as_opencv(pair, epe, motion):
     assert error <= max(1.25 * reference, reference + 0.01)
 
 
+@pytest.mark.slow
 def test_six_motions_are_as_good_as_scikit_image(pair, epe, motion):
     one, two, truth = pair(motion)
     reference = epe(skimage_tvl1(one, two), truth)
@@ -142,6 +143,7 @@ def test_gradient_is_finite_on_flat_frames():
     assert np.isfinite(slope).all()
 
 
+@pytest.mark.slow
 def test_a_real_pair_is_no_worse_than_opencv(test_data):
     folder = test_data / "data"
     whale = folder / "flow" / "middlebury" / "RubberWhale"

@@ -34,6 +34,7 @@ def test_classify_takes_one_picture_and_an_orbax_folder(recogniser, clip, capsys
     assert capsys.readouterr().out.startswith(f"{scores.max():.4f}  {scores.argmax()}")
 
 
+@pytest.mark.slow
 def test_classify_writes_features_of_every_view(recogniser, clip, capsys):
     words = ["--views", "3x1", "--features", "slow.res5", "a.npy"]
     words += ["--features", "head.projection", "b.npy"]

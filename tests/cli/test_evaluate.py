@@ -33,6 +33,7 @@ def test_evaluate_prints_and_writes_a_table(tmp_path, picture, capsys):
     assert table["brightness"]["fl_all"] == 100
 
 
+@pytest.mark.slow
 def test_evaluate_all_compares_what_is_at_hand(tmp_path, capsys, monkeypatch):
     chosen = {name: classical.METHODS[name] for name in ("lucas_kanade", "affine")}
     monkeypatch.setattr(classical, "METHODS", chosen)

@@ -198,9 +198,9 @@ def test_the_error_of_load_weights_names_the_file(tmp_path):
 @pytest.mark.parametrize(
     ("theirs", "ours", "tolerance"),
     [
-        ("flownets", "flownets_mmflow", 1e-4),
-        ("flownetc", "flownetc_mmflow", 2e-3),
-        ("pwcnet", "pwcnet_mmflow", 1e-3),
+        pytest.param("flownets", "flownets_mmflow", 1e-4, marks=pytest.mark.slow),
+        pytest.param("flownetc", "flownetc_mmflow", 2e-3, marks=pytest.mark.slow),
+        pytest.param("pwcnet", "pwcnet_mmflow", 1e-3, marks=pytest.mark.slow),
         ("raft", "raft_large", 1e-3),
     ],
 )

@@ -135,6 +135,7 @@ def accuracy_within_pairs(train, test, pairs):
     return np.mean(np.concatenate(right))
 
 
+@pytest.mark.slow
 def test_single_frames_do_not_tell_a_motion_from_its_reversal():
     train, test = (
         frame_features(name, "motion8", count)

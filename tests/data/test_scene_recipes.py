@@ -14,6 +14,7 @@ def test_chairs_move_as_the_real_ones_do():
     assert chairs_statistics(2000) == pytest.approx(CHAIRS, rel=0.2)
 
 
+@pytest.mark.slow
 def test_chairs_move_about_as_the_real_ones_do():
     # 240 pairs: one standard deviation is 4, 10, 6, 6 and 7 %.
     assert chairs_statistics(240) == pytest.approx(CHAIRS, rel=0.35)

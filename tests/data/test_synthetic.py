@@ -50,7 +50,13 @@ def brightness_error(sample):
     return max(forth.max(), back.max())
 
 
-@pytest.mark.parametrize("preset", synthetic.PRESETS)
+@pytest.mark.parametrize(
+    "preset",
+    [
+        pytest.param(preset, marks=[] if preset == "things" else pytest.mark.slow)
+        for preset in synthetic.PRESETS
+    ],
+)
 def test_visible_points_keep_their_colour(preset):
     # float32 holds a position of 64 px to 4e-6 px, and colours change by < 0.5 a px.
     assert brightness_error(batch(preset)) <= 1e-5

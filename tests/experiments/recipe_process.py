@@ -40,6 +40,7 @@ from jaxflow.models.video import (
     repflow,
     resnet3d,
 )
+from tests import cheaply
 
 FOLDER = pathlib.Path(__file__).parents[2] / "experiments"
 # Less to compile than TINY.
@@ -212,7 +213,7 @@ def run(case: Case, stages: list[str], options: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    jax.config.update("jax_disable_most_optimizations", True)
+    cheaply.switch(True)
     name, wanted, *rest = sys.argv[1:]
     chosen = list(CASES[name].batches) if wanted == "all" else wanted.split(",")
     run(CASES[name], chosen, rest)

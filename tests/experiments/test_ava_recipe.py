@@ -147,6 +147,7 @@ def test_scores_of_drawn_clips_are_of_their_boxes(module, tmp_path):
         assert row.score == pytest.approx(row.corners[0] / 100 + row.corners[1])
 
 
+@pytest.mark.slow
 def test_a_run_begins_with_kinetics_trains_on_films_and_is_tested(
     module, root, tmp_path, capsys
 ):

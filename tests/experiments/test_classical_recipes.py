@@ -33,6 +33,7 @@ def test_slow_motion_beats_the_blend_by_three_decibels(run):
     assert numbers["x4_psnr_db"] > numbers["x4_blend_psnr_db"] + 3
 
 
+@pytest.mark.slow
 def test_compensation_leaves_less_to_send(run):
     numbers = run("compress")
     assert numbers["tvl1_energy"] < 0.2 * numbers["difference_energy"]

@@ -20,6 +20,7 @@ def write(path, frames):
     io.write_video(path, list(frames), fps=5, lossless=True)
 
 
+@pytest.mark.slow
 def test_folders_are_measured_by_recognition_flow_and_pictures(
     script, tmp_path, rng, monkeypatch
 ):

@@ -29,6 +29,7 @@ def recipe(monkeypatch):
     return scale_shared
 
 
+@pytest.mark.slow
 def test_a_drawn_batch_shows_each_scene_both_ways(recipe, rng):
     bank = jnp.asarray(rng.integers(0, 256, (2, 16, 16, 3)), jnp.uint8)
     draw = jax.jit(

@@ -872,6 +872,7 @@ class Cheap(nnx.Module):
         return self.head(clip.mean((1, 2, 3)))
 
 
+@pytest.mark.slow
 def test_multigrid_compiles_each_shape_once(recipes, tmp_path, monkeypatch):
     module = recipes["multigrid"]
 
@@ -895,6 +896,7 @@ def test_multigrid_compiles_each_shape_once(recipes, tmp_path, monkeypatch):
     assert len(expected) == 8 and sorted(Cheap.shapes) == sorted(expected)
 
 
+@pytest.mark.slow
 def test_the_teacher_sees_motion_at_half_the_size(recipes):
     module = recipes["actionflownet"]
     y, x = np.indices((33, 40)).astype(np.float32)
@@ -951,6 +953,7 @@ def test_the_comparison_trains_and_draws_each_rival(recipes, tmp_path, monkeypat
     assert picture.shape[0] > 500 and picture.std() > 10
 
 
+@pytest.mark.slow
 def test_every_rival_of_every_task_is_a_net(recipes):
     module = recipes["motion8"]
     for task, rivals in module.RIVALS.items():

@@ -20,6 +20,7 @@ def test_more_random_sampling_differs(model, clip):
     jax.block_until_ready(out)
 
 
+@pytest.mark.slow
 def test_a_network_of_next_frames_extends_a_video(extending, rng):
     clip = rng.uniform(size=(2, 16, 16, 3)).astype(np.float32)
     options = {"length": 5, "settings": QUICK._replace(sampler="ddpm")}

@@ -56,6 +56,11 @@ KINDS = [
     ("huff.avi", "huffyuv", "yuv422p", {}, {}),
     ("one.mp4", "libsvtav1", "yuv420p", {}, {"svtav1-params": "lp=1"}),
 ]
+# A container and a codec of each kind; the others are slow tests.
+USUAL = {
+    *("x.mp4", "x.mov", "x.mkv", "x.ts", "x.avi", "frag.mp4", "open.mp4", "raw.h264"),
+    *("hevc.mp4", "b.avi", "x.mpg", "x.vob", "x.gif", "nine.webm", "prores.mov"),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -117,7 +122,14 @@ def assert_every_start_is_right(path, frames):
     np.testing.assert_array_equal(rest, frames[5::4])
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: f"{kind[0]}-{kind[1]}")
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=[] if kind[0] in USUAL else pytest.mark.slow)
+        for kind in KINDS
+    ],
+    ids=lambda kind: f"{kind[0]}-{kind[1]}",
+)
 def test_every_start_equals_a_decode_from_the_start(tmp_path, kind):
     name, codec, pixels, container, options = kind
     if codec not in av.codecs_available:

@@ -104,6 +104,7 @@ def detector():
     return model, score
 
 
+@pytest.mark.slow
 def test_a_network_scores_boxes_of_several_clips_each_by_itself(rng, detector):
     model, score = detector
     clip = jnp.asarray(rng.uniform(size=(2, 2, 48, 64, 3)), jnp.float32)

@@ -212,6 +212,7 @@ def test_paper_variant_is_algorithm_1_with_sobel_filters(rng):
     np.testing.assert_allclose(v[..., 0], flow[1], atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("convolve", [True, False])
 @pytest.mark.parametrize("variant", ["paper", "hmdb_release"])
 def test_flow_of_flow_takes_two_frames_off(convolve, variant):

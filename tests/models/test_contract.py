@@ -326,7 +326,7 @@ def test_published_weights_are_covered_by_their_dialect(module):
             assert uncovered(module, key.split("/")[0], weights.dialect) == []
 
 
-@each_file
+@each_family
 def test_own_format_returns_the_same_weights(module, tmp_path):
     graphdef, state = tiny(module)
     model = nnx.merge(graphdef, state, copy=True)

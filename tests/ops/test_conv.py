@@ -183,7 +183,9 @@ HALF = {
 }
 
 
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize(
+    "dtype", [jnp.bfloat16, pytest.param(jnp.float16, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("case", HALF)
 def test_gradients_in_half_precision_are_those_in_single(rng, case, dtype):
     function, shape, window, settings = HALF[case]
@@ -316,7 +318,16 @@ def assert_derivatives_agree(function, rng, *inputs):
         np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * reach)
 
 
-@pytest.mark.parametrize(("window", "settings"), DERIVED)
+@pytest.mark.parametrize(
+    ("window", "settings"),
+    [
+        # The compiler takes ten seconds for it.
+        pytest.param(*case.values, id=case.id, marks=pytest.mark.slow)
+        if case.id == "3d depthwise"
+        else case
+        for case in DERIVED
+    ],
+)
 def test_forward_mode_and_second_derivatives_are_those_of_reverse_mode(
     rng, window, settings
 ):

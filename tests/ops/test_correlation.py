@@ -151,6 +151,7 @@ def test_forward_mode_and_second_derivatives_are_those_of_reverse_mode(
         np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * scale)
 
 
+@pytest.mark.slow
 def test_has_second_derivatives(rng):
     one, two, along = (normal(rng, 3, 4, 2) for _ in range(3))
 

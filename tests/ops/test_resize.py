@@ -118,7 +118,10 @@ def test_half_precision_sums_in_float32(dtype, rng):
     found = resize(image, (5, 13))
     assert found.dtype == dtype
     wide = resize(image.astype(jnp.float32), (5, 13))
-    np.testing.assert_array_equal(found, wide.astype(dtype))
+    # The two sum in another order in float32, so that a tie may round the other way.
+    found, expected = (np.asarray(x, np.float32) for x in (found, wide.astype(dtype)))
+    np.testing.assert_allclose(found, expected, rtol=float(jnp.finfo(dtype).eps))
+    assert np.mean(found != expected) < 0.02
 
 
 def test_a_nan_pixel_spoils_what_reads_it():

@@ -106,8 +106,10 @@ def one_device():
     "options",
     [
         {"mesh": {}},
-        {"mesh": {"height": 4}},
-        {"mesh": {"devices": 4}, "shard_params": True},
+        pytest.param({"mesh": {"height": 4}}, marks=pytest.mark.slow),
+        pytest.param(
+            {"mesh": {"devices": 4}, "shard_params": True}, marks=pytest.mark.slow
+        ),
         {"mesh": {"height": 2}, "shard_params": True},
     ],
     ids=["8 of data", "2 x 4 data x height", "weights over 4", "both over 4 x 2"],

@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 
 from jaxflow import estimate, models, ops
 from tests import golden
@@ -29,6 +30,7 @@ def test_predictions_end_in_the_flow():
     np.testing.assert_allclose(full, up, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_reduced_network_has_three_eighths_of_the_channels():
     model = models.create_model("flownet2s_small")
     assert model.conv1.conv.kernel.shape == (7, 7, 6, 24)

@@ -131,6 +131,7 @@ def to_mmflow(key):
     return f"decoder.post_processor.layers.{int(match[1]) - 1}{middle}.{match[2]}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variant", "rename"), [("pwcnet", to_sniklaus), ("pwcnet_mmflow", to_mmflow)]
 )

@@ -89,6 +89,7 @@ def test_small_frames_are_enlarged_to_the_least_side_but_not_beyond_twice(
     assert scale_shared.enlarged_size(size, least_side=0, multiple=64) == size
 
 
+@pytest.mark.slow
 def test_flow_of_enlarged_frames_is_brought_back(rng):
     # What the network says of frames that were enlarged beforehand, in other pixels.
     small, plain = (

@@ -75,6 +75,7 @@ def test_equals_the_official_network(case, count):
     )
 
 
+@pytest.mark.slow
 def test_equals_the_official_sampling_chain(case, count):
     model, arrays, info = case("fdm_sampling_chain")
     assert count(model) == info["parameter_count"]
@@ -141,6 +142,7 @@ def test_equals_the_official_positions(folder):
     np.testing.assert_allclose(np.moveaxis(found, 1, 3), arrays["R"], atol=2.1e-5)
 
 
+@pytest.mark.slow
 def test_equals_the_official_attention(folder):
     arrays, state = golden.load(folder, "fdm_factorized_attention")
     config = dataclasses.replace(fdm.TINY, groups=32, num_heads=4)
@@ -197,6 +199,7 @@ def test_observed_frames_matter_as_they_are_not_as_noise(rng):
     np.testing.assert_array_equal(run(model, **data | {"clean": other}), out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", fdm.ENCODINGS)
 def test_frame_numbers_count_as_the_encoding_says(rng, encoding):
     config = dataclasses.replace(PLAIN, time_encoding=encoding)

@@ -83,7 +83,13 @@ def test_equals_the_official_code(case, count, rng, name):
     )
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name == "mcvd_smmnist" else pytest.mark.slow)
+        for name in PUBLISHED
+    ],
+)
 def test_reads_every_published_key(published, count, unread, name):
     shapes, parameters = published("mcvd", PUBLISHED[name])
     assert unread(name, "mcvd", shapes) == []
@@ -116,7 +122,14 @@ def test_no_clean_clip_is_one_whose_frames_are_all_masked(rng):
     ],
     ids=str,
 )
-@pytest.mark.parametrize("size", [(16, 16), (6, 16), (8, 18)])
+@pytest.mark.parametrize(
+    "size",
+    [
+        pytest.param((16, 16), marks=pytest.mark.slow),
+        pytest.param((6, 16), marks=pytest.mark.slow),
+        (8, 18),
+    ],
+)
 def test_other_kinds_and_sizes_have_the_right_shape(overrides, size):
     frames = dataclasses.replace(mcvd.TINY, **overrides).num_frames
     if size[1] == 18:

@@ -65,6 +65,7 @@ def test_loss_on_frames_is_the_official_one_on_residuals(official):
     )
 
 
+@pytest.mark.slow
 def test_samples_are_the_official_ones(official):
     model, arrays, info = official
     video = clips(arrays["video"])[:, :2]

@@ -32,7 +32,13 @@ PARAMETERS = {
 }
 
 
-@pytest.mark.parametrize("name", PARAMETERS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name == "lfb_nl_r50_ava" else pytest.mark.slow)
+        for name in PARAMETERS
+    ],
+)
 def test_has_as_many_parameters_as_its_parts(name):
     assert cost.count_parameters(cost.describe(name)) == PARAMETERS[name]
 

@@ -89,6 +89,7 @@ def test_rejects_unknown_choices(field):
         scores(jnp.ones((1, 4, 32, 32, 3)), **{field: "best"})
 
 
+@pytest.mark.slow
 def test_rejects_clips_without_motion():
     with pytest.raises(ValueError, match="at least 2 frames"):
         scores(jnp.ones((1, 2, 32, 32, 3)))

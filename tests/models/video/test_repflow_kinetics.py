@@ -8,6 +8,7 @@ from jaxflow import convert, models
 from jaxflow.models.video import repflow_kinetics
 
 
+@pytest.mark.slow
 def test_equals_the_authors_code(golden, run):
     case = golden("repflow_kinetics_head")
     # The flow's filters keep their initial values: the state dict has none.

@@ -46,6 +46,7 @@ def test_equals_the_official_code(golden, build, run, name, logits):
     pathways.assert_equals_the_official_code(case, model, run, logits)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "dialect", ["ptv", pytest.param("pyslowfast", marks=pytest.mark.slow)]
 )

@@ -31,7 +31,13 @@ def count(name, **overrides):
     return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
 
 
-@pytest.mark.parametrize("name", PARAMETERS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if "8x8_r50" in name else pytest.mark.slow)
+        for name in PARAMETERS
+    ],
+)
 def test_has_the_published_number_of_parameters(name):
     assert count(name) == PARAMETERS[name]
 
@@ -64,6 +70,7 @@ def test_equals_the_official_code(golden, build, run, name, logits):
     pathways.assert_equals_the_official_code(case, model, run, logits)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "dialect", ["ptv", pytest.param("pyslowfast", marks=pytest.mark.slow)]
 )
