@@ -10,7 +10,7 @@ import jaxflow
 
 ROOT = pathlib.Path(jaxflow.__file__).parent
 FLOORS = (
-    {"__version__", "_checks", "_shapes", "spec"},
+    {"__version__", "_checks", "_mesh", "_shapes", "spec"},
     {"ops", "io"},
     {
         "classical",

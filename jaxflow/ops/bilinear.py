@@ -17,11 +17,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jax.sharding import PartitionSpec
+
+from jaxflow import _mesh
 
 # Places of the two arguments and the result, in the order of the fields of `Forms`.
 _ROLES = ("abc", "cba", "acb")
@@ -189,35 +190,12 @@ def run(form: Callable, *, like, settings, depth: int) -> Callable:
 
 
 def _bind(primitive, one, two, like, settings: Hashable, *places):
-    arrays = _varying_alike(*map(jnp.asarray, (one, two, *places)))
+    arrays = _mesh.alike([jnp.asarray(x) for x in (one, two, *places)])
     return primitive.bind(*arrays, like=_struct(like), settings=settings, depth=0)
 
 
 def _struct(x) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(x.shape, x.dtype)
-
-
-def _varying_alike(*arrays):
-    """Marks all as varying over the same axes of a mesh, where `shard_map` asks."""
-    axes = [_varying(x) for x in arrays]
-    every = frozenset().union(*axes)
-    return tuple(
-        _vary(x, tuple(sorted(every - own))) if every - own else x
-        for x, own in zip(arrays, axes, strict=True)
-    )
-
-
-def _varying(x) -> frozenset:
-    kind = jax.typeof(x)
-    if hasattr(kind, "manual_axis_type"):
-        return kind.manual_axis_type.varying
-    return getattr(kind, "vma", frozenset())
-
-
-def _vary(x, axes):
-    if hasattr(lax, "pcast"):
-        return lax.pcast(x, axes, to="varying")
-    return lax.pvary(x, axes)  # JAX 0.7  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _abstract(one, two, *places, like, settings, depth):
