@@ -10,7 +10,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from jaxflow import _checks, _shapes, ops
+from jaxflow import _checks, _mesh, _shapes, ops
 from jaxflow.classical import coarse_to_fine
 
 
@@ -127,7 +127,8 @@ def relax(
         residual = (gradient * mean).sum(-1, keepdims=True) + it
         return mean - gradient * residual / divisor
 
-    return jax.lax.fori_loop(0, iterations, iterate, flow)
+    start = _mesh.alike(flow, ix, iy, it)
+    return jax.lax.fori_loop(0, iterations, iterate, start)
 
 
 def _solve_level(image1, image2, flow, *, alpha, warps, iterations):

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxflow import _checks, _shapes
+from jaxflow import _checks, _mesh, _shapes
 from jaxflow.ops import splat, warp
 
 
@@ -85,7 +85,7 @@ def invert(
     pull = functools.partial(warp.backward_warp, flow, padding="border")
     inverse, _ = lax.scan(
         lambda inverse, _: (-pull(inverse), None),
-        jnp.zeros_like(flow),
+        _mesh.alike(jnp.zeros_like(flow), flow),
         length=iterations,
     )
     residual = inverse + pull(inverse)
@@ -194,6 +194,7 @@ def _nearest(queries: jax.Array, points: jax.Array) -> jax.Array:
 
     count = points.shape[0]
     start = jnp.full(x.shape, jnp.inf, x.dtype), jnp.full(x.shape, -1)
+    start = _mesh.alike(start, queries, points)
     # One point against all queries at a time is a plain sweep over memory; an argmin
     # over a matrix of distances is many times slower on a CPU.
     (_, index), _ = lax.scan(

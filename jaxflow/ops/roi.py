@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxflow import _shapes
+from jaxflow import _mesh, _shapes
 
 
 def roi_align(
@@ -113,11 +113,9 @@ def _weights(first, extent, cells, size, sampling_ratio):
             counts = (i < samples) & (at >= -1) & (at <= size)
             return total + jnp.where(counts, hat, 0)
 
+        none = jnp.zeros((cells, size), extent.dtype)
         return lax.fori_loop(
-            0,
-            most.astype(jnp.int32),
-            add_sample,
-            jnp.zeros((cells, size), extent.dtype),
+            0, most.astype(jnp.int32), add_sample, _mesh.alike(none, first)
         )
 
     total = jax.vmap(one_box)(first, extent, samples)
