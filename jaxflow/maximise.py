@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxflow import _checks, explain, views
+from jaxflow import _checks, _mesh, explain, views
 from jaxflow.layers import precision as precisions
 
 SLOW, FAST = 10.0, 0.1
@@ -136,5 +136,6 @@ def _climb(graph, class_index: int, shape, steps: int, state, key, weights):
     start = 0.5 + _START * jax.random.normal(key, shape, jnp.float32)
     nothing = jnp.zeros(shape, jnp.float32)
     numbers = jnp.arange(1, steps + 1, dtype=jnp.float32)
-    (clip, _, _), scores = jax.lax.scan(step, (start, nothing, nothing), numbers)
+    carry = _mesh.alike((start, nothing, nothing), weights, state)
+    (clip, _, _), scores = jax.lax.scan(step, carry, numbers)
     return Maximised(clip, jnp.append(scores, score(clip)))

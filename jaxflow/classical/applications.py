@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxflow import _checks, _shapes, ops
+from jaxflow import _checks, _mesh, _shapes, ops
 from jaxflow.classical import coarse_to_fine, registration
 
 Flow = Callable[[jax.Array, jax.Array], jax.Array]
@@ -65,7 +65,7 @@ def camera_path(
     """
     _shapes.check("clip", clip, ("T", "H", "W", "C"))
     clip = coarse_to_fine.widen(clip)
-    start = jnp.eye(3, dtype=clip.dtype)
+    start = _mesh.alike(jnp.eye(3, dtype=clip.dtype), clip)
 
     def step(carry, frame):
         path, last = carry
@@ -200,6 +200,7 @@ def mosaic(
         return (total + warped, count + inside.astype(jnp.int32)), None
 
     empty = jnp.zeros((*size, clip.shape[-1]), path.dtype), jnp.zeros(size, jnp.int32)
+    empty = _mesh.alike(empty, clip)
     (total, count), _ = jax.lax.scan(paste, empty, (clip.astype(path.dtype), path))
     mean = total / jnp.maximum(count, 1)[..., None].astype(total.dtype)
     return mean, count, path

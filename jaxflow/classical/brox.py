@@ -10,7 +10,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from jaxflow import _checks, _shapes, ops
+from jaxflow import _checks, _mesh, _shapes, ops
 from jaxflow.classical import coarse_to_fine
 
 # Smallest squared derivative in a normaliser, and the width of the robust functions.
@@ -155,7 +155,7 @@ def variational_refinement(
         alpha, delta, gamma, omega, fixed_point_iterations, sor_iterations
     )
     one, two = (255 * coarse_to_fine.luminance(frame) for frame in (frame1, frame2))
-    flow = flow.astype(one.dtype)
+    flow = _mesh.alike(flow.astype(one.dtype), one, two)
     seen = coarse_to_fine.both_textured(one, two)
     return jnp.where(seen, refine(one, two, flow), flow)
 
@@ -179,7 +179,9 @@ def _refiner(alpha, delta, gamma, omega, fixed_point_iterations, sor_iterations)
             return jax.lax.fori_loop(0, sor_iterations, relax, increment), None
 
         increment, _ = jax.lax.scan(
-            update, jnp.zeros_like(flow), length=fixed_point_iterations
+            update,
+            _mesh.alike(jnp.zeros_like(flow), flow),
+            length=fixed_point_iterations,
         )
         return flow + increment
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jaxflow import _checks, ops
+from jaxflow import _checks, _mesh, ops
 
 # A frame whose values differ by less than this share of the largest is flat: a bit more
 # than one level of 8 bits, which coding adds to white.
@@ -177,6 +177,7 @@ def estimate(
         flow = jnp.zeros((*batch, *sizes[-1], 2), frame1.dtype)
     else:
         flow = initial_flow.astype(frame1.dtype)
+    flow = _mesh.alike(flow, frame1, frame2)
     start = ops.resize_flow(flow, sizes[0])
     for image1, image2 in reversed(list(pairs)):
         flow = ops.resize_flow(flow, image1.shape[-3:-1])

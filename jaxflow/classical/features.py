@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxflow import _checks, _shapes, ops
+from jaxflow import _checks, _mesh, _shapes, ops
 from jaxflow.classical import coarse_to_fine, lucas_kanade, structure
 from jaxflow.ops import stencil
 
@@ -130,6 +130,7 @@ def detect_corners(
         ), None
 
     start = jnp.zeros((count, 2), jnp.float32), jnp.zeros((), jnp.int32)
+    start = _mesh.alike(start, image)
     (points, number), _ = jax.lax.scan(consider, start, (candidates, scores))
     return points, jnp.arange(count) < number
 
@@ -188,7 +189,7 @@ def track_pair(
     pyramid2 = ops.gaussian_pyramid(gray2, levels)
     start = points if initial_points is None else initial_points
     # Pixel i of a level lies at pixel 2 i of the finer one.
-    guess = start / 2 ** (levels - 1)
+    guess = _mesh.alike(start / 2 ** (levels - 1), frame1, frame2, points)
     smaller = error = jnp.zeros(points.shape[:1], points.dtype)
     for level in reversed(range(levels)):
         guess, smaller, error = _track_level(
@@ -268,7 +269,7 @@ def track(
         points = jnp.where(visible[:, None], moved, points)
         return (points, visible), (points, visible)
 
-    start = points, jnp.ones(points.shape[:1], bool)
+    start = _mesh.alike((points, jnp.ones(points.shape[:1], bool)), clip)
     _, (later, seen) = jax.lax.scan(step, start, (clip[:-1], clip[1:]))
     return Tracks(
         jnp.concatenate([points[None], later]), jnp.concatenate([start[1][None], seen])

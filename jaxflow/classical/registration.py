@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxflow import _checks, _shapes, ops
+from jaxflow import _checks, _mesh, _shapes, ops
 from jaxflow.classical import coarse_to_fine
 
 Motion = Literal["translation", "affine", "homography", "rotation"]
@@ -110,6 +110,7 @@ def register(
     if initial_matrix is None:
         initial_matrix = jnp.eye(3, dtype=one.dtype)
     start = jnp.broadcast_to(initial_matrix.astype(one.dtype), (*batch, 3, 3))
+    start = _mesh.alike(start, one, two)
     align = functools.partial(
         _align,
         motion=motion,

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxflow import _shapes, ops
+from jaxflow import _mesh, _shapes, ops
 from jaxflow.classical import coarse_to_fine, structure
 from jaxflow.classical import median as median_
 
@@ -61,7 +61,7 @@ def dense_trajectories(
     start = ops.pixel_grid(height, width)[
         spacing // 2 :: spacing, spacing // 2 :: spacing
     ]
-    start = start.reshape(-1, 2).astype(flows.dtype)
+    start = _mesh.alike(start.reshape(-1, 2).astype(flows.dtype), flows)
     corner = jnp.array([[[width - 1, height - 1]]], flows.dtype)
 
     def step(points, flow):

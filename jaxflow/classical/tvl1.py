@@ -16,7 +16,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from jaxflow import _checks, _shapes, ops
+from jaxflow import _checks, _mesh, _shapes, ops
 from jaxflow.classical import coarse_to_fine
 from jaxflow.classical import median as median_
 
@@ -247,12 +247,13 @@ def _solve_level(
             stay = lambda carry, opens: carry  # noqa: E731
             return jax.lax.cond(done, stay, run, carry, opens), None
 
-        carry = state, jnp.full((), jnp.inf, flow.dtype)
+        carry = _mesh.alike((state, jnp.full((), jnp.inf, flow.dtype)))
         (state, _), _ = jax.lax.scan(step, carry, opens_block)
         return state, None
 
     zero = jnp.zeros(flow.shape[:-1], flow.dtype)
     state = (flow[..., 0], flow[..., 1], zero, zero, zero, zero)
+    state = _mesh.alike(state, image1, image2, numbers)
     state, _ = jax.lax.scan(warp, state, length=warps)
     return jnp.stack(state[:2], axis=-1)
 

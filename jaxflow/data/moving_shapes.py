@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxflow import _checks, ops
+from jaxflow import _checks, _mesh, ops
 from jaxflow.data import draws
 
 
@@ -159,7 +159,8 @@ def bounce(
             turned = jnp.where(hits.any(-1, keepdims=True), away, velocity)
         return (jnp.clip(reflected, low, high), turned), position
 
-    _, path = lax.scan(move, (start, velocity), fresh, length=frames)
+    state = _mesh.alike((start, velocity), low, high, fresh)
+    _, path = lax.scan(move, state, fresh, length=frames)
     return path
 
 

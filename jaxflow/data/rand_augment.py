@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxflow import _checks
+from jaxflow import _checks, _mesh
 from jaxflow.data import draws
 
 LEVELS = 30
@@ -69,7 +69,7 @@ def rand_augment(
         return lax.switch(kind, branches, pixels), None
 
     pixels = jnp.round(jnp.clip(jnp.asarray(clip, jnp.float32), 0, 1) * 255)
-    pixels, _ = lax.scan(change, pixels, (kinds, signs))
+    pixels, _ = lax.scan(change, _mesh.alike(pixels, u), (kinds, signs))
     return pixels / 255
 
 

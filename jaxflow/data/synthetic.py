@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxflow import _checks, _shapes, ops
+from jaxflow import _checks, _mesh, _shapes, ops
 from jaxflow.data.scene_recipes import PRESETS as PRESETS
 from jaxflow.data.scene_recipes import Motion as Motion
 from jaxflow.data.scene_recipes import Recipe as Recipe
@@ -176,7 +176,8 @@ def expose(
         ), None
 
     black = jnp.zeros((*size, 3), points.dtype)
-    (first, second), _ = lax.scan(add, (black, black), offsets)
+    start = _mesh.alike((black, black), scene, textures)
+    (first, second), _ = lax.scan(add, start, offsets)
     return first / samples, second / samples
 
 
@@ -228,7 +229,7 @@ def _look(
     background = jax.tree.map(lambda a: a[0], layers)
     objects = jax.tree.map(lambda a: a[1:], layers)
     label, doubtful = jnp.zeros(x.shape, jnp.int32), jnp.zeros(x.shape, bool)
-    bottom = (label, *in_frame_1(background), doubtful)
+    bottom = _mesh.alike((label, *in_frame_1(background), doubtful), layers)
     numbers = jnp.arange(1, 1 + objects.hole.shape[0], dtype=jnp.int32)
     (label, x1, y1, doubtful), _ = lax.scan(paint, bottom, (numbers, objects))
     return label, x1, y1, doubtful
@@ -278,7 +279,7 @@ def _colour(
             f + a * value for f, a in zip(fields, amplitude, strict=True)
         ), None
 
-    fields = (jnp.zeros_like(s),) * 3
+    fields = _mesh.alike((jnp.zeros_like(s),) * 3, s, scene)
     fields, _ = lax.scan(add_wave, fields, (scene.waves, scene.amplitudes))
     sharpness = layers.sharpness[label]
     first, second = (jax.nn.sigmoid(sharpness * field) for field in fields[:2])

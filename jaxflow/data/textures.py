@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxflow import _checks
+from jaxflow import _checks, _mesh
 from jaxflow.data import draws
 
 
@@ -63,7 +63,7 @@ def dead_leaves(
         value = jnp.clip(colour[None, None, :] + shade[..., None], 0.0, 1.0)
         return jnp.where(inside[..., None], value, below), None
 
-    canvas = jnp.full((size, size, 3), 0.5)
+    canvas = _mesh.alike(jnp.full((size, size, 3), 0.5), u)
     return lax.scan(paint, canvas, (radius, u["centre"], colour, slope))[0]
 
 

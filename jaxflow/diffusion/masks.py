@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxflow import _checks
+from jaxflow import _checks, _mesh
 
 Task = Literal["unconditional", "future", "past", "interpolate"]
 TASKS = ("unconditional", "future", "past", "interpolate")
@@ -155,7 +155,7 @@ def training_masks(
 
     none = jnp.zeros((batch, length), bool)
     start = (jnp.zeros((), jnp.int32), none, latent, latent.all(1))
-    _, observed, latent, _ = lax.while_loop(goes_on, add, start)
+    _, observed, latent, _ = lax.while_loop(goes_on, add, _mesh.alike(start))
     return observed.astype(jnp.float32), latent.astype(jnp.float32)
 
 

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxflow import _mesh
 from jaxflow.diffusion import parameterisations, schedules
 
 Array = jax.Array
@@ -175,5 +176,6 @@ def sample(
         return noisy, noisy if trajectory else None
 
     numbers = jnp.arange(len(steps.time))
+    start = _mesh.alike(start, key, steps, draws)
     last, all_steps = lax.scan(advance, start, (steps, numbers, draws))
     return last if all_steps is None else all_steps

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxflow import _checks
+from jaxflow import _checks, _mesh
 from jaxflow.ops import bilinear
 
 Variant = Literal["paper", "hmdb_release", "kinetics_release"]
@@ -215,6 +215,7 @@ def _iterate_frames(
     # p is not needed after the last iteration, and is 0 in the first. A gradient finds
     # the flow that differences are taken of among what the scan keeps.
     state = (follow((zero, zero), (zero, zero)), ((zero, zero), (zero, zero)))
+    state = _mesh.alike(state, kernels)
     (flow, _), _ = lax.scan(jax.checkpoint(body), state, length=iterations - 1)
     return flow
 

@@ -28,7 +28,7 @@ from flax import nnx
 from jax import lax
 from jax.typing import DTypeLike
 
-from jaxflow import ops, spec
+from jaxflow import _mesh, ops, spec
 from jaxflow.layers import conv, norm
 
 
@@ -365,6 +365,7 @@ class Model(nnx.Module):
                     initial_flow, grid.shape[1:3], antialias=True
                 )
             flow = flow + initial_flow
+        hidden, flow = _mesh.alike((hidden, flow), features)
 
         def update(carry, _):
             hidden, flow = carry

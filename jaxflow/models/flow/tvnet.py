@@ -29,7 +29,7 @@ from flax import nnx
 from jax import lax
 from jax.typing import DTypeLike
 
-from jaxflow import ops, spec
+from jaxflow import _mesh, ops, spec
 
 _TINY = 1e-12
 # Weights of blue, green and red.
@@ -208,7 +208,8 @@ class Model(nnx.Module):
 
         kernels = (self.divergence[...][scale], self.gradient[...][scale])
         dual = jnp.zeros((2, 2, *first.shape), first.dtype)
-        (flow, _), _ = lax.scan(warp, (flow, dual), kernels)
+        start = _mesh.alike((flow, dual), layers, first, kernels)
+        (flow, _), _ = lax.scan(warp, start, kernels)
         return flow
 
 

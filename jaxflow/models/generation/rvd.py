@@ -30,7 +30,7 @@ from flax import nnx
 from jax import lax
 from jax.typing import DTypeLike
 
-from jaxflow import spec
+from jaxflow import _mesh, spec
 from jaxflow.diffusion import parameterisations, samplers, schedules
 from jaxflow.diffusion import process as processes
 from jaxflow.layers import attention, conv, generation, norm, timestep
@@ -439,7 +439,7 @@ class Model(nnx.Module):
             mean, memory = self.see(frame, memory)
             return memory, (mean, memory.history)
 
-        memory = self.start(batch, (height, width))
+        memory = _mesh.alike(self.start(batch, (height, width)), clean)
         _, seen = lax.scan(look, memory, jnp.moveaxis(clean, 1, 0))
         return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), seen)
 
@@ -493,7 +493,9 @@ def sample(
         raise ValueError("`frames` must hold at least one frame; got none")
     if steps is None:
         steps = processes.sampling_steps(model.process, model.config.count)
-    memory, mean = model.start(batch, (height, width)), frames[:, 0]
+    memory, mean = _mesh.alike(
+        (model.start(batch, (height, width)), frames[:, 0]), key, draws
+    )
     for i in range(given):
         mean, memory = model.see(frames[:, i], memory)
 
@@ -517,7 +519,7 @@ def sample(
         residual = samplers.sample(
             rest,
             parameterisations.denoiser(predict, "noise", threshold=limit),
-            start,
+            _mesh.alike(start, mean, memory),
             steps,
             update=update,
             draws=None if noise is None else noise[1:],
