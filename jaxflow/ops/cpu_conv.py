@@ -22,6 +22,8 @@ _FEW_FEATURES = 4  # XLA's is slow whatever the work
 _LEAST_PIXELS = 512
 _MAX_TAPS = 9
 _BLOCK_PIXELS = 1024
+# Where taps in time are channels or features of one convolution, by measurement.
+_FEW_CHANNELS = 16
 
 
 def forms(direct: Callable) -> Forms:
@@ -78,14 +80,60 @@ def _convolve(direct, x, kernel, like, settings):
         return _matmul(x[:, *steps], kernel.reshape(kernel.shape[-2:]))
     if len(window) == 2:
         return direct(x, kernel, like, settings)
-    # A sum of 2-D convolutions of frames.
+    if _has_few_outputs(kernel, settings):
+        return _sum_of_outputs(direct, x, kernel, settings)
     flat = _flat(kernel, settings)
+    if kernel.shape[3] <= _FEW_CHANNELS and math.prod(window[1:]) > 1:
+        # One 2-D convolution: what every tap in time meets is a channel of it.
+        stacked = jnp.concatenate(_frames(x, kernel, settings), axis=-1)
+        taps = kernel.transpose(1, 2, 0, 3, 4).reshape(
+            *window[1:], -1, kernel.shape[-1]
+        )
+        y = _convolve(direct, stacked, taps, None, flat)
+        return y.reshape(x.shape[0], -1, *y.shape[1:])
+    # A sum of 2-D convolutions of frames.
     terms = (
         _convolve(direct, met, tap, None, flat)
         for tap, met in zip(kernel, _frames(x, kernel, settings), strict=True)
     )
     y = cast(jax.Array, sum(terms))
     return y.reshape(x.shape[0], -1, *y.shape[1:])
+
+
+def _has_few_outputs(kernel, settings):
+    """Tells whether it is faster to shift what a tap makes than what it meets.
+
+    Patches of the frames, or the frames themselves, are then read once and not once a
+    tap, and more numbers are written.
+    """
+    taps, *window, channels, features = kernel.shape
+    if settings.strides[0] > 1 or taps == 1:
+        return False
+    if math.prod(window) == 1:
+        return 2 * features <= channels
+    patch = math.prod(window) * channels
+    return features <= _FEW_CHANNELS and 2 * taps * features <= patch
+
+
+def _sum_of_outputs(direct, x, kernel, settings):
+    """Convolves all frames with all taps in time at once, and sums what they make."""
+    taps, *window, channels, features = kernel.shape
+    flat = _flat(kernel, settings)
+    if flat.strides != settings.strides[1:]:
+        x = x[:, :, :: settings.strides[1], :: settings.strides[2]]
+    every = kernel.transpose(1, 2, 3, 0, 4).reshape(*window, channels, taps * features)
+    y = _convolve(direct, x.reshape(-1, *x.shape[2:]), every, None, flat)
+    y = y.reshape(*x.shape[:2], *y.shape[1:])
+    before, after = settings.sides[0]
+    margins = [(0, 0, 0), (before, after, 0), *[(0, 0, 0)] * 3]
+    y = lax.pad(y, jnp.zeros((), y.dtype), margins)
+    dilation = settings.dilation[0]
+    steps = y.shape[1] - dilation * (taps - 1)
+    terms = (
+        y[:, dilation * tap :, ..., features * tap :][:, :steps, ..., :features]
+        for tap in range(taps)
+    )
+    return cast(jax.Array, sum(terms))
 
 
 def _input_gradient(direct, y, kernel, like, settings):
