@@ -223,16 +223,14 @@ def memory_of_raft():
 
 def sampling():
     """Measures ten steps of DDIM by the factorised U-Net, a clip of 8x32x32."""
-    import jax
-
     import jaxflow
+    from jaxflow.generation import settings
 
     model = jaxflow.create_model("lucid_unet3d")
+    quick = settings.Settings(steps=10, sampler="ddim")
 
     def draw():
-        return jax.block_until_ready(
-            jaxflow.sample(model, jax.random.key(0), shape=(1, 8, 32, 32, 3), steps=10)
-        )
+        return jaxflow.generate(model, length=8, size=(32, 32), settings=quick)
 
     draw()
     cpu, wall = zip(*(clocks(draw) for _ in range(3)), strict=True)

@@ -1,11 +1,14 @@
 """Tests of `python -m experiments.bench`: who is asked, what is kept and laid out."""
 
+import ast
 import json
+import pathlib
 import sys
 
 import numpy as np
 import pytest
 
+import jaxflow
 from experiments.bench import __main__ as bench
 from experiments.bench import cases, runner, tables
 
@@ -48,6 +51,14 @@ def test_a_table_takes_the_place_of_the_one_before(tmp_path):
     for wrong in ("nothing", f"{end} {begin}", begin, page + page):
         with pytest.raises(ValueError, match="the page must have"):
             tables.put(wrong, "x")
+
+
+def test_what_cases_call_is_part_of_jaxflow():
+    for path in pathlib.Path(bench.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                if node.value.id == "jaxflow":
+                    assert hasattr(jaxflow, node.attr), (path.name, node.attr)
 
 
 def test_every_case_prepares_a_call_of_ours_that_exists():
