@@ -1,7 +1,7 @@
 """Measures jaxflow against its peers, and prints what came of it.
 
     python -m experiments.bench --peers PYTHON --only bars   # what has a bar
-    python -m experiments.bench --peers PYTHON               # everything: an hour
+    python -m experiments.bench --peers PYTHON               # everything: half an hour
     python -m experiments.bench --only "warp*" "networks/*" --rounds 9
     python -m experiments.bench --table                      # results, as Markdown
     python -m experiments.bench --table --into README.md     # between its two marks
@@ -25,6 +25,8 @@ import os
 import pathlib
 import platform
 import re
+import shutil
+import subprocess
 import sys
 import time
 from typing import Any
@@ -50,12 +52,30 @@ def main(argv: list[str] | None = None) -> None:
         print("\n".join(names))
         return
     path = arguments.results or RESULTS / f"{machine(arguments.device)}.jsonl"
-    if not arguments.table:
-        measure(arguments, names, path)
+    check(arguments)
+    failed = [] if arguments.table else measure(arguments, names, path)
     text = tables.markdown([line for line in read(path) if line["case"] in names])
     print(text)
     if arguments.into:
         arguments.into.write_text(tables.put(arguments.into.read_text(), text))
+    if failed:
+        sys.exit(f"{len(failed)} cases failed: {', '.join(failed)}")
+
+
+def check(arguments) -> None:
+    """Ends with one line where a run could not be compared, or not be written down."""
+    peers, into = arguments.peers, arguments.into
+    if peers and not arguments.table:
+        has_torch = shutil.which(peers) and not subprocess.call(
+            [peers, "-c", "import torch"], stderr=subprocess.DEVNULL
+        )
+        if not has_torch:
+            sys.exit(f"--peers {peers}: must be an interpreter that has PyTorch")
+    if into:
+        try:
+            tables.put(into.read_text(), "")
+        except (OSError, ValueError) as error:
+            sys.exit(f"--into {into}: {error}")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -91,11 +111,28 @@ def chosen(patterns: list[str], device: str) -> list[str]:
     return names if device == "cpu" else [n for n in names if cases.moves(n)]
 
 
-def measure(arguments, names: list[str], path: pathlib.Path) -> None:
-    """Measures the cases that have no line yet, and appends one for each."""
+def measure(arguments, names: list[str], path: pathlib.Path) -> list[str]:
+    """Measures the cases that have no line yet, and appends one for each.
+
+    A line without the peer's figures does not count where there is a peer.
+
+    Returns:
+        The cases that failed.
+    """
     place = runner.Place(arguments.device, arguments.peers, arguments.cores)
     path.parent.mkdir(parents=True, exist_ok=True)
-    done = {line["case"] for line in read(path)}
+    done = {
+        line["case"]
+        for line in read(path)
+        if not (place.peers and "ours_cpu_ms" in line and "cpu_ratio" not in line)
+    }
+    if there := done.intersection(names):
+        print(
+            f"{len(there)} of {len(names)} cases have their line in {path} and are not "
+            "measured again; --results FILE begins a new one",
+            file=sys.stderr,
+        )
+    failed = []
     referee = runner.Referee(place)
     with path.open("a") as file:
         for name in names:
@@ -106,7 +143,10 @@ def measure(arguments, names: list[str], path: pathlib.Path) -> None:
             if "failed" not in line:
                 file.write(json.dumps(line | about(place)) + "\n")
                 file.flush()
+            else:
+                failed.append(name)
     referee.close()
+    return failed
 
 
 def figures(referee: runner.Referee, name: str, rounds: int) -> dict[str, Any]:

@@ -79,12 +79,40 @@ def test_what_is_measured_is_not_measured_again(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(bench, "figures", figures)
     path = tmp_path / "results.jsonl"
     for _ in range(2):
-        bench.main(["--only", "warp/4x*", "--results", str(path)])
+        with pytest.raises(SystemExit, match="1 cases failed: warp/4x64x64x64 forward"):
+            bench.main(["--only", "warp/4x*", "--results", str(path)])
         assert capsys.readouterr().out.endswith("| 1 | 2 | 0.50 | 1.2: met |\n")
     # What failed is tried again, and leaves no line.
     assert [name.split()[-1] for name in asked] == ["forward", "gradient", "forward"]
     (line,) = map(json.loads, path.read_text().splitlines())
     assert line["device"] == "cpu" and line["machine"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--peers", "/no/such"], "--peers /no/such: must be an interpreter"),
+        (["--into", "/no/page.md"], "--into /no/page.md: .*No such file"),
+    ],
+)
+def test_what_would_be_found_at_the_end_is_found_first(
+    tmp_path, monkeypatch, words, message
+):
+    monkeypatch.setattr(bench, "figures", lambda *_: pytest.fail("measured"))
+    with pytest.raises(SystemExit, match=message):
+        bench.main([*words, "--results", str(tmp_path / "results.jsonl")])
+
+
+def test_a_line_without_a_peer_is_measured_with_one(tmp_path, monkeypatch, capsys):
+    name, path = "warp/4x64x64x64 gradient", tmp_path / "results.jsonl"
+    path.write_text(json.dumps({"case": name, "ours_cpu_ms": 1.0}) + "\n")
+    both = {"ours_cpu_ms": 1.0, "peer_cpu_ms": 2.0, "cpu_ratio": 0.5}
+    monkeypatch.setattr(bench, "check", lambda _: None)
+    monkeypatch.setattr(bench, "figures", lambda *_: both)
+    for _ in range(2):
+        bench.main(["--only", name, "--results", str(path), "--peers", sys.executable])
+    assert len(path.read_text().splitlines()) == 2
+    assert "1 of 1 cases have their line" in capsys.readouterr().err
 
 
 def test_rivals_answer_with_times_or_with_what_went_wrong(monkeypatch, capsys):
