@@ -58,7 +58,10 @@ def double():
 
 # Compiled as users do: what runs long, and what is compared bit for bit with what a
 # process of its own computes. Without optimisation JAX 0.7 misses corners.
-_OPTIMISED = ("test_checkpoint", "test_crashes", "test_features", "test_samplers")
+_OPTIMISED = {
+    *("test_checkpoint", "test_crashes", "test_features", "test_guidance"),
+    "test_samplers",
+}
 
 
 @pytest.fixture(autouse=True)
