@@ -222,6 +222,8 @@ DRAWS = {
 
 @pytest.mark.parametrize("name", cases(DRAWS))
 def test_draws_on_shards_are_those_of_one_device(name):
+    if name == "sample" and jax.__version_info__ < (0, 8):
+        pytest.skip("JAX 0.7 itself cannot split an rbg key under shard_map")
     # One key after the other: not all generators draw the same under `jax.vmap`.
     function = functools.partial(jax.lax.map, DRAWS[name])
     keys = jax.random.split(jax.random.key(0), 4)
