@@ -8,6 +8,7 @@ A convolution is `_convolve`, and so are its transposes. On a CPU `jaxflow.ops.c
 computes the same.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -62,8 +63,9 @@ def conv(
         (*B, H', W', C_out), H' = floor((H + 2 p - d (kernel - 1) - 1) / s) + 1.
 
     Raises:
-        ValueError: If an axis is given too few or too many numbers, or the shapes of
-            `x` and `kernel` do not fit.
+        ValueError: If an axis is given too few or too many numbers or one that is too
+            small, the shapes of `x` and `kernel` do not fit, or `x` with its padding is
+            smaller than the kernel.
 
     Examples:
         >>> image = jnp.ones((4, 4, 3))
@@ -101,8 +103,8 @@ def conv_transpose(
         (*B, H', W', C_out), H' = (H - 1) s - 2 p + kernel.
 
     Raises:
-        ValueError: If an axis is given too few or too many numbers, or the shapes of
-            `x` and `kernel` do not fit.
+        ValueError: If an axis is given too few or too many numbers or one that is too
+            small, the shapes of `x` and `kernel` do not fit, or nothing is left.
 
     Examples:
         >>> image, kernel = jnp.ones((4, 4, 3)), jnp.ones((4, 4, 3, 2))
@@ -119,7 +121,12 @@ def conv_transpose(
             x.shape[-3:-1], settings.strides, settings.sides, kernel.shape, strict=False
         )
     ]
-    flat = x.reshape(-1, *x.shape[-3:])
+    if min(size) < 1:
+        raise ValueError(
+            f"`padding` cuts everything off: `x` {tuple(x.shape)} would become an "
+            f"image of the size {tuple(size)}"
+        )
+    flat = x.reshape(math.prod(x.shape[:-3]), *x.shape[-3:])
     shape = (flat.shape[0], *size, kernel.shape[3] * groups)
     like = jax.ShapeDtypeStruct(shape, x.dtype)
     # The convolution maps the output's channels to the input's.
@@ -154,8 +161,9 @@ def conv3d(
         (*B, T', H', W', C_out); sizes as for `conv`.
 
     Raises:
-        ValueError: If an axis is given too few or too many numbers, or the shapes of
-            `x` and `kernel` do not fit.
+        ValueError: If an axis is given too few or too many numbers or one that is too
+            small, the shapes of `x` and `kernel` do not fit, or `x` with its padding is
+            smaller than the kernel.
 
     Examples:
         >>> clip, kernel = jnp.ones((8, 16, 16, 3)), jnp.ones((3, 7, 7, 3, 4))
@@ -190,11 +198,32 @@ def per_side(padding: Padding, axes: int) -> _Sides:
     return tuple((p, p) if isinstance(p, int) else (p[0], p[1]) for p in padding)
 
 
+def check_least(least: int, **numbers: Sequence[int]) -> None:
+    """Raises ValueError if a number, given by its argument's name, is too small."""
+    for name, given in numbers.items():
+        if min(given) < least:
+            raise ValueError(f"`{name}` must be at least {least}; got {min(given)}")
+
+
+def check_room(space: Sequence[int], sides: _Sides, window: Sequence[int]) -> None:
+    """Raises ValueError if a window is larger than the input with its margins."""
+    padded = tuple(size + sum(p) for size, p in zip(space, sides, strict=True))
+    if any(size < reach for size, reach in zip(padded, window, strict=True)):
+        raise ValueError(
+            f"`x` is smaller than the window {tuple(window)}: it has the size "
+            f"{tuple(space)}, with its padding {padded}"
+        )
+
+
 def _settings(axes, strides, padding, dilation, groups):
+    strides, dilation = per_axis(strides, axes), per_axis(dilation, axes)
+    sides = per_side(padding, axes)
+    check_least(1, strides=strides, dilation=dilation, groups=(groups,))
+    check_least(0, padding=sum(sides, ()))
     return _Settings(
-        per_axis(strides, axes),
-        per_side(padding, axes),
-        per_axis(dilation, axes),
+        strides,
+        sides,
+        dilation,
         groups,
         # As `jax.default_matmul_precision` has it here, not where it is lowered.
         jax.config.jax_default_matmul_precision,  # pyright: ignore[reportAttributeAccessIssue]
@@ -204,7 +233,12 @@ def _settings(axes, strides, padding, dilation, groups):
 def _apply(x, kernel, settings):
     """Convolves with any number of batch axes."""
     axes = kernel.ndim - 1
-    flat = x.reshape(-1, *x.shape[-axes:])
+    reach = [
+        gap * (taps - 1) + 1
+        for gap, taps in zip(settings.dilation, kernel.shape, strict=False)
+    ]
+    check_room(x.shape[-axes:-1], settings.sides, reach)
+    flat = x.reshape(math.prod(x.shape[:-axes]), *x.shape[-axes:])
     y = CONVOLUTION.out(flat, kernel, settings)
     return y.reshape(*x.shape[:-axes], *y.shape[1:])
 

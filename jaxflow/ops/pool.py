@@ -13,7 +13,14 @@ import numpy as np
 from jax import lax
 
 from jaxflow import _shapes
-from jaxflow.ops.conv import Padding, Size, per_axis, per_side
+from jaxflow.ops.conv import (
+    Padding,
+    Size,
+    check_least,
+    check_room,
+    per_axis,
+    per_side,
+)
 
 # Windows that are wider are not worth their compile time.
 _MAX_SLICES = 16
@@ -45,7 +52,8 @@ def max_pool(
         The pooled array, in the dtype of `x`.
 
     Raises:
-        ValueError: If an axis is given too few or too many numbers.
+        ValueError: If an axis is given too few or too many numbers or one that is too
+            small, or if `x` with its margin is smaller than a window.
 
     Examples:
         >>> image = jnp.arange(16.0).reshape(4, 4, 1)
@@ -84,7 +92,8 @@ def avg_pool(
         The pooled array, in the dtype of `x`.
 
     Raises:
-        ValueError: If an axis is given too few or too many numbers.
+        ValueError: If an axis is given too few or too many numbers or one that is too
+            small, or if `x` with its margin is smaller than a window.
 
     Examples:
         >>> image = jnp.arange(16.0).reshape(4, 4, 1)
@@ -116,8 +125,11 @@ def _pooling(x, window, strides, padding, ceil_mode):
     _shapes.check("x", x, (..., *"THW"[-axes:], "C"))
     window = per_axis(window, axes)
     strides = window if strides is None else per_axis(strides, axes)
+    given = per_side(padding, axes)
+    check_least(1, window=window, strides=strides)
+    check_least(0, padding=sum(given, ()))
     sides = []
-    for axis, (before, after) in enumerate(per_side(padding, axes)):
+    for axis, (before, after) in enumerate(given):
         size = x.shape[axis - axes - 1]
         step = strides[axis]
         spare = size + before + after - window[axis]
@@ -126,6 +138,7 @@ def _pooling(x, window, strides, padding, ceil_mode):
             if last < size + before:
                 after += last - spare
         sides.append((before, after))
+    check_room(x.shape[-axes - 1 : -1], tuple(sides), window)
     return window, strides, tuple(sides)
 
 

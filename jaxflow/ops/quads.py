@@ -114,7 +114,7 @@ def _reader(image, few):
     pixels, which takes less than to choose for each number where it comes from.
     """
     height, width, channels = image.shape
-    flat = image.reshape(-1, channels)
+    flat = image.reshape(height * width, channels)
     copied = channels < few or not len(flat)
     if copied:
         flat = jnp.concatenate([flat, jnp.zeros((1, channels), flat.dtype)])

@@ -257,6 +257,8 @@ def cells(
     height, width = size
     if padding == "border":
         x, y = _hold(x, width - 1), _hold(y, height - 1)
+    else:  # Infinity has no distance to a pixel.
+        x, y = jnp.clip(x, -2, width + 1), jnp.clip(y, -2, height + 1)
     left, top = jnp.floor(x), jnp.floor(y)
     touches = (left >= -1) & (left < width) & (top >= -1) & (top < height)
     row = jnp.where(touches, _integers(top, -1, height), height)
@@ -310,7 +312,9 @@ def _bicubic(
     image: jax.Array, points: jax.Array, padding: Padding, a: float
 ) -> jax.Array:
     """Samples (H, W, C) at (N, 2)."""
-    x, y = points[:, 0], points[:, 1]
+    height, width = image.shape[:2]
+    # The result is the same from here on, and infinity has no distance to a pixel.
+    x, y = jnp.clip(points[:, 0], -3, width + 2), jnp.clip(points[:, 1], -3, height + 2)
     left, top = jnp.floor(x), jnp.floor(y)
     columns = [left + k for k in (-1, 0, 1, 2)]
     weights_x = _cubic_weights(x - left, a)
@@ -338,7 +342,7 @@ def _read(image: jax.Array, x: jax.Array, y: jax.Array, padding: Padding) -> jax
     height, width, channels = image.shape
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
     column, row = _integers(x, 0, width - 1), _integers(y, 0, height - 1)
-    pixels = image.reshape(-1, channels)
+    pixels = image.reshape(height * width, channels)
     # The promise spares a second clip, or fill, per value read.
     values = pixels.at[row * width + column].get(mode="promise_in_bounds")
     values = values.astype(x.dtype)

@@ -276,6 +276,62 @@ def test_rejects_settings_that_do_not_fit():
         ops.conv3d(x[None], kernel)
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"strides": (1, 0)}, "`strides` must be at least 1; got 0"),
+        ({"dilation": 0}, "`dilation` must be at least 1; got 0"),
+        ({"groups": 0}, "`groups` must be at least 1; got 0"),
+        ({"padding": ((0, -1), (0, 0))}, "`padding` must be at least 0; got -1"),
+        (
+            {"padding": (0, 1), "dilation": (3, 2)},
+            r"smaller than the window \(7, 5\): it has the size \(5, 5\), with its "
+            r"padding \(5, 7\)",
+        ),
+    ],
+)
+def test_numbers_that_leave_no_window_are_one_line(settings, message):
+    channels = 2 * settings.get("groups", 1)
+    with pytest.raises(ValueError, match=message):
+        ops.conv(jnp.ones((5, 5, channels)), jnp.ones((3, 3, 2, 2)), **settings)
+
+
+def test_a_clip_without_frames_is_one_line():
+    clip, kernel = jnp.ones((0, 5, 5, 2)), jnp.ones((3, 3, 3, 2, 2))
+    with pytest.raises(ValueError, match=r"with its padding \(2, 7, 7\)"):
+        ops.conv3d(clip, kernel, padding=1)
+    with pytest.raises(ValueError, match=r"cuts everything off.*size \(-1, 2\)"):
+        ops.conv_transpose(clip[:, :1, :4], kernel[0], strides=1, padding=(2, 2))
+
+
+@pytest.mark.parametrize(
+    ("batch", "channels", "window", "groups"),
+    [
+        ((0,), 4, (3, 3), 1),
+        ((2, 0), 4, (3, 3, 3), 1),
+        ((0, 3), 4, (3, 1, 1), 2),
+        ((2,), 0, (3, 3), 1),
+        ((2,), 0, (3, 3, 3), 1),
+        ((), 0, (1, 1), 1),
+    ],
+    ids=str,
+)
+def test_sums_of_nothing_are_zeros_with_zero_slopes(batch, channels, window, groups):
+    x = jnp.ones((*batch, *[6] * len(window), channels))
+    kernel = jnp.ones((*window, channels // groups, 8))
+    function = ops.conv if len(window) == 2 else ops.conv3d
+
+    def total(x, kernel):
+        return function(x, kernel, groups=groups).sum()
+
+    found = function(x, kernel, groups=groups)
+    assert found.shape == (*batch, *[7 - taps for taps in window], 8)
+    assert not np.asarray(found).any()
+    slopes = jax.grad(total, (0, 1))(x, kernel)
+    for slope, like in zip(slopes, (x, kernel), strict=True):
+        assert slope.shape == like.shape and not np.asarray(slope).any()
+
+
 DERIVED = [
     *CASES,
     pytest.param((3, 3), {"padding": 1, "sizes": (48, 48, 96)}, id="2d large"),

@@ -128,3 +128,17 @@ def test_pools_integers_and_half_precision():
     mean = ops.avg_pool(ones, (1, 4096))
     assert mean.dtype == jnp.float16
     assert mean == 1
+
+
+@pytest.mark.parametrize("pool", [ops.max_pool, ops.avg_pool])
+def test_numbers_that_leave_no_window_are_one_line(pool):
+    x = jnp.ones((5, 5, 1))
+    with pytest.raises(ValueError, match=r"smaller than the window \(7, 7\)"):
+        pool(x, 7)
+    for arguments, message in (
+        ({"window": (2, 0)}, "`window` must be at least 1; got 0"),
+        ({"window": 2, "strides": 0}, "`strides` must be at least 1; got 0"),
+        ({"window": 2, "padding": -1}, "`padding` must be at least 0; got -1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            pool(x, **arguments)

@@ -237,7 +237,26 @@ def test_a_nan_or_infinite_point_spoils_only_itself(sample, padding, rng):
     if sample is bilinear_sample:
         assert np.isfinite(jax.grad(total)(image, bad)).all()
     far = points.at[1].set(jnp.array([3e38, -3e38]))
-    assert np.isfinite(sample(image, far, padding=padding)).all()
+    found = sample(image, far, padding=padding)
+    assert np.isfinite(found).all()
+    endless = points.at[1].set(jnp.array([jnp.inf, -jnp.inf]))
+    np.testing.assert_array_equal(sample(image, endless, padding=padding), found)
+    assert np.isfinite(jax.grad(total)(image, endless)).all()
+
+
+@pytest.mark.parametrize("shape", [(0, 5, 6, 2), (3, 5, 6, 0), (3, 0, 6, 2)], ids=str)
+def test_nothing_to_sample_and_no_points_have_empty_or_zero_slopes(shape):
+    image = jnp.ones(shape)
+    for points in (jnp.ones((*shape[:1], 4, 2)), jnp.ones((*shape[:1], 0, 2))):
+
+        def total(image, points):
+            return bilinear_sample(image, points).sum()
+
+        assert bilinear_sample(image, points).shape == (*points.shape[:-1], shape[-1])
+        for slope, like in zip(
+            jax.grad(total, (0, 1))(image, points), (image, points), strict=True
+        ):
+            assert slope.shape == like.shape and not np.asarray(slope).any()
 
 
 def test_a_nan_pixel_spoils_only_the_cells_around_it():
