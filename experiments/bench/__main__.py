@@ -53,7 +53,13 @@ def main(argv: list[str] | None = None) -> None:
         return
     path = arguments.results or RESULTS / f"{machine(arguments.device)}.jsonl"
     check(arguments)
-    failed = [] if arguments.table else measure(arguments, names, path)
+    if arguments.table and not path.exists():
+        sys.exit(f"--results {path}: no such file")
+    try:
+        failed = [] if arguments.table else measure(arguments, names, path)
+    except KeyboardInterrupt:
+        print(f"stopped; the same command goes on from {path}", file=sys.stderr)
+        sys.exit(130)
     text = tables.markdown([line for line in read(path) if line["case"] in names])
     print(text)
     if arguments.into:
@@ -65,6 +71,17 @@ def main(argv: list[str] | None = None) -> None:
 def check(arguments) -> None:
     """Ends with one line where a run could not be compared, or not be written down."""
     peers, into = arguments.peers, arguments.into
+    there = len(os.sched_getaffinity(0))
+    if arguments.rounds < 1:
+        sys.exit(f"--rounds {arguments.rounds}: must be 1 or more")
+    if not 1 <= arguments.cores <= there:
+        sys.exit(
+            f"--cores {arguments.cores}: must be 1 to {there}, the cores there are"
+        )
+    if arguments.device != "cpu" and not arguments.table:
+        place = runner.Place(arguments.device, peers, arguments.cores)
+        if not place.exists():
+            sys.exit(f"--device {arguments.device}: JAX finds none here")
     if peers and not arguments.table:
         has_torch = shutil.which(peers) and not subprocess.call(
             [peers, "-c", "import torch"], stderr=subprocess.DEVNULL
@@ -133,8 +150,7 @@ def measure(arguments, names: list[str], path: pathlib.Path) -> list[str]:
             file=sys.stderr,
         )
     failed = []
-    referee = runner.Referee(place)
-    with path.open("a") as file:
+    with path.open("a") as file, runner.Referee(place) as referee:
         for name in names:
             if name in done:
                 continue
@@ -145,7 +161,6 @@ def measure(arguments, names: list[str], path: pathlib.Path) -> list[str]:
                 file.flush()
             else:
                 failed.append(name)
-    referee.close()
     return failed
 
 
@@ -192,9 +207,15 @@ def machine(device: str) -> str:
 
 def read(path: pathlib.Path) -> list[dict[str, Any]]:
     """Returns the lines of a file of results, none if it is not there."""
-    if not path.exists():
-        return []
-    return [json.loads(text) for text in path.read_text().splitlines() if text]
+    lines = []
+    for number, text in enumerate(
+        path.read_text().splitlines() if path.exists() else (), start=1
+    ):
+        try:
+            lines += [json.loads(text)] if text else []
+        except ValueError:
+            sys.exit(f"{path}, line {number}: is cut off or no JSON; delete it")
+    return lines
 
 
 if __name__ == "__main__":

@@ -76,6 +76,15 @@ class Place(NamedTuple):
             stdout=subprocess.PIPE,
             env=self.environment(),
             text=True,
+            process_group=0,  # Ctrl-C is for the referee, who ends the others.
+        )
+
+    def exists(self) -> bool:
+        """Tells whether JAX finds the device."""
+        return not subprocess.call(
+            [sys.executable, "-c", "import jax; jax.devices()"],
+            env=self.environment(),
+            stderr=subprocess.DEVNULL,
         )
 
     def environment(self) -> dict[str, str]:
@@ -87,7 +96,10 @@ class Place(NamedTuple):
 
 
 class Referee:
-    """Asks rivals in turns; each is started when it is first needed."""
+    """Asks rivals in turns; each is started when it is first needed.
+
+    They are ended when a ``with`` block over the referee is left.
+    """
 
     def __init__(self, place: Place):
         self.place = place
@@ -123,16 +135,23 @@ class Referee:
             raise RuntimeError(f"{needs}: {found['failed']}")
         return found
 
-    def close(self) -> None:
-        """Ends all rivals."""
+    def __enter__(self) -> "Referee":
+        return self
+
+    def __exit__(self, *_) -> None:
         for process in self.processes.values():
+            process.kill()
             process.communicate()
 
 
 def alone(place: Place, name: str, case: Alone) -> dict[str, Any]:
     """Measures a case in a fresh process."""
     process = place.start("--alone", name, every_core=case.every_core)
-    out, _ = process.communicate()
+    try:
+        out, _ = process.communicate()
+    except KeyboardInterrupt:
+        process.kill()
+        raise
     if process.returncode:
         raise RuntimeError(f"ended with {process.returncode}")
     return json.loads(out.strip().splitlines()[-1])

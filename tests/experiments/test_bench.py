@@ -2,8 +2,12 @@
 
 import ast
 import json
+import os
 import pathlib
+import signal
+import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -93,6 +97,10 @@ def test_what_is_measured_is_not_measured_again(tmp_path, monkeypatch, capsys):
     [
         (["--peers", "/no/such"], "--peers /no/such: must be an interpreter"),
         (["--into", "/no/page.md"], "--into /no/page.md: .*No such file"),
+        (["--rounds", "0"], "--rounds 0: must be 1 or more"),
+        (["--cores", "999"], r"--cores 999: must be 1 to \d+, the cores there are"),
+        (["--device", "tpu"], "--device tpu: JAX finds none here"),
+        (["--table"], "--results .*results.jsonl: no such file"),
     ],
 )
 def test_what_would_be_found_at_the_end_is_found_first(
@@ -101,6 +109,32 @@ def test_what_would_be_found_at_the_end_is_found_first(
     monkeypatch.setattr(bench, "figures", lambda *_: pytest.fail("measured"))
     with pytest.raises(SystemExit, match=message):
         bench.main([*words, "--results", str(tmp_path / "results.jsonl")])
+
+
+def test_a_file_that_was_cut_off_is_one_line(tmp_path):
+    path = tmp_path / "results.jsonl"
+    path.write_text('{"case": "warp/4x64x64x64 forward"}\n{"case": "wa')
+    with pytest.raises(SystemExit, match=r"results\.jsonl, line 2: is cut off"):
+        bench.main(["--table", "--results", str(path)])
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_every_process_with_one_line(tmp_path):
+    path = tmp_path / "results.jsonl"
+    words = ["--only", "warp/4x64x64x64 forward", "--rounds", "1000000"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "experiments.bench", *words, "--results", str(path)],
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    )
+    while not path.exists():
+        time.sleep(0.1)
+    time.sleep(2)  # The rival imports what it needs, or is at work.
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said == f"stopped; the same command goes on from {path}\n"
 
 
 def test_a_line_without_a_peer_is_measured_with_one(tmp_path, monkeypatch, capsys):
