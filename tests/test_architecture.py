@@ -37,6 +37,7 @@ FLOORS = (
     {"train", "extract"},
     {"demo"},
     {"cli"},
+    {"__main__"},
 )
 FLOOR = {part: level for level, parts in enumerate(FLOORS) for part in parts}
 # Models that contain other models: file -> the models it may import.
