@@ -235,10 +235,12 @@ def shift_hue(image: jax.Array, turns: float | jax.Array) -> jax.Array:
     value = jnp.max(image, axis=-1)
     chroma = value - jnp.min(image, axis=-1)
     safe = jnp.where(chroma > 0, chroma, 1.0)
+    # The three agree where they meet, so that rounding decides nothing. Whether a
+    # channel equals the maximum it would: a compiler may compute the two apart.
     hue = jnp.where(
-        value == red,
+        (red >= green) & (red >= blue),
         (green - blue) / safe,
-        jnp.where(value == green, 2 + (blue - red) / safe, 4 + (red - green) / safe),
+        jnp.where(green >= blue, 2 + (blue - red) / safe, 4 + (red - green) / safe),
     )
     hue = hue + 6 * turns
 
