@@ -160,3 +160,10 @@ def test_a_tag_names_the_version(project):
     command = ["git", "-C", ROOT, "tag", "--points-at", "HEAD", "v*"]
     tags = subprocess.run(command, capture_output=True, text=True).stdout.split()
     assert tags in ([], [f"v{jaxflow.__version__}"])
+
+
+def test_every_slow_case_is_one_of_a_test_that_exists():
+    folder = pathlib.Path(__file__).parent
+    for line in (folder / "slow_cases.txt").read_text().splitlines():
+        file, _, name = line.partition("[")[0].partition("::")
+        assert f"def {name}(" in (folder.parent / file).read_text(), line

@@ -107,7 +107,8 @@ def test_a_scene_without_motion_stands_still():
     draw = functools.partial(synthetic.flow_pair, preset=still, size=(48, 64))
     pair = jax.jit(draw)(jax.random.key(0))
     np.testing.assert_array_equal(pair["flow"], 0)
-    np.testing.assert_array_equal(pair["image1"], pair["image2"])
+    # Each is computed by itself, and rounded.
+    np.testing.assert_allclose(pair["image1"], pair["image2"], atol=2e-6)
     assert not np.any(pair["occlusion"])
 
 
