@@ -1,5 +1,6 @@
 """Each recipe takes its first steps with its published batch, whatever the devices."""
 
+import itertools
 import json
 import os
 import pathlib
@@ -82,28 +83,25 @@ def test_a_recipe_takes_its_first_steps(name, stages, devices, tmp_path):
     steps_are_taken(name, stages, tmp_path, devices)
 
 
-def divided(name):
-    """Returns one stage for each batch of a recipe, as the batch decides over the mesh.
+def devices_of(name):
+    """Returns on how many devices each stage of a recipe runs, by stage.
 
-    The other stages run on one device, and the first one on both.
+    The batch decides how it is split, so one stage for each batch runs on 8.
     """
     batches = CASES[name].batches
     first = {batch: stage for stage, batch in reversed(batches.items())}
-    return [stage for stage in batches if stage in first.values()]
+    return {stage: 8 if stage in first.values() else 1 for stage in batches}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
-def test_every_batch_of_every_recipe_is_split_over_devices(name, tmp_path):
-    steps_are_taken(name, divided(name), tmp_path, 8)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", CASES)
-def test_every_other_stage_and_the_first_takes_its_first_steps(name, tmp_path):
-    first, *others = CASES[name].batches
-    stages = [first, *(stage for stage in others if stage not in divided(name))]
-    steps_are_taken(name, stages, tmp_path, 1)
+def test_every_stage_of_every_recipe_takes_its_first_steps(name, tmp_path):
+    devices = devices_of(name)
+    # In order, since a stage may begin with the weights of another.
+    for count, stages in itertools.groupby(devices, devices.get):
+        steps_are_taken(name, list(stages), tmp_path, count)
+    if 1 not in devices.values():
+        steps_are_taken(name, [next(iter(devices))], tmp_path / "alone", 1)
 
 
 def test_every_recipe_and_every_stage_is_started():
