@@ -19,9 +19,9 @@ demo: .venv/demo.stamp
 test: build/wheel.stamp
 	$(TEST) --durations=40
 
-# What `make test-all` holds beyond `make test`; OPTIONS="--splits 4 --group 1" is a quarter.
+# What `make test-all` holds beyond `make test`.
 test-slow: build/wheel.stamp
-	$(TEST) -m slow --durations=40 $(OPTIONS)
+	$(TEST) -m slow --durations=40
 
 test-all: build/wheel.stamp
 	$(TEST) -m ""
