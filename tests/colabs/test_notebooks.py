@@ -87,7 +87,6 @@ def test_it_runs_from_top_to_bottom(name, tmp_path, monkeypatch):
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(cache))
     monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
     # A cell is written as readers write, whose JAX adds axes by itself.
     monkeypatch.delenv("JAX_NUMPY_RANK_PROMOTION")
     resources = {"metadata": {"path": str(tmp_path)}}
