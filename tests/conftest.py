@@ -65,13 +65,12 @@ def double():
     jax.config.update("jax_enable_x64", False)
 
 
-# Compiled as users do: what runs long; what is compared bit for bit with what a process
-# of its own computes, or between two programs; and TV-L1 where small gradients magnify
-# rounding. Without optimisation JAX 0.7 misses corners.
+# Compiled as users do: what runs long, and what is compared bit for bit with what a
+# process of its own computes, or between two programs. Without optimisation JAX 0.7
+# misses corners.
 _OPTIMISED = {
     *("test_checkpoint", "test_crashes", "test_features", "test_guidance"),
     *("test_run_time", "test_samplers"),
-    "test_to_and_from_flat_frames_nothing_moves_and_nan_is_seen",
     "test_a_drawn_batch_shows_each_scene_both_ways",
     # Two parts of a program may round apart what is drawn in float32.
     "test_visible_points_keep_their_colour_to_the_last_digit_in_float64",

@@ -1,5 +1,6 @@
 """The pyramid around an estimator: solve small, enlarge, correct."""
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -167,11 +168,9 @@ def estimate(
     sizes = pyramid_sizes(
         frame1.shape[-3:-1], levels=levels, step=step, minimum_size=minimum_size
     )
-    pairs = zip(
-        image_pyramid(frame1, sizes, sigma=sigma),
-        image_pyramid(frame2, sizes, sigma=sigma),
-        strict=True,
-    )
+    # One program shrinks both: two would round apart, and equal frames would move.
+    shrink = functools.partial(image_pyramid, sizes=sizes, sigma=sigma)
+    pyramids = jax.lax.map(shrink, jnp.stack([frame1, frame2]))
     if initial_flow is None:
         batch = frame1.shape[:-3]
         flow = jnp.zeros((*batch, *sizes[-1], 2), frame1.dtype)
@@ -179,7 +178,7 @@ def estimate(
         flow = initial_flow.astype(frame1.dtype)
     flow = _mesh.alike(flow, frame1, frame2)
     start = ops.resize_flow(flow, sizes[0])
-    for image1, image2 in reversed(list(pairs)):
+    for image1, image2 in reversed(pyramids):
         flow = ops.resize_flow(flow, image1.shape[-3:-1])
         flow = solve(image1, image2, flow)
     return jnp.where(both_textured(frame1, frame2), flow, start)

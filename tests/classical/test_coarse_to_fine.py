@@ -1,6 +1,9 @@
 """Tests for jaxflow.classical.coarse_to_fine."""
 
+import functools
+
 import cv2
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -70,3 +73,15 @@ def test_initial_flow_is_shrunk_to_the_coarsest_level():
         initial_flow=start,
     )
     assert seen == [2, 4, 8]
+
+
+def test_equal_frames_are_equal_on_every_level(rng):
+    frame = rng.random((37, 53, 1), np.float32)
+
+    def solve(image1, image2, flow):
+        return flow + jnp.abs(image1 - image2).max()
+
+    estimate = functools.partial(
+        coarse_to_fine.estimate, solve, levels=5, step=0.8, sigma=0.7
+    )
+    np.testing.assert_array_equal(jax.jit(estimate)(frame, frame.copy()), 0)
