@@ -28,6 +28,7 @@ from jax.sharding import Mesh
 from jaxflow import convert, train
 from jaxflow import mesh as meshes
 from jaxflow.io import folders, orbax_files
+from jaxflow.layers import variables
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -299,7 +300,7 @@ def hold(loss: train.Loss, trained: Sequence[str]) -> train.Loss:
             if any(name.startswith(f"{part}.") for part in trained):
                 continue
             if isinstance(node, nnx.Param):
-                node[...] = jax.lax.stop_gradient(node[...])
+                variables.replace(node, jax.lax.stop_gradient(node[...]))
             elif not any(f"{part}.".startswith(name) for part in ("", *trained)):
                 for mode in ("deterministic", "use_running_average"):
                     if isinstance(node, nnx.Module) and hasattr(node, mode):

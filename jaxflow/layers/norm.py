@@ -10,6 +10,8 @@ import numpy as np
 from flax import nnx
 from jax import lax
 
+from jaxflow.layers import variables
+
 
 class BatchNorm(nnx.Module):
     """Batch normalisation over all axes but the last (Ioffe and Szegedy, 2015).
@@ -73,7 +75,8 @@ class BatchNorm(nnx.Module):
     def _update(self, running: nnx.BatchStat, new: jax.Array) -> None:
         """Moves a running statistic; its gradient is nobody's business."""
         new = lax.stop_gradient(new)
-        running[...] = (1 - self.momentum) * running[...] + self.momentum * new
+        moved = (1 - self.momentum) * running[...] + self.momentum * new
+        variables.replace(running, moved)
 
 
 def freeze(module: nnx.Module, *, but: Sequence[BatchNorm] = ()) -> None:
