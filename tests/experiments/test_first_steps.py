@@ -18,6 +18,10 @@ ROOT = pathlib.Path(__file__).parents[2]
 CASES = recipe_process.CASES
 # Case, stages and number of devices that the quick suite runs.
 QUICK = [("flownets", ["fine"], 8)]
+# Stages that differ from the one before by their learning rate alone.
+REPEATED = {
+    "pwcnet": ["sintel2", "sintel3", "sintel4", "sintel5", "kitti2", "kitti3", "kitti4"]
+}
 
 
 def command(name, stages, folder, *options, devices=1):
@@ -88,7 +92,11 @@ def devices_of(name):
 
     The batch decides how it is split, so one stage for each batch runs on 8.
     """
-    batches = CASES[name].batches
+    batches = {
+        stage: batch
+        for stage, batch in CASES[name].batches.items()
+        if stage not in REPEATED.get(name, [])
+    }
     first = {batch: stage for stage, batch in reversed(batches.items())}
     return {stage: 8 if stage in first.values() else 1 for stage in batches}
 
