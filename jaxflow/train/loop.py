@@ -11,7 +11,7 @@ import jax
 from jaxflow import _checks, reporting, runs, stopping
 from jaxflow import mesh as meshes
 from jaxflow.train.compiled import Step
-from jaxflow.train.state import TrainState
+from jaxflow.train.state import TrainState, strong
 from jaxflow.train.step import Batch
 
 Evaluate = Callable[[TrainState], Mapping[str, float]]
@@ -106,7 +106,7 @@ def fit(
     """
     _check_arguments(step, batches, log_every, save_every, best_mode)
     is_blank = meshes.is_used_up(state)
-    state = meshes.blank(state) if is_blank else state
+    state = meshes.blank(state) if is_blank else strong(state)
     state = meshes.place(state, step.shardings or meshes.everywhere(step.mesh))
     if step.draws and hasattr(step.run, "lower"):
         jax.eval_shape(step.run, state)  # What is wrong with it leaves no folder.

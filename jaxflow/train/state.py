@@ -56,8 +56,8 @@ def init(
         (0, ['bias', 'kernel'])
     """
     check_optimiser(optimiser)
-    weights = _copy(checkpoint.weights_of(model))
-    return TrainState(
+    weights = strong(_copy(checkpoint.weights_of(model)))
+    state = TrainState(
         step=jnp.zeros((), jnp.int32),
         params=weights["params"],
         stats=weights["stats"],
@@ -66,6 +66,30 @@ def init(
         skipped_in_a_row=jnp.zeros((), jnp.int32),
         key=jax.random.key(seed),
     )
+    return strong(state)
+
+
+def strong(tree: Any) -> Any:
+    """Returns the same arrays, of types that do not give way in promotion.
+
+    ``jnp.array(10.0)`` is weakly typed. A step with such a weight is another program
+    than the step after it, or after a checkpoint, which knows strong types alone.
+
+    Args:
+        tree: Of arrays.
+
+    Examples:
+        >>> from jaxflow.train import state
+        >>> weight = jnp.array(10.0)
+        >>> weight.weak_type, state.strong(weight).weak_type
+        (True, False)
+    """
+
+    def convert(leaf):
+        is_weak = getattr(leaf, "weak_type", False)
+        return jnp.asarray(leaf, leaf.dtype) if is_weak else leaf
+
+    return jax.tree.map(convert, tree)
 
 
 def check_optimiser(optimiser: Any) -> None:

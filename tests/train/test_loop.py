@@ -48,6 +48,32 @@ def test_a_resumed_run_is_the_same_run_bit_for_bit(tmp_path, draw):
     assert logged[0] == logged[1]
 
 
+class Weak(nnx.Module):
+    """Has a weight of no type of its own, as ``jnp.array`` makes one of a number."""
+
+    def __init__(self):
+        self.scale = nnx.Param(jnp.array(1.0))
+
+    def __call__(self, x):
+        return self.scale[...] * x
+
+
+def test_a_weight_of_a_weak_type_is_compiled_once_and_resumed(tmp_path):
+    model, optimiser = Weak(), optax.sgd(0.1)
+    step = train.make_step(
+        model,
+        lambda model, x: jnp.mean((model(x) - 3 * x) ** 2),
+        optimiser,
+        draw=lambda key: jnp.ones((8, 1)),
+    )
+    fit = {"workdir": tmp_path, "progress": False}
+    train.fit(step, train.init(model, optimiser), steps=2, **fit)
+    assert step.run._cache_size() == 1
+    weak = train.init(model, optimiser)._replace(params={"scale": jnp.array(1.0)})
+    state = train.fit(step, weak, steps=4, **fit)
+    np.testing.assert_allclose(state.params["scale"], 3 - 2 * 0.8**4, rtol=1e-6)
+
+
 def test_rows_logged_after_the_checkpoint_are_forgotten_on_resuming(tmp_path):
     _, step, state = setup(draw)
     fit = {"workdir": tmp_path, "log_every": 1, "progress": False}
