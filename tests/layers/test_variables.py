@@ -25,6 +25,12 @@ def test_a_variable_holds_its_new_array(program):
     np.testing.assert_array_equal(program(jnp.array([1.0, 2.0])), [1, 2])
 
 
+@pytest.mark.parametrize("value", [jnp.zeros(3), jnp.zeros(2, jnp.int32)])
+def test_an_array_of_another_kind_is_refused(value):
+    with pytest.raises(ValueError, match=r"`value` must be float32 of \(2,\)"):
+        variables.replace(Counter().count, value)
+
+
 @pytest.mark.skipif(
     not hasattr(nnx.Variable, "set_value"), reason="this Flax assigns by index alone"
 )
