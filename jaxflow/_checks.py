@@ -63,7 +63,11 @@ def nearest(name: str, names: Collection[str], where: str) -> str:
 
 
 def positive(name: str, value: int | float) -> None:
-    """Raises ValueError unless `value` is greater than 0."""
+    """Raises ValueError unless `value` is one number that is greater than 0."""
+    if getattr(value, "ndim", 0):
+        raise ValueError(
+            f"`{name}` must be one number; got an array of {tuple(value.shape)}"  # type: ignore[union-attr]
+        )
     if not value > 0:
         raise ValueError(f"`{name}` must be positive; got {value!r}")
 

@@ -83,9 +83,10 @@ def estimate_flow(
             leaves its tile is not seen. None runs whole frames.
         overlap: Least number of pixels that two tiles share.
         options: Keywords of the model's call, e.g. {"iterations": 32} for RAFT, or of
-            the classical method. An array whose first axes are those of the batch has a
-            value for each pair. `initial_flow`, which RAFT and most classical methods
-            take, is (…, H, W, 2) or (H, W, 2), in pixels of the frames.
+            the classical method. An array of two axes or more, of which the first are
+            those of the batch, has a value for each pair. `initial_flow`, which RAFT
+            and most classical methods take, is (…, H, W, 2) or (H, W, 2), in pixels of
+            the frames.
         precision: Of products of float32 numbers: "highest", or "high" or "default",
             which are faster and less exact on accelerators. What a network computes in
             is its `dtype`; see `jaxflow.create_model`.

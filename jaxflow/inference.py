@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxflow import _checks, classical, models, ops, spec
+from jaxflow import _checks, _shapes, classical, models, ops, spec
 
 
 def flow(
@@ -41,17 +41,21 @@ def flow(
         frame1: Frame 1, (*B, H, W, 3): uint8, or floating in [0, 1].
         frame2: Frame 2, alike.
         **options: Keywords of the model's call or of the classical method. An array
-            whose first axes are *B has a value for each pair. An `initial_flow` of
-            (*B, H, W, 2), in pixels of the frames, is resized or padded with them; one
-            without batch axes is for all pairs.
+            of two axes or more, of which the first are *B, has a value for each pair.
+            An `initial_flow` of (*B, H, W, 2), in pixels of the frames, is resized or
+            padded with them; one without batch axes is for all pairs.
 
     Returns:
         Flow (u, v) in pixels of the frames, (*B, H, W, 2), float32. NaN in a frame
         spreads as far as the estimator looks.
 
     Raises:
-        ValueError: If `model` is neither.
+        ValueError: If `model` is neither, or the frames are not such pictures or not
+            alike.
     """
+    _shapes.check_equal(frame1=frame1, frame2=frame2)
+    for name, frame in (("frame1", frame1), ("frame2", frame2)):
+        _check_levels(name, frame)
     batch = frame1.shape[:-3]
     if isinstance(model, str):
         run = functools.partial(_classical_flow, method_of(model))
@@ -65,6 +69,15 @@ def flow(
     one, two = _flat(frame1, batch), _flat(frame2, batch)
     found = run(one, two, flat)
     return found.reshape(*batch, *found.shape[-3:])
+
+
+def _check_levels(name: str, frame: jax.Array) -> None:
+    """Raises ValueError unless a frame holds bytes or floats."""
+    if frame.dtype != jnp.uint8 and not jnp.issubdtype(frame.dtype, jnp.floating):
+        raise ValueError(
+            f"`{name}` must be uint8, or floating in [0, 1]; got {frame.dtype}: cast "
+            "numbers up to 255 by .astype(jnp.uint8)"
+        )
 
 
 def evaluated(model: nnx.Module) -> Any:

@@ -140,6 +140,41 @@ def test_what_is_no_flow_is_one_clear_error(pairs, answer, got):
         assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("one", "two", "says"),
+    [
+        (np.zeros((8, 9, 3), np.int32), np.zeros((8, 9, 3), np.int32), "got int32"),
+        (np.zeros((8, 9, 3), bool), np.zeros((8, 9, 3), bool), "got bool"),
+        (
+            np.zeros((2, 3, 8, 9, 3), np.float32),
+            np.zeros((6, 8, 9, 3), np.float32),
+            "must have one shape",
+        ),
+    ],
+)
+def test_frames_that_are_no_pictures_or_not_alike_are_refused(one, two, says):
+    with pytest.raises(ValueError, match=says):
+        inference.flow("block_matching", one, two)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "says"),
+    [
+        ("horn_schunck", {"alpha": np.ones(3, np.float32)}, "`alpha` must be one"),
+        ("tvl1", {"weight": np.ones(3, np.float32)}, "`weight` must be a number"),
+        (
+            "lucas_kanade",
+            {"initial_flow": np.zeros((8, 24, 2), np.float32)},
+            r"`initial_flow` must .*16",
+        ),
+    ],
+)
+def test_an_array_that_fits_no_pair_is_refused(name, options, says):
+    frames = np.zeros((3, 16, 24, 3), np.float32)
+    with pytest.raises(ValueError, match=says):
+        jaxflow.estimate_flow(name, frames, frames, options=options)
+
+
 def test_a_classical_method_is_differentiated_by_its_name(rng):
     y, x = np.mgrid[:24, :32]
     scene = np.stack([0.5 + 0.3 * np.sin(x / 3.0 + y / 5.0)] * 3, -1)

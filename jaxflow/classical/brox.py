@@ -81,9 +81,10 @@ def brox(
     """
     _checks.counts(levels=levels, warps=warps)
     _shapes.check_equal(frame1=frame1, frame2=frame2)
-    one, two = (
-        ops.gaussian_blur(255 * coarse_to_fine.luminance(frame), sigma)
-        for frame in (frame1, frame2)
+    one, two = coarse_to_fine.alike(
+        lambda frame: ops.gaussian_blur(255 * coarse_to_fine.luminance(frame), sigma),
+        frame1,
+        frame2,
     )
     refine = _refiner(
         alpha, delta, gamma, omega, fixed_point_iterations, sor_iterations

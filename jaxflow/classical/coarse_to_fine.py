@@ -1,12 +1,14 @@
 """The pyramid around an estimator: solve small, enlarge, correct."""
 
 import functools
+import operator
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxflow import _checks, _mesh, ops
+from jaxflow import _checks, _mesh, _shapes, ops
 
 # A frame whose values differ by less than this share of the largest is flat: a bit more
 # than one level of 8 bits, which coding adds to white.
@@ -136,6 +138,30 @@ def image_pyramid(
     return levels
 
 
+def alike(prepare: Callable[[jax.Array], Any], frame1: Any, frame2: Any) -> list:
+    """Prepares two frames by one program.
+
+    Two programs may round apart, even where they are copies of each other; of equal
+    frames they would make a motion.
+
+    Args:
+        prepare: Takes a frame, and returns a tree of arrays.
+        frame1: Floating, of any shape.
+        frame2: Of that shape.
+
+    Returns:
+        What `prepare` makes of frame 1, and of frame 2.
+
+    Examples:
+        >>> half, whole = jnp.full((2, 2, 1), 0.5), jnp.ones((2, 2, 1))
+        >>> one, two = jaxflow.classical.coarse_to_fine.alike(jnp.mean, half, whole)
+        >>> one.item(), two.item()
+        (0.5, 1.0)
+    """
+    both = jax.lax.map(prepare, jnp.stack([widen(frame1), widen(frame2)]))
+    return [jax.tree.map(operator.itemgetter(k), both) for k in (0, 1)]
+
+
 def estimate(
     solve: Solve,
     frame1: jax.Array,
@@ -164,21 +190,24 @@ def estimate(
 
     Returns:
         Flow, (*B, H, W, 2), in pixels.
+
+    Raises:
+        ValueError: If `initial_flow` has another shape.
     """
     sizes = pyramid_sizes(
         frame1.shape[-3:-1], levels=levels, step=step, minimum_size=minimum_size
     )
-    # One program shrinks both: two would round apart, and equal frames would move.
     shrink = functools.partial(image_pyramid, sizes=sizes, sigma=sigma)
-    pyramids = jax.lax.map(shrink, jnp.stack([frame1, frame2]))
+    pyramids = zip(*alike(shrink, frame1, frame2), strict=True)
     if initial_flow is None:
         batch = frame1.shape[:-3]
         flow = jnp.zeros((*batch, *sizes[-1], 2), frame1.dtype)
     else:
+        _shapes.check("initial_flow", initial_flow, (*frame1.shape[:-1], 2))
         flow = initial_flow.astype(frame1.dtype)
     flow = _mesh.alike(flow, frame1, frame2)
     start = ops.resize_flow(flow, sizes[0])
-    for image1, image2 in reversed(pyramids):
+    for image1, image2 in reversed(list(pyramids)):
         flow = ops.resize_flow(flow, image1.shape[-3:-1])
         flow = solve(image1, image2, flow)
     return jnp.where(both_textured(frame1, frame2), flow, start)

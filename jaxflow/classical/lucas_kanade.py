@@ -153,9 +153,10 @@ def lucas_kanade(
     """
     _checks.counts(window=window, levels=levels, iterations=iterations)
     _shapes.check_equal(frame1=frame1, frame2=frame2)
-    one, two = (
-        ops.gaussian_blur(coarse_to_fine.widen(frame), sigma)
-        for frame in (frame1, frame2)
+    one, two = coarse_to_fine.alike(
+        lambda frame: ops.gaussian_blur(frame, sigma),
+        frame1,
+        frame2,
     )
     solve_level = functools.partial(
         refine,

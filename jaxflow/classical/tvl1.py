@@ -95,7 +95,7 @@ def tvl1(
         frame2: Like `frame1`.
         tau: Step of the dual iteration; at most 1/4 is proven to converge.
         weight: Weight of the data term for images in [0, 255] (lambda in the papers).
-            An array, which may be learned, is not checked.
+            An array, () or (H, W), may be learned; its sign is not checked.
         theta: How tightly the two half-problems are coupled, in pixels^2; or an array.
         levels: Pyramid levels; those with a side under 16 pixels are left out.
         step: Size of a level over that of the next finer one.
@@ -168,7 +168,7 @@ def tvl1(
 
 
 def _check_numbers(**numbers: float | jax.Array) -> None:
-    """Raises unless numbers are positive; arrays may be learned, and are not looked at.
+    """Raises unless numbers are positive; of arrays, which may be learned, the axes.
 
     Raises:
         ValueError: If one is not; it is named.
@@ -176,6 +176,10 @@ def _check_numbers(**numbers: float | jax.Array) -> None:
     for name, value in numbers.items():
         if not isinstance(value, jax.Array):
             _checks.positive(name, value)
+        elif value.ndim == 1:
+            raise ValueError(
+                f"`{name}` must be a number, or an array of (H, W); got {value.shape}"
+            )
 
 
 def _each_pair(

@@ -1,5 +1,7 @@
 """What every entry of classical.METHODS owes."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -49,6 +51,21 @@ def test_to_and_from_flat_frames_nothing_moves_and_nan_is_seen(pair, name):
     # Of equal frames: rounding.
     np.testing.assert_allclose(flow[:7], 0, atol=1e-5)
     assert np.isnan(flow[7:]).any((1, 2, 3)).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("lucas_kanade", {"iterations": 2}),
+        ("horn_schunck", {"warps": 3, "iterations": 20}),
+        pytest.param("brox", {"warps": 2}, marks=pytest.mark.slow),
+        pytest.param("tvl1", {"warps": 2}, marks=pytest.mark.slow),
+    ],
+)
+def test_equal_frames_do_not_move_at_all(rng, name, options):
+    frame = rng.random((28, 32, 3), np.float32)
+    method = jax.jit(functools.partial(classical.METHODS[name], **options))
+    np.testing.assert_array_equal(method(frame, frame.copy()), 0)
 
 
 @pytest.mark.parametrize("name", ["affine", "homography", "phase_correlation"])
