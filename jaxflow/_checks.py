@@ -2,6 +2,7 @@
 
 import difflib
 import numbers
+import operator
 from collections.abc import Collection
 
 # The name on PyPI; `jaxflow` there is another project.
@@ -78,6 +79,23 @@ def counts(**values: object) -> None:
         whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
         if not whole or value < 1:  # type: ignore[operator]
             raise ValueError(f"`{name}` must be a whole number from 1; got {value!r}")
+
+
+def whole(name: str, value: object, *, least: int) -> int:
+    """Returns a whole number of any type as an int; raises ValueError if it is none.
+
+    Args:
+        name: Of the argument.
+        value: Its value; a NumPy integer is a whole number, 2.0 is none.
+        least: The smallest that it may be.
+    """
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise ValueError(f"`{name}` must be a whole number; got {value!r}") from None
+    if number < least:
+        raise ValueError(f"`{name}` must be at least {least}; got {number}")
+    return number
 
 
 def seed(name: str, value: int) -> None:

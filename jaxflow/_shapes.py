@@ -47,6 +47,15 @@ def check_floats(**arrays: Any) -> None:
             ) from None
 
 
+def check_pixels(name: str, array: Any, *, axes: tuple[int, int] = (-3, -2)) -> None:
+    """Raises ValueError if the height or width of an array, given by axes, is 0."""
+    if not all(array.shape[axis] for axis in axes):
+        raise ValueError(
+            f"`{name}` must have pixels, a height and width of 1 or more; got the "
+            f"shape {tuple(array.shape)}"
+        )
+
+
 def check_equal(**arrays: Any) -> None:
     """Raises ValueError unless the arrays, given by their names, have one shape."""
     for name, array in arrays.items():

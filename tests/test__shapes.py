@@ -165,3 +165,9 @@ def test_the_message_says_what_is_wanted():
 def test_half_precision_and_tracers_are_arrays():
     _shapes.check_floats(x=jnp.zeros(2, jnp.bfloat16))
     jax.jit(lambda x: _shapes.check("x", x, ("N",)))(jnp.zeros(2, jnp.bfloat16))
+
+
+def test_an_array_without_pixels_is_one_line():
+    _shapes.check_pixels("image", np.zeros((0, 1, 1, 3)))
+    with pytest.raises(ValueError, match=r"`image` must have pixels.*\(2, 0, 1, 3\)"):
+        _shapes.check_pixels("image", np.zeros((2, 0, 1, 3)))

@@ -5,6 +5,7 @@ Products are summed in float32 at least, and results have the dtype of the first
 map. What compares a pixel with its neighbourhood only is in `jaxflow.ops.correlation`.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -12,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxflow import _shapes
+from jaxflow import _checks, _shapes
 from jaxflow.ops.correlation import accumulator
 
 
@@ -44,9 +45,9 @@ def all_pairs_correlation(features1: jax.Array, features2: jax.Array) -> jax.Arr
     _shapes.check("features2", features2, (*batch, "H", "W", features))
     _shapes.check_floats(features1=features1, features2=features2)
     one = features1.reshape(*batch, height * width, features)
-    two = features2.reshape(*batch, -1, features)
+    two = features2.reshape(*batch, math.prod(features2.shape[-3:-1]), features)
     # A map is smaller than the volume, but half precision would be rounded once more.
-    scale, single = 1 / math.sqrt(features), jnp.finfo(one.dtype).bits >= 32
+    scale, single = 1 / math.sqrt(max(features, 1)), jnp.finfo(one.dtype).bits >= 32
     volume = jnp.einsum(
         "...nc,...mc->...nm",
         scale * one if single else one,
@@ -71,7 +72,7 @@ def correlation_pyramid(volume: jax.Array, levels: int) -> list[jax.Array]:
         One volume a level, finest first.
 
     Raises:
-        ValueError: If the target is too small for that many levels.
+        ValueError: If `levels` is less than 1, or the target too small for so many.
 
     Examples:
         >>> volume = jnp.ones((2, 2, 4, 6))
@@ -80,6 +81,7 @@ def correlation_pyramid(volume: jax.Array, levels: int) -> list[jax.Array]:
     """
     _shapes.check("volume", volume, (..., "H1", "W1", "H2", "W2"))
     _shapes.check_floats(volume=volume)
+    levels = _checks.whole("levels", levels, least=1)
     pyramid = [volume]
     for _ in range(levels - 1):
         height, width = pyramid[-1].shape[-2:]
@@ -107,14 +109,16 @@ def lookup(
     Args:
         pyramid: From `correlation_pyramid`, each (*B, H, W, H_l, W_l).
         points: Current match of every pixel, (*B, H, W, 2): (x, y) in pixels of level
-            0. A point that is not finite reads zeros or NaN.
+            0. A point that is not finite reads zeros or NaN. Half-precision points are
+            widened to float32 first.
         radius: Number r of displacements to each side.
 
     Returns:
         (*B, H, W, levels (2 r + 1)^2), in the dtype of the pyramid.
 
     Raises:
-        ValueError: If the shapes do not fit.
+        ValueError: If the shapes do not fit, a level has no pixels or there is none,
+            or `radius` is negative or not whole.
 
     Examples:
         >>> volume = jnp.arange(12.0).reshape(1, 1, 3, 4)
@@ -124,10 +128,17 @@ def lookup(
         >>> jaxflow.ops.lookup([volume], point + 0.5, radius=0).item()
         8.5
     """
+    radius = _checks.whole("radius", radius, least=0)
+    _check_levels("pyramid", pyramid)
     for level, volume in enumerate(pyramid):
-        _shapes.check(f"pyramid[{level}]", volume, (..., "H", "W", "H2", "W2"))
+        name = f"pyramid[{level}]"
+        _shapes.check(name, volume, (..., "H", "W", "H2", "W2"))
+        _shapes.check_pixels(name, volume, axes=(-2, -1))
+        _shapes.check_floats(**{name: volume})
         _shapes.check("points", points, (*volume.shape[:-2], 2))
     _shapes.check_floats(points=points)
+    # Half precision cannot tell a pixel from its neighbours.
+    points = jnp.asarray(points).astype(accumulator(points))
     return jnp.concatenate(
         [
             _lookup_level(volume, points / 2**level, radius)
@@ -154,14 +165,15 @@ def lookup_on_demand(
         features1: Map 1, (*B, H, W, C).
         features2_pyramid: Map 2 at each level, (*B, H_l, W_l, C), finest first.
         points: Current match of every pixel, (*B, H, W, 2): (x, y) in pixels of level
-            0.
+            0. Half-precision points are widened to float32 first.
         radius: Number of displacements to each side.
 
     Returns:
         (*B, H, W, levels (2 r + 1)^2), as `lookup` orders them.
 
     Raises:
-        ValueError: If the shapes do not fit.
+        ValueError: If the shapes do not fit, a level has no pixels or there is none,
+            or `radius` is negative or not whole.
 
     Examples:
         >>> features = jnp.eye(4).reshape(2, 2, 4)
@@ -173,17 +185,30 @@ def lookup_on_demand(
     _shapes.check("features1", features1, (..., "H", "W", "C"))
     _shapes.check("points", points, (*features1.shape[:-1], 2))
     _shapes.check_floats(features1=features1, points=points)
+    radius = _checks.whole("radius", radius, least=0)
+    _check_levels("features2_pyramid", features2_pyramid)
     *batch, height, width, features = features1.shape
-    one = features1.reshape(-1, height * width, features)
+    examples = math.prod(batch)
+    one = features1.reshape(examples, height * width, features)
+    # Half precision cannot tell a pixel from its neighbours.
+    points = points.reshape(examples, height * width, 2).astype(accumulator(points))
     levels = []
     for level, features2 in enumerate(features2_pyramid):
         name = f"features2_pyramid[{level}]"
         _shapes.check(name, features2, (*batch, "H", "W", features))
-        two = features2.reshape(-1, *features2.shape[-3:])
-        at = points.reshape(-1, height * width, 2) / 2**level
-        levels.append(jax.vmap(_match_level, (0, 0, 0, None))(one, two, at, radius))
-    out = jnp.concatenate(levels, axis=-1) / math.sqrt(features)
-    return out.astype(features1.dtype).reshape(*batch, height, width, -1)
+        _shapes.check_pixels(name, features2, axes=(-3, -2))
+        _shapes.check_floats(**{name: features2})
+        two = features2.reshape(examples, *features2.shape[-3:])
+        match = functools.partial(_match_level, radius=radius)
+        levels.append(jax.vmap(match)(one, two, points / 2**level))
+    out = jnp.concatenate(levels, axis=-1) / math.sqrt(max(features, 1))
+    out = out.astype(features1.dtype)
+    return out.reshape(*batch, height, width, out.shape[-1])
+
+
+def _check_levels(name, pyramid):
+    if not len(pyramid):
+        raise ValueError(f"`{name}` must have one level or more; got {pyramid!r}")
 
 
 def _window(points, radius, height, width):
@@ -209,27 +234,29 @@ def _blend(values, weight):
     y = weight[..., 1, None, None].astype(values.dtype)
     values = (1 - x) * values[..., :-1] + x * values[..., 1:]
     values = (1 - y) * values[..., :-1, :] + y * values[..., 1:, :]
-    return values.swapaxes(-1, -2).reshape(*values.shape[:-2], -1)
+    return values.swapaxes(-1, -2).reshape(
+        *values.shape[:-2], math.prod(values.shape[-2:])
+    )
 
 
 def _lookup_level(volume, points, radius):
     height, width = volume.shape[-2:]
-    flat = volume.reshape(-1, height * width)
+    flat = volume.reshape(math.prod(volume.shape[:-2]), height * width)
     rows, columns, has_row, has_column, weight = _window(
-        points.reshape(-1, 2), radius, height, width
+        points.reshape(len(flat), 2), radius, height, width
     )
     pixel = jnp.arange(flat.shape[0])[:, None, None]
     index = rows[:, :, None] * width + columns[:, None, :]
     values = flat.at[pixel, index].get(mode="promise_in_bounds")
     exists = has_row[:, :, None] & has_column[:, None, :]
     values = jnp.where(exists, values, 0)
-    return _blend(values, weight).reshape(*volume.shape[:-2], -1)
+    return _blend(values, weight).reshape(*volume.shape[:-2], (2 * radius + 1) ** 2)
 
 
 def _match_level(one, two, points, radius):
     """Correlates (N, C) with the window of (H, W, C) around each of N points."""
     height, width, features = two.shape
-    flat = two.reshape(-1, features)
+    flat = two.reshape(height * width, features)
     rows, columns, has_row, has_column, weight = _window(points, radius, height, width)
 
     @jax.checkpoint
@@ -245,4 +272,4 @@ def _match_level(one, two, points, radius):
     side = jnp.arange(2 * radius + 2)
     offsets = jnp.meshgrid(side, side, indexing="ij")
     values = lax.map(displaced, tuple(o.ravel() for o in offsets))
-    return _blend(values.T.reshape(-1, len(side), len(side)), weight)
+    return _blend(values.T.reshape(len(one), len(side), len(side)), weight)

@@ -9,13 +9,14 @@ computes the same.
 """
 
 import math
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import jax
 from jax import lax
 
-from jaxflow import _shapes
+from jaxflow import _checks, _shapes
 from jaxflow.ops import cpu_conv
 from jaxflow.ops.bilinear import Forms, bilinear, in_first, in_second
 
@@ -64,7 +65,7 @@ def conv(
 
     Raises:
         ValueError: If an axis is given too few or too many numbers or one that is too
-            small, the shapes of `x` and `kernel` do not fit, or `x` with its padding is
+            small or no whole number, the shapes of `x` and `kernel` do not fit, or `x` with its padding is
             smaller than the kernel.
 
     Examples:
@@ -73,9 +74,11 @@ def conv(
         >>> jaxflow.ops.conv(image, kernel, padding=1)[:2, :, 0].tolist()
         [[12.0, 18.0, 18.0, 12.0], [18.0, 27.0, 27.0, 18.0]]
     """
+    groups = _checks.whole("groups", groups, least=1)
     _shapes.check("kernel", kernel, ("h", "w", "C_in", "C_out"))
     _shapes.check("x", x, (..., "H", "W", kernel.shape[2] * groups))
     _shapes.check_floats(x=x, kernel=kernel)
+    _check_groups(groups, "outputs of `kernel`", kernel.shape[3])
     return _apply(x, kernel, _settings(2, strides, padding, dilation, groups))
 
 
@@ -104,16 +107,18 @@ def conv_transpose(
 
     Raises:
         ValueError: If an axis is given too few or too many numbers or one that is too
-            small, the shapes of `x` and `kernel` do not fit, or nothing is left.
+            small or no whole number, the shapes of `x` and `kernel` do not fit, or nothing is left.
 
     Examples:
         >>> image, kernel = jnp.ones((4, 4, 3)), jnp.ones((4, 4, 3, 2))
         >>> jaxflow.ops.conv_transpose(image, kernel, padding=1).shape
         (8, 8, 2)
     """
+    groups = _checks.whole("groups", groups, least=1)
     _shapes.check("kernel", kernel, ("h", "w", "C_in", "C_out"))
     _shapes.check("x", x, (..., "H", "W", kernel.shape[2]))
     _shapes.check_floats(x=x, kernel=kernel)
+    _check_groups(groups, "channels of `x`", kernel.shape[2])
     settings = _settings(2, strides, padding, 1, groups)
     size = [
         (length - 1) * step - before - after + taps
@@ -162,7 +167,7 @@ def conv3d(
 
     Raises:
         ValueError: If an axis is given too few or too many numbers or one that is too
-            small, the shapes of `x` and `kernel` do not fit, or `x` with its padding is
+            small or no whole number, the shapes of `x` and `kernel` do not fit, or `x` with its padding is
             smaller than the kernel.
 
     Examples:
@@ -170,32 +175,39 @@ def conv3d(
         >>> jaxflow.ops.conv3d(clip, kernel, strides=(1, 2, 2), padding=(1, 3, 3)).shape
         (8, 8, 8, 4)
     """
+    groups = _checks.whole("groups", groups, least=1)
     _shapes.check("kernel", kernel, ("t", "h", "w", "C_in", "C_out"))
     _shapes.check("x", x, (..., "T", "H", "W", kernel.shape[3] * groups))
     _shapes.check_floats(x=x, kernel=kernel)
+    _check_groups(groups, "outputs of `kernel`", kernel.shape[4])
     return _apply(x, kernel, _settings(3, strides, padding, dilation, groups))
 
 
-def per_axis(value: Size, axes: int) -> tuple[int, ...]:
-    """Spells out one number for each axis."""
-    if isinstance(value, int):
-        return (value,) * axes
-    if len(value) != axes:
+def per_axis(value: Size, axes: int, *, name: str = "size") -> tuple[int, ...]:
+    """Spells out one number for each axis, of an argument of that name."""
+    one = _whole([value])
+    numbers = one * axes if one else _whole(value)
+    if len(numbers) != axes:
         raise ValueError(
-            f"expected one number or {axes}, one for each axis; got {value}"
+            f"`{name}` must be a whole number or {axes}, one for each axis; "
+            f"got {value!r}"
         )
-    return tuple(value)
+    return numbers
 
 
 def per_side(padding: Padding, axes: int) -> _Sides:
     """Spells out (before, after) for each axis."""
-    if isinstance(padding, int):
-        return ((padding, padding),) * axes
-    if len(padding) != axes:
+    one = _whole([padding])
+    if one:
+        return (one * 2,) * axes
+    entries = list(padding) if isinstance(padding, Iterable) else []
+    sides = [_whole([entry]) * 2 or _whole(entry) for entry in entries]
+    if len(sides) != axes or any(len(pair) != 2 for pair in sides):
         raise ValueError(
-            f"`padding` must be one number, or have {axes} entries; got {padding}"
+            "`padding` must be a whole number, or have one or a pair of them (before, "
+            f"after) in each of {axes} entries; got {padding!r}"
         )
-    return tuple((p, p) if isinstance(p, int) else (p[0], p[1]) for p in padding)
+    return tuple((before, after) for before, after in sides)
 
 
 def check_least(least: int, **numbers: Sequence[int]) -> None:
@@ -215,10 +227,26 @@ def check_room(space: Sequence[int], sides: _Sides, window: Sequence[int]) -> No
         )
 
 
+def _whole(values: object) -> tuple[int, ...]:
+    """Returns whole numbers of any type as ints; none if not all of them are."""
+    try:
+        return tuple(map(operator.index, values))  # type: ignore[arg-type]
+    except TypeError:
+        return ()
+
+
+def _check_groups(groups, what, count):
+    if count % groups:
+        raise ValueError(
+            f"`groups` must divide the number of {what}, {count}; got {groups}"
+        )
+
+
 def _settings(axes, strides, padding, dilation, groups):
-    strides, dilation = per_axis(strides, axes), per_axis(dilation, axes)
+    strides = per_axis(strides, axes, name="strides")
+    dilation = per_axis(dilation, axes, name="dilation")
     sides = per_side(padding, axes)
-    check_least(1, strides=strides, dilation=dilation, groups=(groups,))
+    check_least(1, strides=strides, dilation=dilation)
     check_least(0, padding=sum(sides, ()))
     return _Settings(
         strides,

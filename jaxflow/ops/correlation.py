@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxflow import _shapes
+from jaxflow import _checks, _shapes
 from jaxflow.ops import cpu_correlation
 from jaxflow.ops.bilinear import Forms, bilinear
+from jaxflow.ops.conv import Size, check_least, per_axis
 
 # Columns a matrix product: wide tiles waste products, narrow ones time between them.
 _TILE = 16
@@ -48,7 +49,7 @@ def local_correlation(
         (*B, ceil(H / s), ceil(W / s), (2 r + 1)^2); displacement in y is the slow one.
 
     Raises:
-        ValueError: If the maps differ in shape.
+        ValueError: If the maps differ in shape, or a number is too small or not whole.
 
     Examples:
         >>> features = jnp.zeros((3, 3, 1)).at[1, 1].set(1.0)
@@ -60,21 +61,24 @@ def local_correlation(
     _shapes.check("features1", features1, (..., "H", "W", "C"))
     _shapes.check_equal(features1=features1, features2=features2)
     _shapes.check_floats(features1=features1, features2=features2)
+    radius = _checks.whole("radius", radius, least=0)
+    stride = _checks.whole("stride", stride, least=1)
+    dilation = _checks.whole("dilation", dilation, least=1)
     *batch, height, width, features = features1.shape
-    one = features1.reshape(-1, height, width, features)
-    two = features2.reshape(-1, height, width, features)
+    one = features1.reshape(math.prod(batch), height, width, features)
+    two = features2.reshape(math.prod(batch), height, width, features)
     shared = math.gcd(stride, dilation)
     one, two = one[:, ::shared, ::shared], two[:, ::shared, ::shared]
     out = _correlate_dilated(one, two, radius, dilation // shared)
     left = stride // shared
     out = out[:, ::left, ::left]
     if normalise:
-        out = out / features
+        out = out / max(features, 1)
     return out.astype(features1.dtype).reshape(*batch, *out.shape[1:])
 
 
 def correlation_volume(
-    features1: jax.Array, features2: jax.Array, *, radius: int | tuple[int, int]
+    features1: jax.Array, features2: jax.Array, *, radius: Size
 ) -> jax.Array:
     """Multiplies each pixel of map 1 with those around it in map 2, channel by channel.
 
@@ -94,7 +98,7 @@ def correlation_volume(
         (*B, 2 rx + 1, 2 ry + 1, H, W, C); displacement in x comes first.
 
     Raises:
-        ValueError: If the maps differ in shape.
+        ValueError: If the maps differ in shape, or `radius` is negative or not whole.
 
     Examples:
         >>> features = jnp.ones((4, 5, 2))
@@ -104,7 +108,8 @@ def correlation_volume(
     _shapes.check("features1", features1, (..., "H", "W", "C"))
     _shapes.check_equal(features1=features1, features2=features2)
     _shapes.check_floats(features1=features1, features2=features2)
-    radius_y, radius_x = (radius, radius) if isinstance(radius, int) else radius
+    radius_y, radius_x = radius = per_axis(radius, 2, name="radius")
+    check_least(0, radius=radius)
     height, width = features1.shape[-3:-1]
     margins = [(radius_y, radius_y), (radius_x, radius_x), (0, 0)]
     padded = jnp.pad(features2, [(0, 0)] * (features2.ndim - 3) + margins)
@@ -153,18 +158,18 @@ def _correlate(one, two, radius):
     each row of that product, only a band is wanted.
     """
     batch, height, width, features = one.shape
-    tiles = -(-width // _TILE)
-    tile = -(-width // tiles)
+    tiles = max(1, -(-width // _TILE))
+    tile = max(1, -(-width // tiles))
     met = -(-(tile + 2 * radius) // tile)
     spare = tiles * tile - width
     one = jnp.pad(one, ((0, 0), (0, 0), (0, spare), (0, 0)))
     one = one.reshape(batch, height, tiles, tile, features)
     right = (tiles + met - 1) * tile - radius - width
     two = jnp.pad(two, ((0, 0), (radius, radius), (radius, right), (0, 0)))
-    two = two.reshape(batch, height + 2 * radius, -1, tile, features)
+    two = two.reshape(batch, height + 2 * radius, tiles + met - 1, tile, features)
     two = jnp.concatenate([two[:, :, k : k + tiles] for k in range(met)], axis=3)
     out = TILES.out(one, two[:, :, :, : tile + 2 * radius], None)
-    return out.reshape(batch, height, tiles * tile, -1)[:, :, :width]
+    return out.reshape(batch, height, tiles * tile, out.shape[-1])[:, :, :width]
 
 
 def _displacements_in_turn(one, two, like, settings):

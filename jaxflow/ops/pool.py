@@ -53,14 +53,15 @@ def max_pool(
 
     Raises:
         ValueError: If an axis is given too few or too many numbers or one that is too
-            small, or if `x` with its margin is smaller than a window.
+            small or no whole number, if `x` with its margin is smaller than a window,
+            or if `x` holds no real numbers.
 
     Examples:
         >>> image = jnp.arange(16.0).reshape(4, 4, 1)
         >>> jaxflow.ops.max_pool(image, 2)[..., 0].tolist()
         [[5.0, 7.0], [13.0, 15.0]]
     """
-    window, strides, sides = _pooling(x, window, strides, padding, ceil_mode)
+    window, strides, _, sides = _pooling(x, window, strides, padding, ceil_mode)
     if jnp.issubdtype(x.dtype, jnp.floating):
         lowest = -jnp.inf
     else:
@@ -84,7 +85,8 @@ def avg_pool(
         window: Size in y and x, or in t, y and x; one number means y and x.
         strides: Step between windows; the window's size by default.
         padding: Margin of zeros, given as for `conv` and `conv3d`.
-        count_include_pad: Whether the zeros of the margin count in the mean.
+        count_include_pad: Whether the zeros of the margin count in the mean. If not, a
+            window that lies in the margin alone gives 0.
         ceil_mode: Whether a last, partial window is kept where it starts inside the
             input or the leading margin. What it adds beyond the margin never counts.
 
@@ -93,15 +95,15 @@ def avg_pool(
 
     Raises:
         ValueError: If an axis is given too few or too many numbers or one that is too
-            small, or if `x` with its margin is smaller than a window.
+            small or no whole number, if `x` with its margin is smaller than a window,
+            or if `x` holds no real numbers.
 
     Examples:
         >>> image = jnp.arange(16.0).reshape(4, 4, 1)
         >>> jaxflow.ops.avg_pool(image, 2)[..., 0].tolist()
         [[2.5, 4.5], [10.5, 12.5]]
     """
-    margins = per_side(padding, 2 if isinstance(window, int) else len(window))
-    window, strides, sides = _pooling(x, window, strides, padding, ceil_mode)
+    window, strides, margins, sides = _pooling(x, window, strides, padding, ceil_mode)
     wide = jnp.float64 if x.dtype == jnp.float64 else jnp.float32
     summed = _reduce_windows(x.astype(wide), 0, jnp.add, window, strides, sides)
     axes = len(window)
@@ -115,16 +117,22 @@ def avg_pool(
         covered = stop - np.maximum(start, -before)
         along = [1] * x.ndim
         along[axis - axes - 1] = -1
-        count = count * covered.reshape(along)
+        count = count * np.maximum(covered, 0).reshape(along)
+    count = np.maximum(count, 1)  # The sum of no pixels is 0, and stays so.
     return (summed / jnp.asarray(count, summed.dtype)).astype(x.dtype)
 
 
 def _pooling(x, window, strides, padding, ceil_mode):
-    """Returns window, strides and sides; the last side grows under `ceil_mode`."""
-    axes = 2 if isinstance(window, int) else len(window)
+    """Returns window, strides, the sides given, and those that `ceil_mode` needs."""
+    axes = 3 if np.shape(window) == (3,) else 2
+    window = per_axis(window, axes, name="window")
     _shapes.check("x", x, (..., *"THW"[-axes:], "C"))
-    window = per_axis(window, axes)
-    strides = window if strides is None else per_axis(strides, axes)
+    if not any(jnp.issubdtype(x.dtype, kind) for kind in (jnp.floating, jnp.integer)):
+        raise ValueError(
+            f"`x` must hold floats or integers; got {x.dtype} of shape "
+            f"{tuple(x.shape)}: .astype(jnp.float32) casts truth values"
+        )
+    strides = window if strides is None else per_axis(strides, axes, name="strides")
     given = per_side(padding, axes)
     check_least(1, window=window, strides=strides)
     check_least(0, padding=sum(given, ()))
@@ -139,7 +147,7 @@ def _pooling(x, window, strides, padding, ceil_mode):
                 after += last - spare
         sides.append((before, after))
     check_room(x.shape[-axes - 1 : -1], tuple(sides), window)
-    return window, strides, tuple(sides)
+    return window, strides, given, tuple(sides)
 
 
 def _first_largest(a, b):

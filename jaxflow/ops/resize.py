@@ -49,8 +49,8 @@ def resize(
         (*B, *size, C), summed in at least float32, in the dtype of `image`.
 
     Raises:
-        ValueError: If `method` is unknown, `size` not positive, or an option does not
-            apply.
+        ValueError: If `method` is unknown, `size` not positive, an option does not
+            apply, or `image` has no pixels.
 
     Examples:
         >>> row = jnp.array([[0.0, 1.0]])[..., None]
@@ -67,6 +67,7 @@ def resize(
             "`align_corners` applies to neither antialias=True nor method='nearest'"
         )
     _shapes.check("image", image, (..., "H", "W", "C"))
+    _shapes.check_pixels("image", image)
     image = jnp.asarray(image)
     if method == "nearest":
         return _nearest(image, size)
@@ -104,7 +105,7 @@ def resize_opencv_uint8(image: jax.Array, size: tuple[int, int]) -> jax.Array:
 
     Raises:
         TypeError: If `image` is not uint8.
-        ValueError: If `size` is not positive.
+        ValueError: If `size` is not positive, or `image` has no pixels.
 
     Examples:
         >>> row = jnp.array([[0, 255]], jnp.uint8)[..., None]
@@ -112,6 +113,7 @@ def resize_opencv_uint8(image: jax.Array, size: tuple[int, int]) -> jax.Array:
         [0, 64, 191, 255]
     """
     _shapes.check("image", image, (..., "H", "W", "C"))
+    _shapes.check_pixels("image", image)
     if image.dtype != jnp.uint8:
         raise TypeError(
             f"`image` must be uint8; got {image.dtype}: use `resize` for floats"

@@ -105,3 +105,61 @@ def test_the_pyramid_drops_odd_rows_and_stops_in_time(rng):
     )
     with pytest.raises(ValueError, match=r"`levels` must be at most 3 .* got 4"):
         ops.correlation_pyramid(volume, 4)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_points_of_half_precision_read_the_pixels_that_they_name(dtype):
+    # Multiples of 2, which both types hold; what is beside them bfloat16 does not.
+    points = jnp.array([[[300.0, 0.0], [514.0, 0.0]]])
+    two = jnp.arange(600.0)[None, :, None] / 600
+    one = jnp.ones((1, 2, 1))
+    pyramid = [ops.all_pairs_correlation(one, two)]
+    for lookup in (
+        lambda points: ops.lookup(pyramid, points, radius=1),
+        lambda points: ops.lookup_on_demand(one, [two], points, radius=1),
+    ):
+        np.testing.assert_array_equal(lookup(points.astype(dtype)), lookup(points))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda v, p: ops.lookup([v], p, radius=-1), "`radius` must be at least 0"),
+        (lambda v, p: ops.lookup([v], p, radius=1.5), "`radius` must be a whole"),
+        (lambda v, p: ops.lookup([], p, radius=1), "`pyramid` must have one level"),
+        (
+            lambda v, p: ops.lookup([v[..., :0]], p, radius=1),
+            r"`pyramid\[0\]` must have pixels",
+        ),
+        (
+            lambda v, p: ops.lookup_on_demand(v[..., 0], [v[..., 0]], p, radius=-1),
+            "`radius` must be at least 0",
+        ),
+        (
+            lambda v, p: ops.lookup_on_demand(v[..., 0], [], p, radius=0),
+            "`features2_pyramid` must have one level",
+        ),
+        (lambda v, p: ops.correlation_pyramid(v, 0), "`levels` must be at least 1"),
+        (lambda v, p: ops.correlation_pyramid(v, 2.0), "`levels` must be a whole"),
+    ],
+)
+def test_numbers_and_levels_that_cannot_be_are_one_line(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(jnp.ones((3, 4, 5, 6)), jnp.ones((3, 4, 2)))
+
+
+@pytest.mark.parametrize("batch", [(0,), (2, 0)])
+def test_empty_batches_are_empty(batch):
+    one, points = jnp.ones((*batch, 3, 4, 5)), jnp.ones((*batch, 3, 4, 2))
+
+    def held(one, points):
+        volume = ops.all_pairs_correlation(one, one)
+        return ops.lookup(ops.correlation_pyramid(volume, 2), points, radius=1)
+
+    def on_demand(one, points):
+        return ops.lookup_on_demand(one, [one, one], points, radius=1)
+
+    for lookup in (held, on_demand):
+        out, pull = jax.vjp(lookup, one, points)
+        assert (out.shape, out.dtype) == ((*batch, 3, 4, 18), one.dtype)
+        assert [x.shape for x in pull(out)] == [one.shape, points.shape]

@@ -477,3 +477,40 @@ def test_the_precision_of_products_is_that_of_where_it_is_called():
     structs = [jax.ShapeDtypeStruct(s, jnp.float32) for s in ((5, 5, 2), (3, 3, 2, 2))]
     text = export.export(jax.jit(convolve), platforms=["tpu"])(*structs).mlir_module()
     assert re.findall(r"\bHIGH\w*", text) == ["HIGH", "HIGH"]
+
+
+def test_numpy_numbers_are_numbers(rng):
+    x, kernel = normal(rng, 5, 5, 2), normal(rng, 3, 3, 1, 2)
+    expected = ops.conv(x, kernel, strides=2, padding=1, groups=2)
+    for padding in (np.int64(1), np.array([1, 1]), ((1, np.int8(1)), np.int64(1))):
+        actual = ops.conv(
+            x, kernel, strides=np.int64(2), padding=padding, groups=np.int64(2)
+        )
+        np.testing.assert_array_equal(actual, expected)
+
+
+@pytest.mark.parametrize(
+    "padding",
+    [1.5, "SAME", ((1,), (1,)), ((1, 1, 5), (1, 1, 7)), (0.5, 1), ((1, 1.5), 1), None],
+    ids=str,
+)
+def test_padding_that_is_no_padding_is_one_line(padding):
+    x, kernel = jnp.ones((5, 5, 2)), jnp.ones((3, 3, 2, 2))
+    for convolve in (ops.conv, ops.conv_transpose):
+        with pytest.raises(ValueError, match=r"`padding` must be a whole number.*got"):
+            convolve(x, kernel, padding=padding)
+
+
+@pytest.mark.parametrize("name", ["strides", "dilation", "groups"])
+def test_a_number_that_is_not_whole_is_one_line(name):
+    x, kernel = jnp.ones((5, 5, 2)), jnp.ones((3, 3, 2, 2))
+    with pytest.raises(ValueError, match=rf"`{name}` must be a whole.*got 1\.5"):
+        ops.conv(x, kernel, **{name: 1.5})
+
+
+def test_channels_that_are_no_groups_are_one_line():
+    kernel = jnp.ones((3, 3, 3, 3))
+    with pytest.raises(ValueError, match="`groups` must divide .*of `x`, 3; got 2"):
+        ops.conv_transpose(jnp.ones((5, 5, 3)), kernel, groups=2)
+    with pytest.raises(ValueError, match="divide .*outputs of `kernel`, 3; got 2"):
+        ops.conv(jnp.ones((5, 5, 6)), kernel, groups=2)

@@ -211,3 +211,52 @@ def test_the_volume_of_products_sums_to_the_correlation(rng):
     expected = whole.reshape(2, 4, 5, 5, 5)[..., 1:4, :]
     actual = jnp.transpose(volume.sum(-1), (0, 3, 4, 2, 1))
     np.testing.assert_allclose(actual, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"stride": -1}, "`stride` must be at least 1; got -1"),
+        ({"stride": 0}, "`stride` must be at least 1; got 0"),
+        ({"stride": 1.5}, "`stride` must be a whole number; got 1.5"),
+        ({"dilation": 0}, "`dilation` must be at least 1; got 0"),
+        ({"dilation": -1}, "`dilation` must be at least 1; got -1"),
+        ({"radius": -1}, "`radius` must be at least 0; got -1"),
+    ],
+)
+def test_numbers_that_cannot_be_are_one_line(settings, message):
+    ones = jnp.ones((3, 4, 1))
+    with pytest.raises(ValueError, match=message):
+        ops.local_correlation(ones, ones, **{"radius": 1, **settings})
+
+
+@pytest.mark.parametrize("radius", [-1, (1, -1)])
+def test_a_volume_of_products_of_negative_radius_is_one_line(radius):
+    ones = jnp.ones((3, 4, 1))
+    with pytest.raises(ValueError, match="`radius` must be at least 0; got -1"):
+        ops.correlation_volume(ones, ones, radius=radius)
+    with pytest.raises(ValueError, match="`radius` must be a whole number or 2"):
+        ops.correlation_volume(ones, ones, radius=1.5)
+
+
+def test_numpy_numbers_are_numbers(rng):
+    one, two = normal(rng, 3, 4, 2), normal(rng, 3, 4, 2)
+    expected = ops.local_correlation(one, two, radius=1, stride=2)
+    actual = ops.local_correlation(one, two, radius=np.uint8(1), stride=np.int64(2))
+    np.testing.assert_array_equal(actual, expected)
+    volume = ops.correlation_volume(one, two, radius=np.int64(1))
+    assert volume.shape == (3, 3, 3, 4, 2)
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 4, 2), (2, 0, 3, 4, 2), (0, 4, 2), (3, 0, 2)])
+@pytest.mark.parametrize("step", [1, 2])
+def test_maps_without_examples_or_pixels_are_empty(shape, step):
+    one = jnp.ones(shape)
+
+    def correlate(one, two):
+        return ops.local_correlation(one, two, radius=1, stride=step, dilation=step)
+
+    out, pull = jax.vjp(correlate, one, one)
+    height, width = (-(-size // step) for size in shape[-3:-1])
+    assert (out.shape, out.dtype) == ((*shape[:-3], height, width, 9), one.dtype)
+    assert [slope.shape for slope in pull(out)] == [shape, shape]

@@ -142,3 +142,29 @@ def test_numbers_that_leave_no_window_are_one_line(pool):
     ):
         with pytest.raises(ValueError, match=message):
             pool(x, **arguments)
+
+
+@pytest.mark.parametrize("pool", [ops.max_pool, ops.avg_pool])
+def test_numpy_numbers_are_numbers_and_floats_are_one_line(rng, pool):
+    x = normal(rng, 6, 6, 1)
+    expected = pool(x, 2, strides=1, padding=1)
+    actual = pool(x, np.int64(2), strides=np.int64(1), padding=np.int64(1))
+    np.testing.assert_array_equal(actual, expected)
+    for arguments, name in (
+        ({"window": 2.0}, "window"),
+        ({"window": (2, 2.0)}, "window"),
+        ({"window": 2, "strides": 1.5}, "strides"),
+        ({"window": 2, "padding": 0.5}, "padding"),
+    ):
+        with pytest.raises(ValueError, match=f"`{name}` must be a whole number"):
+            pool(x, **arguments)
+    with pytest.raises(ValueError, match="`x` must hold floats or integers; got bool"):
+        pool(x > 0, 2)
+
+
+def test_a_mean_of_the_margin_alone_is_zero_on_every_side():
+    x = jnp.ones((5, 5, 1))
+    mean = ops.avg_pool(x, 2, padding=3, count_include_pad=False)
+    expected = np.zeros((5, 5))
+    expected[1:4, 1:4] = 1
+    np.testing.assert_array_equal(mean[..., 0], expected)

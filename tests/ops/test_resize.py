@@ -238,3 +238,24 @@ def test_rejects_what_it_cannot_do():
         ops.resize_flow(image, (5, 5))
     with pytest.raises(ValueError):
         ops.convex_upsample(image, jnp.zeros((3, 4, 9)))
+
+
+@pytest.mark.parametrize("shape", [(2, 0, 4, 2), (2, 3, 0, 2)])
+def test_an_image_without_pixels_is_one_line(shape):
+    image = jnp.zeros(shape)
+    for resize in (
+        ops.resize,
+        ops.resize_flow,
+        lambda image, size: ops.resize(image, size, method="nearest"),
+        lambda image, size: ops.resize_opencv_uint8(image.astype(jnp.uint8), size),
+    ):
+        with pytest.raises(ValueError, match="must have pixels.*got the shape"):
+            resize(image, (5, 5))
+
+
+@pytest.mark.parametrize("method", ["bilinear", "nearest", "bicubic"])
+def test_an_empty_batch_is_empty(method):
+    image = jnp.zeros((0, 3, 4, 1))
+    out, pull = jax.vjp(lambda image: ops.resize(image, (5, 2), method=method), image)
+    assert out.shape == (0, 5, 2, 1)
+    assert pull(out)[0].shape == image.shape
