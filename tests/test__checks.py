@@ -80,7 +80,7 @@ def test_the_nearest_names_are_few():
 
 def test_whole_takes_integers_of_any_type():
     assert _checks.whole("radius", np.uint8(3), least=0) == 3
-    with pytest.raises(ValueError, match="`radius` must be a whole number; got 2.0"):
+    with pytest.raises(ValueError, match=r"`radius` must be a whole number; got 2\.0"):
         _checks.whole("radius", 2.0, least=0)
     with pytest.raises(ValueError, match="`radius` must be at least 0; got -1"):
         _checks.whole("radius", -1, least=0)

@@ -65,8 +65,8 @@ def conv(
 
     Raises:
         ValueError: If an axis is given too few or too many numbers or one that is too
-            small or no whole number, the shapes of `x` and `kernel` do not fit, or `x` with its padding is
-            smaller than the kernel.
+            small or no whole number, the shapes of `x` and `kernel` do not fit, or `x`
+            with its padding is smaller than the kernel.
 
     Examples:
         >>> image = jnp.ones((4, 4, 3))
@@ -107,7 +107,8 @@ def conv_transpose(
 
     Raises:
         ValueError: If an axis is given too few or too many numbers or one that is too
-            small or no whole number, the shapes of `x` and `kernel` do not fit, or nothing is left.
+            small or no whole number, the shapes of `x` and `kernel` do not fit, or
+            nothing is left.
 
     Examples:
         >>> image, kernel = jnp.ones((4, 4, 3)), jnp.ones((4, 4, 3, 2))
@@ -167,8 +168,8 @@ def conv3d(
 
     Raises:
         ValueError: If an axis is given too few or too many numbers or one that is too
-            small or no whole number, the shapes of `x` and `kernel` do not fit, or `x` with its padding is
-            smaller than the kernel.
+            small or no whole number, the shapes of `x` and `kernel` do not fit, or `x`
+            with its padding is smaller than the kernel.
 
     Examples:
         >>> clip, kernel = jnp.ones((8, 16, 16, 3)), jnp.ones((3, 7, 7, 3, 4))

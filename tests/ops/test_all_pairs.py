@@ -109,8 +109,8 @@ def test_the_pyramid_drops_odd_rows_and_stops_in_time(rng):
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_points_of_half_precision_read_the_pixels_that_they_name(dtype):
-    # Multiples of 2, which both types hold; what is beside them bfloat16 does not.
-    points = jnp.array([[[300.0, 0.0], [514.0, 0.0]]])
+    # Multiples of 4, which both types hold; what is beside them bfloat16 does not.
+    points = jnp.array([[[300.0, 0.0], [516.0, 0.0]]])
     two = jnp.arange(600.0)[None, :, None] / 600
     one = jnp.ones((1, 2, 1))
     pyramid = [ops.all_pairs_correlation(one, two)]

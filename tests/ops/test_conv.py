@@ -510,7 +510,7 @@ def test_a_number_that_is_not_whole_is_one_line(name):
 
 def test_channels_that_are_no_groups_are_one_line():
     kernel = jnp.ones((3, 3, 3, 3))
-    with pytest.raises(ValueError, match="`groups` must divide .*of `x`, 3; got 2"):
+    with pytest.raises(ValueError, match=r"`groups` must divide .*of `x`, 3; got 2"):
         ops.conv_transpose(jnp.ones((5, 5, 3)), kernel, groups=2)
-    with pytest.raises(ValueError, match="divide .*outputs of `kernel`, 3; got 2"):
+    with pytest.raises(ValueError, match=r"divide .*outputs of `kernel`, 3; got 2"):
         ops.conv(jnp.ones((5, 5, 6)), kernel, groups=2)

@@ -249,7 +249,7 @@ def test_an_image_without_pixels_is_one_line(shape):
         lambda image, size: ops.resize(image, size, method="nearest"),
         lambda image, size: ops.resize_opencv_uint8(image.astype(jnp.uint8), size),
     ):
-        with pytest.raises(ValueError, match="must have pixels.*got the shape"):
+        with pytest.raises(ValueError, match=r"must have pixels.*got the shape"):
             resize(image, (5, 5))
 
 
