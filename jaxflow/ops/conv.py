@@ -200,7 +200,7 @@ def per_side(padding: Padding, axes: int) -> _Sides:
     """Spells out (before, after) for each axis."""
     one = _whole([padding])
     if one:
-        return (one * 2,) * axes
+        return ((one[0], one[0]),) * axes
     entries = list(padding) if isinstance(padding, Iterable) else []
     sides = [_whole([entry]) * 2 or _whole(entry) for entry in entries]
     if len(sides) != axes or any(len(pair) != 2 for pair in sides):
