@@ -27,6 +27,7 @@ from jax.sharding import Mesh
 
 from jaxflow import convert, train
 from jaxflow import mesh as meshes
+from jaxflow.cli import common
 from jaxflow.io import folders, orbax_files
 from jaxflow.layers import variables
 
@@ -552,7 +553,8 @@ def command(main: Callable, options: type, description: str | None) -> None:
     """
     import tyro
 
-    told = tyro.cli(options, description=description)
+    with common.quiet_if_unread():  # its --help
+        told = tyro.cli(options, description=description)
     if hasattr(told, "distributed"):
         address, count, number = told.distributed or (None, None, None)
         meshes.start_processes(address, num_processes=count, process_id=number)

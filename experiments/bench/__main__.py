@@ -32,6 +32,7 @@ import time
 from typing import Any
 
 from experiments.bench import cases, runner, tables
+from jaxflow.cli import common
 
 RESULTS = pathlib.Path(__file__).resolve().parent / "results" / "ratios"
 
@@ -49,7 +50,8 @@ def main(argv: list[str] | None = None) -> None:
         return
     names = chosen(arguments.only, arguments.device)
     if arguments.list:
-        print("\n".join(names))
+        with common.quiet_if_unread():
+            print("\n".join(names))
         return
     path = arguments.results or RESULTS / f"{machine(arguments.device)}.jsonl"
     check(arguments)
@@ -61,9 +63,10 @@ def main(argv: list[str] | None = None) -> None:
         print(f"stopped; the same command goes on from {path}", file=sys.stderr)
         sys.exit(130)
     text = tables.markdown([line for line in read(path) if line["case"] in names])
-    print(text)
     if arguments.into:
         arguments.into.write_text(tables.put(arguments.into.read_text(), text))
+    with common.quiet_if_unread():
+        print(text)
     if failed:
         sys.exit(f"{len(failed)} cases failed: {', '.join(failed)}")
 

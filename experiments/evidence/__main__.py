@@ -22,6 +22,7 @@ import jax
 import tyro
 
 from experiments.evidence import clip_runs, estimation, page, recognition
+from jaxflow.cli import common
 from jaxflow.io import folders
 
 
@@ -99,4 +100,5 @@ def main(args: Args) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args, description=__doc__))
+    with common.quiet_if_unread():
+        main(tyro.cli(Args, description=__doc__))

@@ -26,6 +26,7 @@ from flax import nnx
 
 import jaxflow
 from jaxflow import cost, two_stream
+from jaxflow.cli import common
 
 # Milliseconds that the papers state, on a GPU: Piergiovanni and Ryoo, "Representation
 # Flow" (CVPR 2019); Ilg et al., "FlowNet 2.0" (CVPR 2017), on a GTX 1080.
@@ -106,4 +107,5 @@ def main(args: Args) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args, description=__doc__))
+    with common.quiet_if_unread():
+        main(tyro.cli(Args, description=__doc__))

@@ -34,6 +34,7 @@ from jax import lax
 from scipy import special
 
 from jaxflow import evaluate, metrics, train
+from jaxflow.cli import common
 from jaxflow.data import folders, jpeg, synthetic, textures, weather
 from jaxflow.io import folders as targets
 from jaxflow.models.flow import scale_shared as network
@@ -396,4 +397,5 @@ def main(args: Args) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args, description=__doc__))
+    with common.quiet_if_unread():
+        main(tyro.cli(Args, description=__doc__))

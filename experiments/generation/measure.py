@@ -28,6 +28,7 @@ from flax import nnx
 
 import jaxflow
 from jaxflow import convert, io, quality
+from jaxflow.cli import common
 from jaxflow.data import clips, list_rows
 
 
@@ -149,4 +150,5 @@ def read(path: pathlib.Path) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args))
+    with common.quiet_if_unread():
+        main(tyro.cli(Args))

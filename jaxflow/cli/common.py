@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import math
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -28,6 +29,34 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Ends the program with one line and exit code 2."""
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+UNREAD = 141
+"""The exit code of what is printed to nobody, as the shell gives it."""
+
+
+@contextlib.contextmanager
+def quiet_if_unread() -> Iterator[None]:
+    """Ends the program without a word if nobody reads what the block prints.
+
+    So it is after `jaxflow models | head`.
+
+    Raises:
+        SystemExit: With the code `UNREAD`.
+    """
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        forget_output()
+        sys.exit(UNREAD)
+
+
+def forget_output() -> None:
+    """Lets the interpreter not find out at its end that nobody reads any more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def add_command(

@@ -2,7 +2,6 @@
 
 import argparse
 import functools
-import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -51,10 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # Nobody reads any more, as after `jaxflow models | head`; the interpreter
-        # shall not find that out again when it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        # Nobody reads any more, as after `jaxflow models | head`.
+        common.forget_output()
+        return common.UNREAD
     except Exception as error:
         message = _message(args, error)
         if message is None:

@@ -1,6 +1,8 @@
 """Tests for jaxflow.cli.common."""
 
 import argparse
+import os
+import sys
 
 import numpy as np
 import pytest
@@ -65,3 +67,17 @@ def test_a_seed_is_a_whole_number_of_32_bits():
     for text in ("-1", "4294967296", "1.5", "one", ""):
         with pytest.raises(argparse.ArgumentTypeError, match="from 0 to 4294967295"):
             common.seed(text)
+
+
+@pytest.mark.parametrize("text", ["x", "x" * 100_000])
+@pytest.mark.parametrize("ends", [False, True])
+def test_what_nobody_reads_ends_without_a_word(monkeypatch, text, ends):
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as out, pytest.raises(SystemExit) as stop:
+        monkeypatch.setattr(sys, "stdout", out)
+        with common.quiet_if_unread():
+            print(text)
+            if ends:
+                sys.exit(0)
+    assert stop.value.code == common.UNREAD

@@ -35,6 +35,17 @@ def test_patterns_choose_cases_and_devices_leave_some_out():
         bench.chosen(["no such thing"], "cpu")
 
 
+@pytest.mark.parametrize("words", ["--list", "--table"])
+def test_a_list_that_nobody_reads_ends_without_a_word(tmp_path, monkeypatch, words):
+    (tmp_path / "ratios.jsonl").touch()
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as out, pytest.raises(SystemExit) as stop:
+        monkeypatch.setattr(sys, "stdout", out)
+        bench.main([words, "--results", str(tmp_path / "ratios.jsonl")])
+    assert stop.value.code == 141
+
+
 def test_the_table_holds_the_newest_ratio_and_says_whether_it_is_low_enough():
     name = "warp/112x256x32 gradient"
     line = {"case": name, "ours_cpu_ms": 3.0, "peer_cpu_ms": 2.0}
