@@ -151,6 +151,7 @@ def load_model(
         >>> type(jaxflow.load_model(None, path)).__module__
         'jaxflow.models.flow.scale_shared'
     """
+    _checks.seed("seed", seed)
     found = weights.read(path)
     name = recorded.name_of(found) if name is None else name
     kept = () if head == "load" else _OF_CLASSIFIER
@@ -298,7 +299,7 @@ def _weights_for(
     if head == "match" and plan.misshapen and plan.misshapen.keys() <= classifier:
         plan = matching.best_plan(model, state, names, skip=classifier)
     if plan.faults():
-        kind = type(model).__module__.rpartition(".")[2]
+        kind = recorded.kind_of(model)
         what = f"does not fit {kind} (read as {plan.dialect!r}): {plan.explain()}"
         hint = advice.what_fits(plan, model, state)
         raise ValueError(f"the state dict {what}" + (f". {hint}" if hint else ""))
@@ -315,8 +316,8 @@ def _fill(
     try:
         values = _weights_for(model, found.arrays, dialect or found.dialect, head)
     except ValueError as error:
-        source = found.record.get("variant") or found.record.get("model", "")
-        saved = f". It was saved from {source.rpartition('.')[2]}" if source else ""
+        source = recorded.source_of(found.record, model)
+        saved = f". It was saved from {source}" if source else ""
         hard, _ = _differences(found, model, head)
         saved += f" with {_way_out(found, model, hard)}" if saved and hard else ""
         raise ValueError(f"{found.where}: {error}{saved}") from None
@@ -356,6 +357,11 @@ def _pairs(found: weights.Found, model: nnx.Module, fields: list[str]) -> str:
 def _way_out(found: weights.Found, model: nnx.Module, fields: list[str]) -> str:
     """Names fields that differ, and says how to make the model that fits."""
     variant, config = found.record.get("variant"), found.record["config"]
+    if not recorded.is_ours(found.record["model"]):
+        values = {field: recorded.plain(config[field]) for field in fields}
+        told = ", ".join(f"{field}={value!r}" for field, value in values.items())
+        kind = recorded.kind_of(model)
+        return f"{_pairs(found, model, fields)}; build {kind} with {told}"
     what = f"create {variant}, or " if variant else ""
     told = " ".join(f"--option {field}={_word(config[field])}" for field in fields)
     return (
@@ -380,9 +386,14 @@ def _compare(found: weights.Found, model: nnx.Module, head: Head) -> None:
         return
     name, here = found.record["model"], own["model"]
     if name != here:
-        kinds = (each.rpartition(".")[2] for each in (name, here))
+        what = f"not of {recorded.kind_of(model)}"
+        if recorded.is_ours(name):
+            theirs = name.rpartition(".")[2]
+            raise ValueError(f"{found.where}: the weights are of {theirs}, {what}")
         raise ValueError(
-            "{}: the weights are of {}, not of {}".format(found.where, *kinds)
+            f"{found.where}: the weights are of a class of {name}, {what}; if it is "
+            "the same, fill it by `jaxflow.convert_state_dict(model, "
+            "jaxflow.convert.read_checkpoint(path))`"
         )
     hard, soft = _differences(found, model, head)
     if hard:

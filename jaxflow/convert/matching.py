@@ -17,7 +17,7 @@ import numpy as np
 from flax import nnx
 
 from jaxflow import models, spec
-from jaxflow.convert import slots
+from jaxflow.convert import recorded, slots
 
 SHOWN = 3
 """How many faults of a kind a message shows."""
@@ -244,7 +244,7 @@ def check_config(model: nnx.Module, dialect: str) -> None:
     for field, value in record.requires.get(dialect, {}).items():
         found = getattr(cast(Any, model).config, field)
         if found != value:
-            name = type(model).__module__.rpartition(".")[2]
+            name = recorded.kind_of(model)
             variants = [
                 variant
                 for variant, config in record.variants.items()

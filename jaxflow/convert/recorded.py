@@ -3,7 +3,35 @@
 from collections.abc import Mapping
 from typing import Any
 
+from flax import nnx
+
 from jaxflow import models, weights
+
+
+def is_ours(module: str) -> bool:
+    """Tells whether a module is of this library's models, which have names."""
+    return module.startswith(f"{models.__name__}.")
+
+
+def kind_of(model: nnx.Module) -> str:
+    """Returns what messages call a model: our file, or the class of anybody else's."""
+    module = type(model).__module__
+    return module.rpartition(".")[2] if is_ours(module) else type(model).__name__
+
+
+def source_of(record: Mapping[str, Any], model: nnx.Module) -> str:
+    """Returns what messages call the model that weights are of, or "".
+
+    Args:
+        record: Of the weights.
+        model: The one that they are for; of a class of one's own the file is recorded,
+            and taken to be the same class where that is the same.
+    """
+    module = record.get("model", "")
+    if not module or is_ours(module):
+        return record.get("variant") or module.rpartition(".")[2]
+    same = module == type(model).__module__
+    return kind_of(model) if same else f"a class of {module}"
 
 
 def name_of(found: weights.Found) -> str:
@@ -19,6 +47,11 @@ def name_of(found: weights.Found) -> str:
     for name in models.list_models() if record else ():
         if models.find(name).__name__ == record["model"]:
             return record.get("variant") or _first(name)
+    if record:
+        raise ValueError(
+            f"{found.where} holds weights of a class of {record['model']}, which is no "
+            "model of this library: build it, and fill it by `jaxflow.load_weights`"
+        )
     raise ValueError(
         f"{found.where} does not say which network it is of, as weights do that this "
         "library writes: name it"
@@ -42,7 +75,7 @@ def fields_of(record: Mapping[str, Any], name: str) -> dict[str, Any]:
         return {}
     config = module.RECORD.variants[models.current(name)]
     return {
-        field: _plain(value)
+        field: plain(value)
         for field, value in record["config"].items()
         if hasattr(config, field)
     }
@@ -53,6 +86,6 @@ def _first(name: str) -> str:
     return next(iter(models.find(name).RECORD.variants))
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Returns a value of a config, whose lists are tuples, from JSON."""
-    return tuple(map(_plain, value)) if isinstance(value, list) else value
+    return tuple(map(plain, value)) if isinstance(value, list) else value

@@ -371,3 +371,51 @@ def test_what_the_weights_leave_open_is_drawn(tmp_path, monkeypatch):
         np.testing.assert_array_equal(
             value, drawn[name] if name in head else saved[name]
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    radius: int = 2
+    sizes: tuple[int, ...] = (3,)
+
+
+class Own(nnx.Module):
+    """A model of one's own, which no name makes."""
+
+    def __init__(self, config):
+        self.config = config
+        self.layer = nnx.Linear(config.radius, 1, rngs=nnx.Rngs(0))
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        (
+            {"radius": 3},
+            r"does not fit Own .* saved from Own with radius=2 \(radius=3 ",
+        ),
+        ({"sizes": (4,)}, r"from another config: sizes=\[3\] \(sizes=\[4\] here\); "),
+    ],
+    ids=["weights", "config"],
+)
+@pytest.mark.parametrize("suffix", [".safetensors", ""])
+def test_the_way_out_for_a_model_of_ones_own(
+    tmp_path, monkeypatch, changed, told, suffix
+):
+    path = tmp_path / f"w{suffix}"
+    save = convert.save_weights if suffix else (lambda m, p: checkpoint.save(p, m))
+    monkeypatch.setattr(Own, "__module__", "__main__")
+    save(Own(Settings()), path)
+    (field,) = changed
+    model = Own(Settings(**changed))
+    with pytest.raises(ValueError, match=told) as error:
+        convert.load_weights(model, path)
+    value = {"radius": "2", "sizes": r"(3,)"}[field]
+    assert str(error.value).endswith(f"build Own with {field}={value}")
+    with pytest.raises(
+        ValueError, match="no model of this library: build it, and fill"
+    ):
+        convert.load_model(None, path)
+    monkeypatch.setattr(Own, "__module__", "training")
+    with pytest.raises(ValueError, match="of a class of __main__, not of Own; if it"):
+        convert.load_weights(Own(Settings()), path)

@@ -54,6 +54,7 @@ def test_every_config_is_made_again_from_its_record():
 
 
 def test_weights_that_do_not_say_what_they_are_of_need_a_name():
-    for record in ({}, {"model": "mine", "variant": "", "config": {}}):
-        with pytest.raises(ValueError, match=r"a\.pth does not say which network"):
+    own = {"model": "mine", "variant": "", "config": {}}
+    for record, told in (({}, "does not say which network"), (own, "class of mine")):
+        with pytest.raises(ValueError, match=rf"a\.pth .*{told}"):
             recorded.name_of(weights.Found({}, "a.pth", record))
