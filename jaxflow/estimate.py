@@ -340,7 +340,7 @@ def _stream_warm(
     model: nnx.Module | str, frames: Iterator[np.ndarray], keywords: Mapping[str, Any]
 ) -> Iterator[np.ndarray]:
     """Yields the flow of consecutive frames, each started from the one before."""
-    options = dict(keywords.get("options") or {})
+    options = dict(programs.by_name(keywords.get("options")))
     for first, second in itertools.pairwise(frames):
         start = options.pop("initial_flow", None)
         if start is None:

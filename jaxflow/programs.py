@@ -51,7 +51,7 @@ def bind(
 
     The function takes the frames and the array options behind those arguments.
     """
-    fixed, arrays = _part(options or {})
+    fixed, arrays = _part(by_name(options))
     if isinstance(model, str):
         inference.method_of(model)
         check_options(model, options)
@@ -84,9 +84,19 @@ def per_pair(
     return value.reshape(math.prod(batch), *value.shape[len(batch) :])
 
 
+def by_name(options: Any) -> Mapping[str, Any]:
+    """Returns options, none for None; raises ValueError if they are no mapping."""
+    if not isinstance(options, Mapping | None):
+        raise ValueError(
+            "`options` must be a dict of keywords, such as {'iterations': 32}; got "
+            f"{type(options).__name__}"
+        )
+    return options or {}
+
+
 def check_options(model: nnx.Module | str, options: Mapping[str, Any] | None) -> None:
     """Raises ValueError if there is an option that the estimator does not have."""
-    for name in options or {}:
+    for name in by_name(options):
         if not inference.takes(model, name):
             raise ValueError(
                 f"`options` holds {name!r}, which this estimator does not have; it has "

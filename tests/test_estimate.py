@@ -327,3 +327,13 @@ def test_the_devices_share_pairs_and_tiles(tiny, rng, monkeypatch, keywords):
     alone = jaxflow.estimate_flow(tiny, one, two, **keywords)
     # Products are summed in another order for batches of another size.
     np.testing.assert_allclose(shared, alone, atol=1e-4)
+
+
+@pytest.mark.parametrize("options", [["a"], 3, "levels"], ids=repr)
+def test_options_that_are_no_mapping_are_one_clear_error(pair, options):
+    message = f"`options` must be a dict of keywords.*; got {type(options).__name__}$"
+    for warm in (False, True):
+        with pytest.raises(ValueError, match=message):
+            jaxflow.estimate_clip(
+                "horn_schunck", np.stack(pair), options=options, warm_start=warm
+            )
