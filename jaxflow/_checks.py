@@ -11,6 +11,9 @@ _DISTRIBUTION = "jaxflow-motion"
 # Later ones are generated for protobuf 6.31, and do not say so to pip.
 _METADATA_FOR_PROTOBUF_5 = '"tensorflow-metadata<1.18"'
 
+# Of a value in a message; a network's has thousands.
+_LONGEST = 80
+
 
 def install_line(extra: str) -> str:
     """Returns the command that installs an extra of this package."""
@@ -63,6 +66,24 @@ def nearest(name: str, names: Collection[str], where: str) -> str:
     return f"{meant}{where} lists what there is"
 
 
+def text(name: str, value: object, where: str) -> None:
+    """Raises ValueError unless a value is a text, as the name of something is.
+
+    Args:
+        name: Of the argument.
+        value: What was given; long or of several lines, its type is named instead.
+        where: What lists the names there are.
+    """
+    if not isinstance(value, str):
+        shown = repr(value)
+        if len(shown) > _LONGEST or "\n" in shown:
+            shown = f"one of type {type(value).__name__}"
+        raise ValueError(
+            f"`{name}` must be a name in quotes; got {shown}; {where} lists what there "
+            "is"
+        )
+
+
 def positive(name: str, value: int | float) -> None:
     """Raises ValueError unless `value` is one number that is greater than 0."""
     if getattr(value, "ndim", 0):
@@ -98,7 +119,16 @@ def whole(name: str, value: object, *, least: int) -> int:
     return number
 
 
-def seed(name: str, value: int) -> None:
-    """Raises ValueError if a seed is not an integer of 64 bits."""
-    if not isinstance(value, numbers.Integral) or not -(2**63) <= value < 2**63:
-        raise ValueError(f"`{name}` must be an integer of 64 bits; got {value!r}")
+def seed(name: str, value: object, *, signed: bool = True) -> None:
+    """Raises ValueError if a seed is not an integer of 64 bits.
+
+    Args:
+        name: Of the argument.
+        value: What was given.
+        signed: Whether it may be negative, as it may for JAX, and not for NumPy.
+    """
+    least, beyond = (-(2**63), 2**63) if signed else (0, 2**64)
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not whole or not least <= value < beyond:  # type: ignore[operator]
+        what = "an integer of 64 bits" + ("" if signed else ", 0 or more")
+        raise ValueError(f"`{name}` must be {what}; got {value!r}")

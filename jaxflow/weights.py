@@ -139,6 +139,7 @@ def describe(name: str) -> spec.Weights:
     Raises:
         ValueError: If no weights have that name.
     """
+    _checks.text("name", name, "`jaxflow.weights.published()`")
     known = published()
     if name not in known:
         name = shipped().get(name, name)

@@ -84,3 +84,30 @@ def test_whole_takes_integers_of_any_type():
         _checks.whole("radius", 2.0, least=0)
     with pytest.raises(ValueError, match="`radius` must be at least 0; got -1"):
         _checks.whole("radius", -1, least=0)
+
+
+def test_a_seed_is_a_whole_number_that_a_generator_takes():
+    _checks.seed("seed", np.int64(-3))
+    _checks.seed("seed", 2**64 - 1, signed=False)
+    for value in ("a", 1.5, True, None, 2**63):
+        message = f"`seed` must be an integer of 64 bits; got {value!r}"
+        with pytest.raises(ValueError, match=message):
+            _checks.seed("seed", value)
+    for value in (-1, 2**64):
+        with pytest.raises(ValueError, match=f"64 bits, 0 or more; got {value}"):
+            _checks.seed("seed", value, signed=False)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(None, "None"), (3, "3"), (range, "<class 'range'>"), ("x" * 99, "")],
+)
+def test_a_name_is_a_text_and_what_is_none_is_shown_in_few_words(value, shown):
+    if isinstance(value, str):
+        _checks.text("name", value, "`list`")
+        value, shown = [value * 9], "one of type list"
+    with pytest.raises(ValueError) as error:
+        _checks.text("name", value, "`list`")
+    assert str(error.value) == (
+        f"`name` must be a name in quotes; got {shown}; `list` lists what there is"
+    )

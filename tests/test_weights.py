@@ -217,6 +217,8 @@ def test_published_weights_are_verified_or_their_source_is_named(tmp_path, regis
     (tmp_path / "toy.pth").write_bytes(b"weightz")
     with pytest.raises(ValueError, match="is not toy/chairs: its SHA-256"):
         weights.pretrained("toy/chairs", cache=tmp_path)
+    with pytest.raises(ValueError, match="`name` must be a name in quotes; got None"):
+        weights.describe(None)
     with pytest.raises(ValueError, match=r"no weights are named 'toy/things'"):
         weights.pretrained("toy/things", cache=tmp_path)
 

@@ -105,6 +105,7 @@ def batches(
         ImportError: If Grain is not installed.
     """
     _checks.positive("batch_size", batch_size)
+    _checks.seed("seed", seed, signed=False)
     index, count = shard
     if not 0 <= index < count:
         raise ValueError(f"`shard` must be (process, processes); got {shard!r}")

@@ -27,6 +27,7 @@ from flax import nnx
 from optax import contrib
 
 from jaxflow import (
+    _checks,
     checkpoint,
     evaluate,
     losses,
@@ -98,9 +99,11 @@ def run(
         The measurements and the path of the report.
 
     Raises:
-        ValueError: If there are too few steps for the legs, no time, or no scenes.
+        ValueError: If there are too few steps for the legs, no time, or no scenes, or
+            if the seed is no integer.
     """
     _check_numbers(minutes, steps, pairs)
+    _checks.seed("seed", seed)
     began = time.perf_counter()
     folder = pathlib.Path(output)
     _clear(folder / "run")

@@ -98,13 +98,15 @@ def create_model(
 
     Raises:
         ValueError: If no model has that name, its config has no such field, its fields
-            make no network together, or there is no such `dtype`.
+            make no network together, there is no such `dtype`, or `seed` is none.
 
     Examples:
         >>> model = jaxflow.create_model("jaxflow_fast")
         >>> type(model).__module__
         'jaxflow.models.flow.scale_shared'
     """
+    if not isinstance(seed, jax.Array):  # which may be traced
+        _checks.seed("seed", seed)
     rngs = nnx.Rngs(jax.random.key(seed, impl="rbg"))
     return create(name, dtype=dtype, rngs=rngs, **overrides)
 
@@ -164,7 +166,11 @@ def current(name: str) -> str:
 
     Args:
         name: Any text; what no variant was ever called is returned as it is.
+
+    Raises:
+        ValueError: If it is no text.
     """
+    _checks.text("name", name, "`jaxflow models`")
     now = _renamed().get(name, name)
     if now != name:
         warnings.warn(

@@ -71,6 +71,7 @@ def sample_views(
             damage of the file at the frame in question.
     """
     config = getattr(check_network(model), "config", None)
+    _checks.seed("seed", seed, signed=False)
     _checks.positive("clips", clips)
     _checks.one_of("crops", crops, CROPS)
     if random_views < 0:

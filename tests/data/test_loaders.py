@@ -61,6 +61,12 @@ def test_the_order_follows_from_the_seed():
     assert order(1) != order(2)
 
 
+@pytest.mark.parametrize("seed", ["a", 1.5, None, -1])
+def test_a_seed_that_is_none_is_named(seed):
+    with pytest.raises(ValueError, match=r"`seed` must be .*, 0 or more; got"):
+        loaders.flow_loader(Pairs(12), batch_size=4, seed=seed)
+
+
 def test_without_shuffling_the_order_is_the_sources_and_ends():
     loader = loaders.flow_loader(Pairs(5), batch_size=2, shuffle=False, epochs=1)
     assert [batch["id"].tolist() for batch in loader] == [[0, 1], [2, 3]]

@@ -87,7 +87,9 @@ def test_it_trains_restores_measures_and_writes_one_page(small, tmp_path, rng, c
     assert not (tmp_path / "out" / "run").exists()
 
 
-@pytest.mark.parametrize("words", [{"minutes": 0}, {"steps": 3}, {"pairs": 0}])
+@pytest.mark.parametrize(
+    "words", [{"minutes": 0}, {"steps": 3}, {"pairs": 0}, {"seed": "a"}]
+)
 def test_bad_arguments_are_named(tmp_path, words):
     (name,) = words
     with pytest.raises(ValueError, match=f"`{name}` must be"):

@@ -107,6 +107,7 @@ def test_broken_weights_are_told(clip):
         ({"settings": QUICK._replace(steps=0)}, "count"),
         ({"settings": QUICK._replace(scale=2.0)}, "condition"),
         ({"seed": 2**63}, "64 bits"),
+        ({"seed": "a"}, "`seed` must be an integer of 64 bits; got 'a'"),
     ],
 )
 def test_what_cannot_be_raises(model, options, match):

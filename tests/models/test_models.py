@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from flax import nnx
 
 import jaxflow
 from jaxflow import convert, cost, models
@@ -58,6 +59,12 @@ def test_what_does_not_exist_is_one_clear_error():
         jaxflow.create_model("spinet")
     with pytest.raises(ValueError, match="spynet has no config field 'depth'; it has"):
         jaxflow.create_model("spynet", depth=3)
+    for seed in ("a", 1.5):
+        with pytest.raises(ValueError, match=f"`seed` must be .*; got {seed!r}"):
+            jaxflow.create_model("spynet", seed=seed)
+    for name in (None, 3, ["spynet"], nnx.Linear(1, 1, rngs=nnx.Rngs(0))):
+        with pytest.raises(ValueError, match=r"^`name` must be a name in quotes; got"):
+            jaxflow.create_model(name)
     with pytest.raises(ValueError, match="`task` must be one of"):
         jaxflow.list_models("audio")
 

@@ -127,3 +127,10 @@ def test_batches_are_of_one_size_and_say_how_many_are_real():
     np.testing.assert_array_equal(found[2][0][0], found[2][0][1])
     with pytest.raises(ValueError, match="`batch_size` must be positive"):
         next(views.batches(views_, 0))
+
+
+def test_a_seed_that_is_none_is_named(frames):
+    model = network(num_frames=1, frame_stride=1, crop_size=32)
+    for seed in ("a", -1):
+        with pytest.raises(ValueError, match=f"`seed` must be .*; got {seed!r}"):
+            views.sample_views(model, frames, seed=seed)
