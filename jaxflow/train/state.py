@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from jaxflow import averaging, checkpoint
+from jaxflow import _checks, averaging, checkpoint
 from jaxflow import mesh as meshes
 
 
@@ -45,7 +45,7 @@ def init(
         seed: Determines everything random in the run but the initial weights.
 
     Raises:
-        ValueError: If `optimiser` is no optax transformation.
+        ValueError: If `optimiser` is no optax transformation, or `seed` no integer.
 
     Examples:
         >>> import optax
@@ -56,6 +56,8 @@ def init(
         (0, ['bias', 'kernel'])
     """
     check_optimiser(optimiser)
+    if not isinstance(seed, jax.Array):  # which may be traced
+        _checks.seed("seed", seed)
     weights = strong(_copy(checkpoint.weights_of(model)))
     state = TrainState(
         step=jnp.zeros((), jnp.int32),

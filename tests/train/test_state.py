@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
+from flax import nnx
 
 from jaxflow import averaging, train
 from tests.train.problem import Batches, draw, plain_step, setup
@@ -44,3 +46,10 @@ def test_the_average_of_the_weights_is_judged_and_ends_the_run():
     )
     train.finish(model, train.averaged(state))
     np.testing.assert_array_equal(model.conv.kernel[...], seen[-1]["conv"]["kernel"])
+
+
+@pytest.mark.parametrize("seed", ["a", 1.5, None])
+def test_a_seed_that_is_none_is_one_clear_error(seed):
+    model = nnx.Linear(1, 1, rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match="`seed` must be an integer"):
+        train.init(model, optax.sgd(0.1), seed=seed)
