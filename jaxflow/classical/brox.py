@@ -81,7 +81,7 @@ def brox(
     """
     _checks.counts(levels=levels, warps=warps)
     _shapes.check_equal(frame1=frame1, frame2=frame2)
-    one, two = coarse_to_fine.alike(
+    one, two = coarse_to_fine.by_one_program(
         lambda frame: ops.gaussian_blur(255 * coarse_to_fine.luminance(frame), sigma),
         frame1,
         frame2,

@@ -138,7 +138,9 @@ def image_pyramid(
     return levels
 
 
-def alike(prepare: Callable[[jax.Array], Any], frame1: Any, frame2: Any) -> list:
+def by_one_program(
+    prepare: Callable[[jax.Array], Any], frame1: Any, frame2: Any
+) -> list:
     """Prepares two frames by one program.
 
     Two programs may round apart, even where they are copies of each other; of equal
@@ -153,10 +155,10 @@ def alike(prepare: Callable[[jax.Array], Any], frame1: Any, frame2: Any) -> list
         What `prepare` makes of frame 1, and of frame 2.
 
     Examples:
+        >>> from jaxflow.classical import coarse_to_fine
         >>> half, whole = jnp.full((2, 2, 1), 0.5), jnp.ones((2, 2, 1))
-        >>> one, two = jaxflow.classical.coarse_to_fine.alike(jnp.mean, half, whole)
-        >>> one.item(), two.item()
-        (0.5, 1.0)
+        >>> [x.item() for x in coarse_to_fine.by_one_program(jnp.mean, half, whole)]
+        [0.5, 1.0]
     """
     both = jax.lax.map(prepare, jnp.stack([widen(frame1), widen(frame2)]))
     return [jax.tree.map(operator.itemgetter(k), both) for k in (0, 1)]
@@ -189,16 +191,17 @@ def estimate(
         initial_flow: Flow to start from, (*B, H, W, 2); None for zero.
 
     Returns:
-        Flow, (*B, H, W, 2), in pixels.
+        Flow, (*B, H, W, 2), in pixels, float32 or wider.
 
     Raises:
         ValueError: If `initial_flow` has another shape.
     """
+    frame1, frame2 = widen(frame1), widen(frame2)
     sizes = pyramid_sizes(
         frame1.shape[-3:-1], levels=levels, step=step, minimum_size=minimum_size
     )
     shrink = functools.partial(image_pyramid, sizes=sizes, sigma=sigma)
-    pyramids = zip(*alike(shrink, frame1, frame2), strict=True)
+    pyramids = zip(*by_one_program(shrink, frame1, frame2), strict=True)
     if initial_flow is None:
         batch = frame1.shape[:-3]
         flow = jnp.zeros((*batch, *sizes[-1], 2), frame1.dtype)

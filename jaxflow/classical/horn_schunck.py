@@ -69,7 +69,7 @@ def horn_schunck(
     _checks.counts(levels=levels, warps=warps, iterations=iterations)
     _checks.positive("alpha", alpha)
     _shapes.check_equal(frame1=frame1, frame2=frame2)
-    one, two = coarse_to_fine.alike(
+    one, two = coarse_to_fine.by_one_program(
         lambda frame: ops.gaussian_blur(255 * coarse_to_fine.luminance(frame), sigma),
         frame1,
         frame2,

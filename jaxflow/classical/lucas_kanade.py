@@ -153,7 +153,7 @@ def lucas_kanade(
     """
     _checks.counts(window=window, levels=levels, iterations=iterations)
     _shapes.check_equal(frame1=frame1, frame2=frame2)
-    one, two = coarse_to_fine.alike(
+    one, two = coarse_to_fine.by_one_program(
         lambda frame: ops.gaussian_blur(frame, sigma),
         frame1,
         frame2,

@@ -102,7 +102,7 @@ def register(
     if method == "ecc" and robust != "none":
         raise ValueError(f"`robust` must be 'none' with method='ecc'; got {robust!r}")
     _shapes.check_equal(frame1=frame1, frame2=frame2)
-    one, two = coarse_to_fine.alike(
+    one, two = coarse_to_fine.by_one_program(
         lambda frame: ops.gaussian_blur(coarse_to_fine.luminance(frame), sigma),
         frame1,
         frame2,
