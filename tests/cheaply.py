@@ -46,25 +46,13 @@ def forget() -> None:
 _plain_options = compiler.get_compile_options
 
 
-@functools.cache
-def _older_emitters():
-    """Returns the option that chooses them; none where XLA no longer has it."""
-    option = {"xla_cpu_use_fusion_emitters": False}
-    try:
-        jax.jit(lambda: 0).lower().compile(compiler_options=option)
-    except jax.errors.JaxRuntimeError:
-        return {}
-    return option
-
-
 def _cheap_options(*arguments, env_options_overrides=None, **others):
-    options = {**_older_emitters(), **(env_options_overrides or {})}
+    options = {"xla_cpu_use_fusion_emitters": False, **(env_options_overrides or {})}
     return _plain_options(*arguments, env_options_overrides=options, **others)
 
 
 def switch(on: bool) -> None:
     """Compiles what comes from now on cheaply, or as users do."""
-    _older_emitters()
     jax.config.update("jax_disable_most_optimizations", on)
     compiler.get_compile_options = _cheap_options if on else _plain_options
     conv._draw = _draw if on else _plain_draw
